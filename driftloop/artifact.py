@@ -1,0 +1,126 @@
+"""A stored model: the folder MLflow keeps, what the loop needs to know of it, and the checks before it may serve."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from driftloop.errors import ArtifactError
+from driftloop.frame import features
+
+if TYPE_CHECKING:
+    from mlflow.models import ModelSignature
+
+# Types outside skops' own list that a fitted scikit-learn estimator holds. Each was read: plain data holders
+# or compiled loss functions without file, process or network access.
+REVIEWED_TYPES = (
+    "numpy.dtype",
+    "sklearn._loss.loss.HalfTweedieLossIdentity",
+    "sklearn.calibration._CalibratedClassifier",
+    "sklearn.calibration._SigmoidCalibration",
+    "sklearn.ensemble._hist_gradient_boosting.predictor.TreePredictor",
+    "sklearn.gaussian_process._gpc._BinaryGaussianProcessClassifierLaplace",
+    "sklearn.gaussian_process.kernels.ConstantKernel",
+    "sklearn.gaussian_process.kernels.Product",
+    "sklearn.gaussian_process.kernels.RBF",
+    "sklearn.metrics._dist_metrics.EuclideanDistance64",
+    "sklearn.neighbors._kd_tree.KDTree",
+    "sklearn.neural_network._stochastic_optimizers.AdamOptimizer",
+    "sklearn.tree._tree.Tree",
+)
+SAMPLE_TOLERANCE = 1e-9
+
+
+class Facts(BaseModel):
+    """What a version says about itself, stored in the MLmodel file under ``metadata.driftloop``.
+
+    ``sample`` are a few training rows as the API would receive them and ``sample_scores`` what the
+    candidate gave for them: a copy that does not reproduce them does not serve.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    loop: str
+    task: str
+    target: str
+    labels: tuple[str, str] | None
+    numeric: tuple[str, ...]
+    categorical: tuple[str, ...]
+    categories: dict[str, tuple[str, ...]]
+    windows: tuple[str, ...]
+    rows: int
+    fingerprint: str
+    holdout: str
+    metrics: dict[str, float]
+    sample: tuple[dict[str, float | str | None], ...]
+    sample_scores: tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class Artifact:
+    """A loaded model. ``estimator`` is a fitted scikit-learn pipeline over the columns of ``facts``."""
+
+    facts: Facts
+    estimator: Any
+    signature: ModelSignature
+
+    def score(self, rows: pd.DataFrame) -> np.ndarray:
+        """Shape (rows,): the probability of the positive label, or the predicted value.
+
+        ``rows`` needs the features as columns; other columns are ignored. Raises ValueError naming a wrong one.
+        """
+        return score(self.estimator, features(rows, self.facts.numeric, self.facts.categorical), self.facts.task)
+
+    def verify(self) -> None:
+        """Raise ArtifactError unless the stored sample rows give the stored scores and the signature fits."""
+        named = [column.name for column in self.signature.inputs]
+        if named != [*self.facts.numeric, *self.facts.categorical]:
+            raise ArtifactError(f"the signature names {named}, the model was trained on other columns")
+        scores = self.score(pd.DataFrame(list(self.facts.sample)))
+        difference = float(np.abs(scores - np.asarray(self.facts.sample_scores)).max())
+        if not difference <= SAMPLE_TOLERANCE:
+            raise ArtifactError(f"the stored sample rows score up to {difference:.3g} away from what they did when stored")
+
+
+def score(estimator: Any, X: pd.DataFrame, task: str) -> np.ndarray:
+    """Shape (rows,): the probability of class 1 for a binary task, else the prediction."""
+    if task == "binary":
+        return np.asarray(estimator.predict_proba(X)[:, list(estimator.classes_).index(1)], dtype=float)
+    return np.asarray(estimator.predict(X), dtype=float)
+
+
+def load(folder: Path) -> Artifact:
+    """Load a downloaded model folder without running any code from it.
+
+    Only the types skops trusts and REVIEWED_TYPES are constructed, whatever list the folder itself carries.
+    Raises ArtifactError when it is incomplete, of another format or needs a type nobody reviewed.
+    """
+    from mlflow.models import Model
+
+    try:
+        model = Model.load(str(folder))
+        facts = Facts.model_validate((model.metadata or {})["driftloop"])
+    except (OSError, KeyError, ValidationError, ValueError) as error:
+        raise ArtifactError(f"{folder} is not a model that driftloop stored: {error}") from None
+    except Exception as error:  # MLflow and PyYAML raise classes of their own for a damaged MLmodel file
+        raise ArtifactError(f"{folder}/MLmodel cannot be read: {error}") from error
+    if model.signature is None:
+        raise ArtifactError(f"{folder} has no signature")
+    return Artifact(facts, _load_skops(folder / "model.skops"), model.signature)
+
+
+def _load_skops(file: Path) -> Any:
+    import skops.io
+    from skops.io.exceptions import UntrustedTypesFoundException
+
+    try:
+        return skops.io.load(file, trusted=list(REVIEWED_TYPES))
+    except UntrustedTypesFoundException as error:
+        raise ArtifactError(f"{file} needs types that nobody reviewed: {error}") from None
+    except Exception as error:  # a truncated or altered zip fails in many ways deep inside skops
+        raise ArtifactError(f"{file} cannot be loaded: {type(error).__name__}: {error}") from error

@@ -1,0 +1,207 @@
+"""loop.toml, the one description of a loop: parsed once, frozen, unknown keys refused."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import tomllib
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+from driftloop.errors import ContractError
+from driftloop.metrics import METRICS
+
+Task = Literal["binary", "regression"]
+Share = Annotated[float, Field(ge=0, le=1)]
+Label = bool | int | str
+
+
+class Section(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Windows(Section):
+    """Where windows come from: a folder (or ``s3://`` prefix), or one table of a database."""
+
+    path: str = "windows"
+    labels: str | None = None
+    sql: str | None = None
+    table: str | None = None
+    period: str | None = None
+
+    @model_validator(mode="after")
+    def _sql_needs_table_and_period(self) -> Self:
+        if self.sql and not (self.table and self.period):
+            raise ValueError("sql needs table and period beside it")
+        if not self.sql and (self.table or self.period):
+            raise ValueError("table and period need sql beside them")
+        if self.sql and self.labels:
+            raise ValueError("labels is a folder; with sql the target is a column of the table")
+        return self
+
+
+class Features(Section):
+    numeric: tuple[str, ...] = ()
+    categorical: tuple[str, ...] = ()
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        return self.numeric + self.categorical
+
+
+class Model(Section):
+    estimator: str
+    params: dict[str, Any] = Field(default_factory=dict)
+
+    @field_validator("estimator")
+    @classmethod
+    def _dotted(cls, value: str) -> str:
+        if not re.fullmatch(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)+", value):
+            raise ValueError("expected a dotted import path such as sklearn.ensemble.RandomForestClassifier")
+        return value
+
+
+class Training(Section):
+    strategy: Annotated[str, Field(pattern=r"^(all|latest|rolling:[1-9]\d*)$")] = "all"
+
+
+class Holdout(Section):
+    by: Literal["entity", "row", "time"] = "row"
+    share: Annotated[float, Field(gt=0, lt=1)] = 0.2
+
+
+class Drift(Section):
+    threshold: Share = 0.3
+    reference: str = "training"
+
+
+class Trigger(Section):
+    """When a finding may start a training. ``cooldown`` counts windows since the last one."""
+
+    on: tuple[Literal["drift", "performance"], ...] = ("drift",)
+    max_drop: Annotated[float, Field(ge=0)] = 0.05
+    cooldown: Annotated[int, Field(ge=0)] = 0
+    min_rows: Annotated[int, Field(ge=1)] = 30
+
+
+class Promotion(Section):
+    metric: str = ""
+    delta: Annotated[float, Field(ge=0)] = 0.01
+    confidence: Annotated[float, Field(ge=0, lt=1)] = 0.95
+
+
+class Schedule(Section):
+    cron: Annotated[str, Field(pattern=r"^\S+(\s+\S+){4}$")]
+    timezone: str = "UTC"
+
+
+class Loop(Section):
+    """One model kept fresh.
+
+    ``holdout.by`` and ``promotion.metric`` are filled in when left out: entity if there is one, else
+    time if there is a timestamp, else row; auc for binary, rmse for regression.
+    """
+
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")]
+    task: Task
+    target: str
+    positive: Label | None = None
+    entity: str | None = None
+    timestamp: str | None = None
+    windows: Windows = Windows()
+    features: Features | None = None
+    model: Model
+    training: Training = Training()
+    holdout: Holdout = Holdout()
+    drift: Drift = Drift()
+    trigger: Trigger = Trigger()
+    promotion: Promotion = Promotion()
+    schedule: Schedule | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _fill_defaults(cls, data: dict[str, Any]) -> dict[str, Any]:
+        by = "entity" if data.get("entity") else "time" if data.get("timestamp") else "row"
+        metric = "auc" if data.get("task") == "binary" else "rmse"
+        for section, key, value in (("holdout", "by", by), ("promotion", "metric", metric)):
+            given = data.get(section, {})
+            if isinstance(given, dict):  # anything else is reported by the section's own check
+                data = data | {section: {key: value} | given}
+        return data
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if self.holdout.by == "entity" and not self.entity:
+            raise ValueError('holdout.by = "entity" needs entity = "<column>"')
+        if self.holdout.by == "time" and not self.timestamp:
+            raise ValueError('holdout.by = "time" needs timestamp = "<column>"')
+        if self.positive is not None and self.task != "binary":
+            raise ValueError('positive is for task = "binary" only')
+        metric = METRICS.get(self.promotion.metric)
+        if metric is None or metric.task != self.task:
+            known = ", ".join(name for name, m in METRICS.items() if m.task == self.task)
+            raise ValueError(f"promotion.metric = {self.promotion.metric!r}: for {self.task} expected one of {known}")
+        if self.features:
+            self._check_features(self.features)
+        return self
+
+    def _check_features(self, features: Features) -> None:
+        names = features.names
+        if not names:
+            raise ValueError("features names no column: list some under numeric or categorical")
+        if twice := sorted({n for n in names if names.count(n) > 1}):
+            raise ValueError(f"features lists {', '.join(twice)} more than once")
+        for role in ("target", "entity", "timestamp"):
+            if getattr(self, role) in names:
+                raise ValueError(f"{role} {getattr(self, role)!r} is also listed as a feature; it never is one")
+
+    @property
+    def columns(self) -> Features:
+        """The features, which inference has written into loop.toml or the caller has resolved."""
+        if self.features is None:
+            raise ContractError("loop.toml lists no [features]; run `driftloop init` on the folder to write them down")
+        return self.features
+
+    @property
+    def digest(self) -> str:
+        """A hash of everything that changes what a run computes."""
+        return hashlib.blake2b(self.model_dump_json(exclude={"schedule"}).encode(), digest_size=8).hexdigest()
+
+
+def load(folder: Path) -> Loop:
+    """Read ``folder/loop.toml``.
+
+    Raises ContractError naming file, key, value and what was expected.
+    """
+    file = folder / "loop.toml"
+    try:
+        text = file.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise ContractError(
+            f"{file} does not exist. Write one with `driftloop init {folder}`, or name a folder that has one."
+        ) from None
+    except OSError as error:
+        raise ContractError(f"{file} cannot be read: {error.strerror}.") from None
+    return parse(text, str(file))
+
+
+def parse(text: str, source: str = "loop.toml") -> Loop:
+    """Parse the text of a loop.toml; ``source`` names it in errors."""
+    try:
+        return Loop.model_validate(tomllib.loads(text))
+    except tomllib.TOMLDecodeError as error:
+        raise ContractError(f"{source} is not valid TOML: {error}.") from None
+    except ValidationError as error:
+        raise ContractError(f"{source}: " + "; ".join(_sentence(e) for e in error.errors())) from None
+
+
+def _sentence(error: Any) -> str:
+    key = ".".join(str(part) for part in error["loc"])
+    if error["type"] == "extra_forbidden":
+        return f"{key} is not a known key; check its spelling against the reference in docs/loop-toml.md"
+    if error["type"] == "missing":
+        return f"{key} is missing; it is required"
+    message = error["msg"].removeprefix("Value error, ")
+    return message if error["type"] == "value_error" and not key else f"{key} = {error['input']!r}: {message}"

@@ -1,0 +1,205 @@
+"""A window's rows, checked once at the read boundary and brought into one canonical form."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import pandas as pd
+
+from driftloop.contract import Label, Loop
+from driftloop.errors import LabelsNotReady, WindowError
+
+MISSING = "(missing)"  # a null category is a category of its own
+
+
+@dataclass(frozen=True)
+class Window:
+    """The checked rows of one period.
+
+    ``X`` holds exactly the loop's features: float64 for numeric, str for categorical ones.
+    ``y`` is float64, aligned with X: 0/1 for binary, the value for regression, NaN where a row has no label;
+    None when the window has no labels yet. ``labels`` are the (negative, positive) labels as the user spells them,
+    binary only. ``entity`` and ``timestamp`` are aligned with X where the loop has them.
+    ``notes`` are findings that do not stop the loop.
+    """
+
+    id: str
+    X: pd.DataFrame
+    y: pd.Series | None
+    entity: pd.Series | None
+    timestamp: pd.Series | None
+    labels: tuple[str, str] | None = None
+    notes: tuple[str, ...] = ()
+
+    @property
+    def labelled(self) -> Window:
+        """Only the rows whose label is in. Raises LabelsNotReady when there is none."""
+        if self.y is None or not self.y.notna().any():
+            raise LabelsNotReady(f"window {self.id} has no labels yet")
+        return self.where(self.y.notna().to_numpy())
+
+    def where(self, mask: np.ndarray) -> Window:
+        """The rows under a boolean mask of shape (rows,)."""
+
+        def cut(series: pd.Series | None) -> pd.Series | None:
+            return None if series is None else series[mask].reset_index(drop=True)
+
+        X = self.X[mask].reset_index(drop=True)
+        return replace(self, X=X, y=cut(self.y), entity=cut(self.entity), timestamp=cut(self.timestamp))
+
+    @property
+    def fingerprint(self) -> str:
+        """A hash of the rows' content, labels included, in their order."""
+        digest = hashlib.blake2b(digest_size=8)
+        for part in (self.X, self.y, self.entity):
+            if part is not None:
+                digest.update(pd.util.hash_pandas_object(part, index=False).to_numpy().tobytes())
+        return digest.hexdigest()
+
+
+def categories(column: pd.Series) -> pd.Series:
+    """Values as strings, the same for a bool, its string, an integer and its float; a null is "(missing)".
+
+    >>> categories(pd.Series([True, None, "True", 2.0, "fibre"], dtype=object)).tolist()
+    ['True', '(missing)', 'True', '2', 'fibre']
+    """
+    codes, distinct = pd.factorize(column)
+    names = np.array([*(_category(value) for value in distinct), MISSING], dtype=object)
+    return pd.Series(names[codes], index=column.index, name=column.name)  # code -1, a null, is the last name
+
+
+def _category(value: object) -> str:
+    if isinstance(value, (float, np.floating)) and float(value).is_integer():
+        return str(int(value))
+    return str(value)
+
+
+def features(rows: pd.DataFrame, numeric: Sequence[str], categorical: Sequence[str]) -> pd.DataFrame:
+    """The model's input: ``numeric`` as float64 and ``categorical`` as category strings, in that order.
+
+    Raises ValueError naming the column when a numeric one holds something else.
+    """
+    columns = {}
+    for name in numeric:
+        columns[name] = _numbers(rows[name], f"column {name}")
+    for name in categorical:
+        columns[name] = categories(rows[name])
+    return pd.DataFrame(columns, index=rows.index)
+
+
+def _numbers(column: pd.Series, what: str) -> pd.Series:
+    try:
+        if pd.api.types.is_datetime64_any_dtype(column):  # to_numeric would read a date as nanoseconds
+            raise ValueError("found dates")
+        return pd.to_numeric(column).astype("float64")
+    except (ValueError, TypeError) as error:
+        raise ValueError(f"{what}: expected numbers, {error}") from None
+
+
+def positive_label(values: pd.Series, given: Label | None) -> Label:
+    """Which of a binary target's labels is the event: the given one, else true, else 1, else the later in sort order."""
+    if given is not None:
+        return given
+    distinct = values.dropna().unique().tolist()
+    for label in (True, 1):
+        if any(_category(value) == str(label) for value in distinct):
+            return label
+    return str(max(distinct, key=str))
+
+
+def check(rows: pd.DataFrame, loop: Loop, window: str, *, seen: dict[str, set[str]] | None = None) -> Window:
+    """Turn the raw rows of a window into a checked one.
+
+    ``rows`` has the target as a column when labels are in. ``seen`` maps a categorical feature to the categories
+    met in earlier windows; what is new is noted, not refused: it is what drift looks for.
+    Raises WindowError listing everything that is wrong.
+    """
+    problems = _problems(rows, loop)
+    if problems:
+        raise WindowError(window, problems)
+    try:
+        X = features(rows, loop.columns.numeric, loop.columns.categorical)
+        y = target(rows[loop.target], loop) if loop.target in rows else None
+        labels = _labels(rows[loop.target], loop) if loop.target in rows else None
+        timestamp = pd.to_datetime(rows[loop.timestamp]) if loop.timestamp else None
+    except (ValueError, TypeError) as error:
+        raise WindowError(window, [str(error)]) from None
+    problems = _value_problems(X, y, loop)
+    if problems:
+        raise WindowError(window, problems)
+    entity = categories(rows[loop.entity]) if loop.entity else None
+    return Window(window, X, y, entity, timestamp, labels, tuple(_notes(rows, X, loop, seen or {})))
+
+
+def target(values: pd.Series, loop: Loop) -> pd.Series:
+    """The target as float64: 0/1 for binary, the value for regression; NaN where the label is missing."""
+    if loop.task == "regression":
+        return _numbers(values, f"target {loop.target}")
+    labels = categories(values)
+    distinct = sorted(set(labels) - {MISSING})
+    positive = _category(positive_label(values, loop.positive))
+    if len(distinct) > 2:
+        raise ValueError(
+            f"target {loop.target}: expected two labels for task binary, found {len(distinct)}: {distinct[:5]}"
+        )
+    if len(distinct) == 2 and positive not in distinct:
+        raise ValueError(f"target {loop.target}: the positive label {positive} is not among {distinct}")
+    return (labels == positive).astype("float64").where(values.notna())
+
+
+def _labels(values: pd.Series, loop: Loop) -> tuple[str, str] | None:
+    distinct = sorted(set(categories(values)) - {MISSING})
+    if loop.task != "binary" or len(distinct) != 2:
+        return None
+    positive = _category(positive_label(values, loop.positive))
+    return (next(label for label in distinct if label != positive), positive)
+
+
+def _problems(rows: pd.DataFrame, loop: Loop) -> list[str]:
+    """What is wrong with the table itself."""
+    needed = [*loop.columns.names, *(c for c in (loop.entity, loop.timestamp) if c)]
+    if missing := [c for c in needed if c not in rows]:
+        return [f"column {', '.join(missing)} is missing; the window has {', '.join(map(str, rows.columns))}"]
+    if rows.empty:
+        return ["it holds no rows"]
+    problems = []
+    if loop.entity:
+        entity = rows[loop.entity]
+        if nulls := int(entity.isna().sum()):
+            problems.append(f"entity {loop.entity} is null in {nulls} rows")
+        key = [loop.entity, loop.timestamp] if loop.timestamp else [loop.entity]
+        if (twice := entity[rows.duplicated(key) & entity.notna()]).size:
+            problems.append(f"{' and '.join(key)} appear more than once, e.g. {twice.iloc[0]} ({twice.size} rows)")
+    if loop.timestamp and (nulls := int(rows[loop.timestamp].isna().sum())):
+        problems.append(f"timestamp {loop.timestamp} is null in {nulls} rows")
+    problems += [f"column {c} is empty in all {len(rows)} rows" for c in loop.columns.names if rows[c].isna().all()]
+    return problems
+
+
+def _value_problems(X: pd.DataFrame, y: pd.Series | None, loop: Loop) -> list[str]:
+    problems = [
+        f"column {c} holds {n} infinite values" for c in loop.columns.numeric if (n := int(np.isinf(X[c]).sum()))
+    ]
+    if y is None:
+        return problems
+    if np.isinf(y).any():
+        problems.append(f"target {loop.target} holds infinite values")
+    if loop.task == "binary" and y.notna().any() and y.dropna().nunique() == 1:
+        problems.append(f"target {loop.target} holds one class only in {int(y.notna().sum())} labelled rows")
+    return problems
+
+
+def _notes(rows: pd.DataFrame, X: pd.DataFrame, loop: Loop, seen: dict[str, set[str]]) -> list[str]:
+    known = {*loop.columns.names, loop.target, loop.entity, loop.timestamp}
+    notes = []
+    if extra := [str(c) for c in rows.columns if c not in known]:
+        notes.append(f"columns not in loop.toml, unused: {', '.join(extra)}")
+    if constant := [c for c in X.columns if X[c].nunique(dropna=False) == 1]:
+        notes.append(f"constant columns: {', '.join(constant)}")
+    for name, earlier in seen.items():
+        if new := sorted(set(X[name]) - earlier):
+            notes.append(f"column {name} has unseen categories: {', '.join(new[:5])}")
+    return notes

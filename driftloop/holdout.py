@@ -1,0 +1,86 @@
+"""The rows no model ever trains on: chosen by a rule that is the same in every window, forever."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from driftloop.contract import Loop
+from driftloop.errors import HoldoutMismatch, WindowError
+from driftloop.frame import Window
+
+
+@dataclass(frozen=True)
+class HoldoutRule:
+    """``by`` entity, row or time; ``column`` is the entity's or timestamp's name, empty for row."""
+
+    loop: str
+    by: str
+    column: str
+    share: float
+
+    @classmethod
+    def of(cls, loop: Loop) -> HoldoutRule:
+        column = {"entity": loop.entity, "time": loop.timestamp, "row": ""}[loop.holdout.by]
+        return cls(loop.name, loop.holdout.by, column or "", loop.holdout.share)
+
+    def __str__(self) -> str:
+        """The form stored on each version.
+
+        >>> str(HoldoutRule("churn", "entity", "user_id", 0.2))
+        'entity(user_id) share=0.2 seed=churn'
+        """
+        return f"{self.by}({self.column}) share={self.share} seed={self.loop}"
+
+    def mask(self, window: Window, *, newest: bool) -> np.ndarray:
+        """Which rows of the window are holdout, bool of shape (rows,).
+
+        By time only the newest labelled window has any; by entity or row every window does.
+        """
+        if self.by == "time":
+            return self._tail(window) if newest else np.zeros(len(window.X), dtype=bool)
+        keys = window.entity if self.by == "entity" else _row_keys(window.X)
+        assert keys is not None, "the contract holds an entity whenever the holdout is by entity"
+        codes, distinct = pd.factorize(keys)
+        seed = hashlib.blake2b(self.loop.encode()).digest()
+        held = np.fromiter((_fraction(key, seed) < self.share for key in distinct), dtype=bool, count=len(distinct))
+        return held[codes]
+
+    def _tail(self, window: Window) -> np.ndarray:
+        times = window.timestamp
+        assert times is not None, "the contract holds a timestamp whenever the holdout is by time"
+        first = times.sort_values().iloc[len(times) - math.ceil(self.share * len(times))]
+        tail = (times >= first).to_numpy()  # rows of one instant stay on one side
+        if tail.all():
+            raise WindowError(
+                window.id,
+                [f"timestamp {self.column} is {first} in every row, so no tail can be held out; use holdout.by = 'row'"],
+            )
+        return tail
+
+
+def _fraction(key: str, seed: bytes) -> float:
+    """A stable hash of the key, uniform in [0, 1)."""
+    return int.from_bytes(hashlib.blake2b(key.encode(), digest_size=8, key=seed).digest()) / 2**64
+
+
+def _row_keys(X: pd.DataFrame) -> pd.Series:
+    """One string a row made of all feature values, so that duplicates stay together."""
+    hashes = pd.util.hash_pandas_object(X, index=False)
+    return hashes.astype(str)
+
+
+def require_same_rule(stored: str | None, rule: HoldoutRule, version: str) -> None:
+    """Raise HoldoutMismatch unless the version was trained under this rule."""
+    if stored == str(rule):
+        return
+    trained = f"was trained under the holdout rule {stored!r}" if stored else "carries no holdout rule"
+    raise HoldoutMismatch(
+        f"version {version} {trained}, the loop's is {str(rule)!r}: it may have trained on today's holdout, so the two "
+        f"cannot be compared. Put [holdout] and the loop's name in loop.toml back, or give the loop a new name to "
+        f"start with a first champion under the new rule."
+    )

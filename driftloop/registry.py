@@ -1,0 +1,195 @@
+"""The MLflow Model Registry and tracking server, seen from one loop."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from driftloop.artifact import REVIEWED_TYPES
+from driftloop.errors import ArtifactError, Unreachable
+from driftloop.settings import Settings, without_password
+
+if TYPE_CHECKING:
+    from mlflow import MlflowClient
+    from mlflow.models import ModelSignature
+
+    from driftloop.artifact import Facts
+    from driftloop.training import Candidate
+
+CHAMPION = "champion"
+LIBRARIES = ("scikit-learn", "skops", "numpy", "pandas", "scipy")
+
+
+@dataclass(frozen=True)
+class Version:
+    """A registered version and the MLflow run that made it."""
+
+    number: str
+    run_id: str
+
+
+class Registry:
+    """Versions and aliases of the registered model ``name``, and the experiment of the same name."""
+
+    def __init__(self, settings: Settings, name: str) -> None:
+        self.settings = settings
+        self.name = name
+
+    @property
+    def client(self) -> MlflowClient:
+        """MLflow caches the connection behind it, so a client costs nothing to make."""
+        from mlflow import MlflowClient
+
+        return MlflowClient(self.settings.tracking_uri, self.settings.tracking_uri)
+
+    def champion(self) -> str | None:
+        """The version behind the alias, or None when nobody set it.
+
+        Raises Unreachable when the registry does not answer: that is never "no champion".
+        """
+        return self.aliases().get(CHAMPION)
+
+    def aliases(self) -> dict[str, str]:
+        """Alias to version; empty while no version was ever registered."""
+        from mlflow.exceptions import MlflowException
+
+        try:
+            with self._reachable():
+                return {alias: str(version) for alias, version in self._aliases().items()}
+        except MlflowException as error:
+            if error.error_code == "RESOURCE_DOES_NOT_EXIST":
+                return {}
+            raise
+
+    def _aliases(self) -> dict[str, Any]:
+        return dict(self.client.get_registered_model(self.name).aliases)
+
+    def point_champion_at(self, version: str) -> None:
+        with self._reachable():
+            self.client.set_registered_model_alias(self.name, CHAMPION, version)
+
+    def tag(self, version: str, tags: Mapping[str, str]) -> None:
+        with self._reachable():
+            for key, value in tags.items():
+                self.client.set_model_version_tag(self.name, version, key, value)
+
+    def tags(self, version: str) -> dict[str, str]:
+        with self._reachable():
+            return dict(self.client.get_model_version(self.name, version).tags)
+
+    def describe(self, version: str, card: str) -> None:
+        with self._reachable():
+            self.client.update_model_version(self.name, version, description=card)
+
+    def download(self, version: str, folder: Path) -> Path:
+        """Copy a version's model folder below ``folder`` and return where it lies."""
+        from mlflow.artifacts import download_artifacts
+
+        uri = self.settings.tracking_uri
+        with self._reachable():
+            path = download_artifacts(
+                artifact_uri=f"models:/{self.name}/{version}", dst_path=str(folder), tracking_uri=uri, registry_uri=uri
+            )
+        return Path(path)
+
+    def register(self, candidate: Candidate, params: Mapping[str, Any], tags: Mapping[str, str], report: str | None) -> Version:
+        """Log a training as an MLflow run and register its model; the version returned is the one MLflow gave it.
+
+        ``report`` is the Evidently report as HTML. Raises ArtifactError when the model holds types nobody reviewed.
+        """
+        import mlflow
+        from mlflow.exceptions import MlflowException
+
+        facts = candidate.facts
+        mlflow.set_tracking_uri(self.settings.tracking_uri)
+        mlflow.set_registry_uri(self.settings.tracking_uri)
+        with self._reachable(), mlflow.start_run(
+            experiment_id=self._experiment(), run_name=f"train {facts.windows[-1]}", tags=dict(tags)
+        ) as run:
+            mlflow.log_params(dict(params))
+            mlflow.log_metrics({f"val_{name}": value for name, value in facts.metrics.items()})
+            if report:
+                mlflow.log_text(report, "drift_report.html")
+            try:
+                info = mlflow.sklearn.log_model(
+                    candidate.estimator,
+                    name="model",
+                    registered_model_name=self.name,
+                    signature=_signature(facts),
+                    pip_requirements=_requirements(),
+                    serialization_format="skops",
+                    skops_trusted_types=list(REVIEWED_TYPES),
+                    metadata={"driftloop": json.loads(facts.model_dump_json())},
+                )
+            except MlflowException as error:
+                if "skops" not in str(error):
+                    raise
+                raise ArtifactError(
+                    f"the fitted {type(candidate.estimator['model']).__name__} cannot be stored without pickle: {error}. "
+                    f"Choose an estimator whose types are reviewed (docs/loop-toml.md lists them)."
+                ) from error
+        version = str(info.registered_model_version)
+        self.tag(version, tags)
+        return Version(version, run.info.run_id)
+
+    def log_decision(self, run_id: str, decision: Mapping[str, Any]) -> None:
+        """Keep the decision as JSON beside the run it judged."""
+        with self._reachable():
+            self.client.log_dict(run_id, dict(decision), "decision.json")
+
+    def _experiment(self) -> str:
+        found = self.client.get_experiment_by_name(self.name)
+        if found:
+            return str(found.experiment_id)
+        folder = self.settings.artifacts
+        location = (folder / self.name).as_uri() if folder else None
+        return str(self.client.create_experiment(self.name, artifact_location=location))
+
+    @contextmanager
+    def _reachable(self) -> Iterator[None]:
+        """Turn "nobody answered" into Unreachable with the address; leave every other error as it is."""
+        import requests
+        from mlflow.exceptions import MlflowException
+        from sqlalchemy.exc import OperationalError
+
+        try:
+            yield
+        except (requests.RequestException, OperationalError, ConnectionError) as error:
+            raise self._unreachable(error) from error
+        except MlflowException as error:
+            if error.error_code in ("INTERNAL_ERROR", "TEMPORARILY_UNAVAILABLE"):
+                raise self._unreachable(error) from error
+            raise
+
+    def _unreachable(self, error: Exception) -> Unreachable:
+        address = without_password(self.settings.tracking_uri)
+        cause = str(error).splitlines()[0].replace(self.settings.tracking_uri, address)
+        return Unreachable(
+            f"MLflow at {address} does not answer ({cause[:200]}). Start it or correct MLFLOW_TRACKING_URI, then run again."
+        )
+
+
+def library_versions() -> dict[str, str]:
+    """Of the libraries a stored model needs to be loaded and to score as it did."""
+    from importlib.metadata import version
+
+    return {name: version(name) for name in LIBRARIES}
+
+
+def _requirements() -> list[str]:
+    # given, not inferred: inference loads the model in a new process and costs 6 to 9 seconds
+    return [f"{name}=={version}" for name, version in library_versions().items()]
+
+
+def _signature(facts: Facts) -> ModelSignature:
+    from mlflow.models import ModelSignature
+    from mlflow.types import ColSpec, DataType, Schema
+
+    inputs = [ColSpec(DataType.double, name, required=False) for name in facts.numeric]
+    inputs += [ColSpec(DataType.string, name, required=False) for name in facts.categorical]
+    output = DataType.long if facts.task == "binary" else DataType.double
+    return ModelSignature(inputs=Schema(inputs), outputs=Schema([ColSpec(output)]))

@@ -1,0 +1,129 @@
+"""decide_retrain: whether a window's findings start a training. Pure."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from enum import StrEnum
+
+
+class RetrainReason(StrEnum):
+    FIRST_CHAMPION = "first champion"
+    DRIFT = "drift above threshold"
+    PERFORMANCE = "performance fell"
+    COOLING_DOWN = "cooling down"
+    TOO_FEW_ROWS = "too few rows"
+    LABELS_NOT_READY = "labels not ready"
+    QUIET = "quiet"
+
+
+@dataclass(frozen=True)
+class ColumnDrift:
+    """One column as Evidently judged it: the test's name, its score, the threshold and the verdict."""
+
+    name: str
+    method: str
+    score: float
+    threshold: float
+    drifted: bool
+
+
+@dataclass(frozen=True)
+class Drift:
+    """``share`` is Evidently's share of drifted columns; NaN is refused."""
+
+    share: float
+    columns: tuple[ColumnDrift, ...]
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.share <= 1:
+            raise ValueError(f"drift share {self.share} is not within 0 and 1")
+
+    @property
+    def drifted(self) -> int:
+        return sum(column.drifted for column in self.columns)
+
+
+@dataclass(frozen=True)
+class Performance:
+    """The champion on the current window: its metric now, and how far that lies below its score at promotion."""
+
+    metric: str
+    value: float
+    rows: int
+    drop: float
+
+    def __post_init__(self) -> None:
+        if not (math.isfinite(self.value) and math.isfinite(self.drop)):
+            raise ValueError(f"{self.metric} is {self.value}, drop {self.drop}: that is no performance")
+
+
+@dataclass(frozen=True)
+class History:
+    """What the loop knows besides the window's own findings.
+
+    ``champion``: is there one. ``new_labels``: labelled windows newer than those of the last training.
+    ``comparable``: the newest labelled window's holdout can carry a comparison. ``rows``: of the current window.
+    ``windows_since_training``: None when nothing was trained yet.
+    """
+
+    champion: bool
+    new_labels: bool
+    comparable: bool
+    rows: int
+    windows_since_training: int | None
+
+
+@dataclass(frozen=True)
+class TriggerPolicy:
+    threshold: float
+    on: tuple[str, ...]
+    max_drop: float
+    cooldown: int
+    min_rows: int
+
+
+@dataclass(frozen=True)
+class RetrainVerdict:
+    retrain: bool
+    reason: RetrainReason
+
+
+def decide_retrain(
+    drift: Drift | None, performance: Performance | None, history: History, policy: TriggerPolicy
+) -> RetrainVerdict:
+    """Retrain when there is no champion, or when drift share > threshold or performance fell by more than max_drop.
+
+    A share of exactly the threshold is quiet. A trigger is held back, with its reason, while the window has too few
+    rows, the loop is cooling down or no label came in since the last training.
+    Raises ValueError when there is a champion but no drift: a missing measurement is not "no drift".
+    """
+    if not history.champion:
+        return _held_back(history, policy) or RetrainVerdict(True, RetrainReason.FIRST_CHAMPION)
+    if drift is None:
+        raise ValueError("there is a champion but drift was not measured")
+    trigger = _trigger(drift, performance, policy)
+    if trigger is None:
+        return RetrainVerdict(False, RetrainReason.QUIET)
+    return _held_back(history, policy) or RetrainVerdict(True, trigger)
+
+
+def _trigger(drift: Drift, performance: Performance | None, policy: TriggerPolicy) -> RetrainReason | None:
+    if "drift" in policy.on and drift.share > policy.threshold:
+        return RetrainReason.DRIFT
+    if "performance" in policy.on and performance and performance.drop > policy.max_drop:
+        return RetrainReason.PERFORMANCE
+    return None
+
+
+def _held_back(history: History, policy: TriggerPolicy) -> RetrainVerdict | None:
+    if history.rows < policy.min_rows:
+        return RetrainVerdict(False, RetrainReason.TOO_FEW_ROWS)
+    since = history.windows_since_training
+    if since is not None and since <= policy.cooldown and policy.cooldown:
+        return RetrainVerdict(False, RetrainReason.COOLING_DOWN)
+    if not history.new_labels:
+        return RetrainVerdict(False, RetrainReason.LABELS_NOT_READY)
+    if not history.comparable:
+        return RetrainVerdict(False, RetrainReason.TOO_FEW_ROWS)
+    return None

@@ -1,0 +1,70 @@
+"""Where a run keeps its state: read once from an injected mapping, then frozen."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, MutableMapping
+from dataclasses import dataclass
+from pathlib import Path
+
+OPT_OUT = {
+    "DO_NOT_TRACK": "1",
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+    "STREAMLIT_BROWSER_GATHER_USAGE_STATS": "false",
+}
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Addresses of the four places state lives in.
+
+    ``home`` holds everything by default; a URL from the environment moves one part elsewhere.
+    ``prefect_api_url`` is None when no server was named: a local one is then started for the run.
+    """
+
+    home: Path
+    tracking_uri: str
+    ledger_url: str
+    prefect_api_url: str | None
+
+    @classmethod
+    def from_env(cls, env: Mapping[str, str], cwd: Path) -> Settings:
+        """Read ``DRIFTLOOP_HOME``, ``MLFLOW_TRACKING_URI``, ``DRIFTLOOP_LEDGER_URL``, ``PREFECT_API_URL``."""
+        home = (cwd / env.get("DRIFTLOOP_HOME", ".driftloop")).absolute()
+        return cls(
+            home=home,
+            tracking_uri=env.get("MLFLOW_TRACKING_URI") or f"sqlite:///{home / 'mlflow.db'}",
+            ledger_url=env.get("DRIFTLOOP_LEDGER_URL") or f"sqlite:///{home / 'ledger.db'}",
+            prefect_api_url=env.get("PREFECT_API_URL") or None,
+        )
+
+    @property
+    def artifacts(self) -> Path | None:
+        """Where MLflow keeps files when it is a local database; None when a server decides."""
+        return self.home / "artifacts" if self.tracking_uri.startswith("sqlite:") else None
+
+    def environment(self) -> dict[str, str]:
+        """The same settings as environment variables, for processes this one starts."""
+        env = {
+            "DRIFTLOOP_HOME": str(self.home),
+            "MLFLOW_TRACKING_URI": self.tracking_uri,
+            "DRIFTLOOP_LEDGER_URL": self.ledger_url,
+            "PREFECT_HOME": str(self.home / "prefect"),
+        }
+        return env | ({"PREFECT_API_URL": self.prefect_api_url} if self.prefect_api_url else {})
+
+
+def opt_out(env: MutableMapping[str, str]) -> None:
+    """Turn the telemetry of Prefect, MLflow, Evidently and Streamlit off, unless the user turned it on."""
+    for key, value in OPT_OUT.items():
+        env.setdefault(key, value)
+
+
+def without_password(url: str) -> str:
+    """The address without its secret, fit for an error message.
+
+    >>> without_password("postgresql+psycopg://loop:s3cret@db:5432/ledger")
+    'postgresql+psycopg://loop:***@db:5432/ledger'
+    """
+    return re.sub(r"(://[^:/@]*):[^@/]*@", r"\1:***@", url)

@@ -84,7 +84,9 @@ class Artifact:
         scores = self.score(pd.DataFrame(list(self.facts.sample)))
         difference = float(np.abs(scores - np.asarray(self.facts.sample_scores)).max())
         if not difference <= SAMPLE_TOLERANCE:
-            raise ArtifactError(f"the stored sample rows score up to {difference:.3g} away from what they did when stored")
+            raise ArtifactError(
+                f"the stored sample rows score up to {difference:.3g} away from what they did when stored"
+            )
 
 
 def score(estimator: Any, X: pd.DataFrame, task: str) -> np.ndarray:

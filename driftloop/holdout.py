@@ -58,7 +58,9 @@ class HoldoutRule:
         if tail.all():
             raise WindowError(
                 window.id,
-                [f"timestamp {self.column} is {first} in every row, so no tail can be held out; use holdout.by = 'row'"],
+                [
+                    f"timestamp {self.column} is {first} in every row, so no tail can be held out; use holdout.by = 'row'"
+                ],
             )
         return tail
 

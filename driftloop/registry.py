@@ -96,7 +96,9 @@ class Registry:
             )
         return Path(path)
 
-    def register(self, candidate: Candidate, params: Mapping[str, Any], tags: Mapping[str, str], report: str | None) -> Version:
+    def register(
+        self, candidate: Candidate, params: Mapping[str, Any], tags: Mapping[str, str], report: str | None
+    ) -> Version:
         """Log a training as an MLflow run and register its model; the version returned is the one MLflow gave it.
 
         ``report`` is the Evidently report as HTML. Raises ArtifactError when the model holds types nobody reviewed.
@@ -107,9 +109,12 @@ class Registry:
         facts = candidate.facts
         mlflow.set_tracking_uri(self.settings.tracking_uri)
         mlflow.set_registry_uri(self.settings.tracking_uri)
-        with self._reachable(), mlflow.start_run(
-            experiment_id=self._experiment(), run_name=f"train {facts.windows[-1]}", tags=dict(tags)
-        ) as run:
+        with (
+            self._reachable(),
+            mlflow.start_run(
+                experiment_id=self._experiment(), run_name=f"train {facts.windows[-1]}", tags=dict(tags)
+            ) as run,
+        ):
             mlflow.log_params(dict(params))
             mlflow.log_metrics({f"val_{name}": value for name, value in facts.metrics.items()})
             if report:

@@ -7,11 +7,15 @@ from collections.abc import Mapping, MutableMapping
 from dataclasses import dataclass
 from pathlib import Path
 
-OPT_OUT = {
+DEFAULTS = {
     "DO_NOT_TRACK": "1",
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
     "STREAMLIT_BROWSER_GATHER_USAGE_STATS": "false",
+    # MLflow's own patience is minutes; ours is a few tries with an answer that names the address
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": "30",
+    "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
 }
 
 
@@ -21,22 +25,27 @@ class Settings:
 
     ``home`` holds everything by default; a URL from the environment moves one part elsewhere.
     ``prefect_api_url`` is None when no server was named: a local one is then started for the run.
+    ``mlflow_ui`` is where a person's browser finds MLflow, None when it runs nowhere.
     """
 
     home: Path
     tracking_uri: str
     ledger_url: str
     prefect_api_url: str | None
+    mlflow_ui: str | None
 
     @classmethod
     def from_env(cls, env: Mapping[str, str], cwd: Path) -> Settings:
-        """Read ``DRIFTLOOP_HOME``, ``MLFLOW_TRACKING_URI``, ``DRIFTLOOP_LEDGER_URL``, ``PREFECT_API_URL``."""
+        """Read ``DRIFTLOOP_HOME``, ``MLFLOW_TRACKING_URI``, ``DRIFTLOOP_LEDGER_URL``, ``PREFECT_API_URL``, ``DRIFTLOOP_MLFLOW_UI``."""
+        tracking = env.get("MLFLOW_TRACKING_URI")
         home = (cwd / env.get("DRIFTLOOP_HOME", ".driftloop")).absolute()
         return cls(
             home=home,
-            tracking_uri=env.get("MLFLOW_TRACKING_URI") or f"sqlite:///{home / 'mlflow.db'}",
+            tracking_uri=tracking or f"sqlite:///{home / 'mlflow.db'}",
             ledger_url=env.get("DRIFTLOOP_LEDGER_URL") or f"sqlite:///{home / 'ledger.db'}",
             prefect_api_url=env.get("PREFECT_API_URL") or None,
+            mlflow_ui=env.get("DRIFTLOOP_MLFLOW_UI")
+            or (tracking if tracking and tracking.startswith("http") else None),
         )
 
     @property
@@ -55,9 +64,9 @@ class Settings:
         return env | ({"PREFECT_API_URL": self.prefect_api_url} if self.prefect_api_url else {})
 
 
-def opt_out(env: MutableMapping[str, str]) -> None:
-    """Turn the telemetry of Prefect, MLflow, Evidently and Streamlit off, unless the user turned it on."""
-    for key, value in OPT_OUT.items():
+def apply_defaults(env: MutableMapping[str, str]) -> None:
+    """Telemetry off and patience short, unless the user said otherwise."""
+    for key, value in DEFAULTS.items():
         env.setdefault(key, value)
 
 

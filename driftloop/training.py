@@ -54,7 +54,11 @@ def build(loop: Loop) -> Pipeline:
                 make_pipeline(SimpleImputer(strategy="median", keep_empty_features=True), StandardScaler()),
                 list(loop.columns.numeric),
             ),
-            ("categorical", OneHotEncoder(handle_unknown="ignore", sparse_output=False), list(loop.columns.categorical)),
+            (
+                "categorical",
+                OneHotEncoder(handle_unknown="ignore", sparse_output=False),
+                list(loop.columns.categorical),
+            ),
         ]
     )
     return Pipeline([("encode", encode), ("model", estimator)])

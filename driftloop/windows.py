@@ -56,7 +56,9 @@ class FolderWindows:
     def ids(self) -> list[str]:
         entries = self._list(self.files, self.root)
         if entries is None:
-            raise ContractError(f"windows.path = {self.root!r} does not exist; put the windows there or correct the path.")
+            raise ContractError(
+                f"windows.path = {self.root!r} does not exist; put the windows there or correct the path."
+            )
         return sorted(entries)
 
     def read(self, window: str) -> pd.DataFrame:
@@ -90,14 +92,18 @@ class FolderWindows:
     def _window_files(self, window: str) -> list[pa.fs.FileInfo]:
         entry = (self._list(self.files, self.root) or {}).get(window)
         if entry is None:
-            raise ContractError(f"there is no window {window} under {self.root}; `driftloop status` lists those there are.")
+            raise ContractError(
+                f"there is no window {window} under {self.root}; `driftloop status` lists those there are."
+            )
         if entry.type == pa.fs.FileType.File:
             return [entry]
         tables = sorted((self._list(self.files, entry.path) or {}).values(), key=lambda f: f.base_name)
         if not tables:
             raise WindowError(window, [f"{entry.path} holds no .csv or .parquet table"])
         if len(tables) > 1 and not self.loop.entity:
-            raise ContractError(f"window {window} is a folder of {len(tables)} tables; name the column that joins them: entity = …")
+            raise ContractError(
+                f"window {window} is a folder of {len(tables)} tables; name the column that joins them: entity = …"
+            )
         return tables
 
     def _label_file(self, window: str) -> pa.fs.FileInfo | None:
@@ -142,7 +148,9 @@ class FolderWindows:
                 continue
             key = info.base_name if is_folder or not dot else stem
             if key in entries:
-                raise ContractError(f"{folder} holds {key} twice, as {entries[key].base_name} and {info.base_name}; keep one.")
+                raise ContractError(
+                    f"{folder} holds {key} twice, as {entries[key].base_name} and {info.base_name}; keep one."
+                )
             entries[key] = info
         return entries
 
@@ -153,7 +161,9 @@ class SqlWindows:
     def __init__(self, loop: Loop) -> None:
         import sqlalchemy as sa
 
-        assert loop.windows.sql and loop.windows.table and loop.windows.period, "the contract checks that they come together"
+        assert loop.windows.sql and loop.windows.table and loop.windows.period, (
+            "the contract checks that they come together"
+        )
         self.loop, self.period = loop, loop.windows.period
         self.engine = sa.create_engine(loop.windows.sql, pool_pre_ping=True)
         self.table = sa.table(loop.windows.table, sa.column(self.period))
@@ -161,7 +171,9 @@ class SqlWindows:
     def ids(self) -> list[str]:
         import sqlalchemy as sa
 
-        return sorted(str(v) for v in self._frame(sa.select(self.table.c[self.period]).distinct())[self.period].dropna())
+        return sorted(
+            str(v) for v in self._frame(sa.select(self.table.c[self.period]).distinct())[self.period].dropna()
+        )
 
     def read(self, window: str) -> pd.DataFrame:
         import sqlalchemy as sa
@@ -189,7 +201,9 @@ class SqlWindows:
         except OperationalError as error:
             raise Unreachable(f"the windows' database {address} does not answer: {error.orig}") from None
         except ProgrammingError as error:
-            raise ContractError(f"windows.table = {self.loop.windows.table!r} cannot be read from {address}: {error.orig}") from None
+            raise ContractError(
+                f"windows.table = {self.loop.windows.table!r} cannot be read from {address}: {error.orig}"
+            ) from None
 
 
 def _filesystem(path: str, folder: Path) -> tuple[pa.fs.FileSystem, str]:

@@ -1,0 +1,86 @@
+"""Drift as Evidently defines it, over exactly the loop's features."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+
+from driftloop.errors import DriftloopError
+from driftloop.retrain import ColumnDrift, Drift
+
+if TYPE_CHECKING:
+    from evidently.core.report import Snapshot
+
+
+@dataclass(frozen=True)
+class DriftReport:
+    """What Evidently measured, and its report to look at."""
+
+    drift: Drift
+    snapshot: Snapshot
+
+    def html(self) -> str:
+        """The whole Evidently report as one page, about 4 MB of it Evidently's own scripts."""
+        with tempfile.TemporaryDirectory() as folder:
+            file = Path(folder) / "report.html"
+            self.snapshot.save_html(str(file))
+            return file.read_text(encoding="utf-8")
+
+
+def measure(
+    reference: pd.DataFrame, current: pd.DataFrame, numeric: Sequence[str], categorical: Sequence[str]
+) -> DriftReport:
+    """Evidently's DriftedColumnsCount and a ValueDrift a feature, with its default tests and thresholds.
+
+    Types are stated, not guessed, so no column drops out. Raises DriftloopError when Evidently leaves one out.
+    """
+    from evidently import DataDefinition, Dataset, Report
+    from evidently.metrics import DriftedColumnsCount, ValueDrift
+
+    names = [*numeric, *categorical]
+    definition = DataDefinition(numerical_columns=list(numeric), categorical_columns=list(categorical))
+    report = Report([DriftedColumnsCount(columns=names), *(ValueDrift(column=n) for n in names)], include_tests=True)
+    snapshot = report.run(
+        Dataset.from_pandas(current[names], data_definition=definition),
+        Dataset.from_pandas(reference[names], data_definition=definition),
+    )
+    assert snapshot is not None, "Evidently returns None only for a report without metrics"
+    return DriftReport(parse(json.loads(snapshot.json()), names), snapshot)
+
+
+def parse(snapshot: Mapping[str, Any], names: Sequence[str]) -> Drift:
+    """Evidently's snapshot as a Drift. Raises DriftloopError when a metric, a test or a column is not in it."""
+    share = _only(m for m in snapshot["metrics"] if m["config"]["type"].endswith(":DriftedColumnsCount"))["value"]
+    metrics = {m["config"].get("column"): m for m in snapshot["metrics"] if m["config"]["type"].endswith(":ValueDrift")}
+    verdicts = {t["metric_config"]["metric_id"]: t["status"] for t in snapshot["tests"] if t["id"] == "drift"}
+    if missing := [name for name in names if name not in metrics or metrics[name]["id"] not in verdicts]:
+        raise DriftloopError(
+            f"Evidently's report holds no drift for {', '.join(missing)}; its share is not to be trusted."
+        )
+    columns = tuple(_column(name, metrics[name], verdicts[metrics[name]["id"]]) for name in names)
+    drift = Drift(share=float(share["share"]), columns=columns)
+    if drift.drifted != int(share["count"]):
+        raise DriftloopError(
+            f"Evidently counts {share['count']} drifted columns, its columns' verdicts {drift.drifted}."
+        )
+    return drift
+
+
+def _column(name: str, metric: Mapping[str, Any], status: str) -> ColumnDrift:
+    value, config = metric["value"], metric["config"]
+    if value is None or value != value:
+        raise DriftloopError(f"Evidently gives no drift score for column {name}")
+    return ColumnDrift(name, config["method"], float(value), float(config["threshold"]), status == "FAIL")
+
+
+def _only(found: Any) -> Mapping[str, Any]:
+    metrics = list(found)
+    if len(metrics) != 1:
+        raise DriftloopError(f"Evidently's report holds {len(metrics)} DriftedColumnsCount metrics, expected one.")
+    return dict(metrics[0])

@@ -1,0 +1,193 @@
+"""The steps of monitoring one window, each a plain function over a workspace; flows put them in order."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+
+from driftloop.drift import DriftReport, measure
+from driftloop.errors import ContractError, DriftloopError, WindowError
+from driftloop.frame import Window
+from driftloop.ledger import Entry, Kind
+from driftloop.metrics import METRICS
+from driftloop.report import Json, window_report
+from driftloop.retrain import Drift, History, Performance, RetrainReason, RetrainVerdict, TriggerPolicy, decide_retrain
+from driftloop.training import comparable, evaluate
+from driftloop.workspace import Champion, Workspace
+
+TRAININGS = (Kind.PROMOTION, Kind.KEEP)
+
+
+def run_key(work: Workspace, window: str) -> str:
+    """A hash of what a run over the window depends on: its content, which windows have labels, and loop.toml."""
+    parts = [work.loop.digest, work.windows.digest(window), *labelled_ids(work, window)]
+    return hashlib.blake2b("\n".join(parts).encode(), digest_size=8).hexdigest()
+
+
+def labelled_ids(work: Workspace, until: str) -> list[str]:
+    """The windows up to ``until`` whose labels are in, oldest first."""
+    return [window for window in work.windows.ids() if window <= until and work.windows.has_labels(window)]
+
+
+def finished_run(work: Workspace, window: str, key: str) -> tuple[Entry, Json] | None:
+    """The ledger row and report of an earlier run over the same data, loop.toml and champion, if it went to its end.
+
+    A run that a crash cut short after its verdict is not finished. A champion that moved on makes the window worth
+    another look only where the window is not older than what the champion was trained on.
+    """
+    rows = [e for e in work.ledger.entries(window) if e.details.get("key") == key]
+    if not rows:
+        return None
+    last = rows[-1]
+    if last.kind is Kind.VERDICT and last.details["report"]["retrain"]["retrain"]:
+        return None
+    report: Json = last.details["report"]
+    then = (report["champion"] or {}).get("version")
+    now = work.champion()
+    moved = last.kind is not Kind.QUARANTINE and now is not None and then != now.version
+    if moved and now is not None and window >= now.artifact.facts.windows[-1]:
+        return None
+    return last, report
+
+
+def read_current(work: Workspace, window: str, champion: Champion | None) -> Window:
+    """The window's checked rows. Raises WindowError, also for a window older than the champion's training data."""
+    if champion is None:
+        return work.read(window)
+    facts = champion.artifact.facts
+    if window < facts.windows[-1]:
+        raise WindowError(
+            window, [f"it is older than {facts.windows[-1]}, the newest window that champion {champion.version} knows"]
+        )
+    return work.read(window, seen={name: set(values) for name, values in facts.categories.items()})
+
+
+def reference_ids(work: Workspace, window: str, champion: Champion) -> tuple[str, ...]:
+    """Which windows drift compares the current one with, by ``drift.reference``."""
+    wanted = work.loop.drift.reference
+    if wanted == "training":
+        return champion.artifact.facts.windows
+    ids = work.windows.ids()
+    if wanted != "previous":
+        if wanted not in ids:
+            raise ContractError(
+                f'drift.reference = "{wanted}" is neither "training", "previous" nor a window there is.'
+            )
+        return (wanted,)
+    earlier = [i for i in ids if i < window]
+    return (earlier[-1],) if earlier else champion.artifact.facts.windows
+
+
+def read_reference(work: Workspace, windows: Sequence[str]) -> list[Window]:
+    """All rows of the reference windows, the holdout's included."""
+    try:
+        return [work.read(window) for window in windows]
+    except WindowError as error:
+        raise DriftloopError(
+            f"the reference {error}. Put the window back as it was, or name another with drift.reference."
+        ) from error
+
+
+def measure_drift(work: Workspace, reference: Sequence[Window], current: Window) -> DriftReport:
+    """Evidently's drift of the current window against the reference windows' rows."""
+    import pandas as pd
+
+    rows = pd.concat([window.X for window in reference], ignore_index=True)
+    return measure(rows, current.X, work.loop.columns.numeric, work.loop.columns.categorical)
+
+
+def measure_performance(work: Workspace, champion: Champion, current: Window) -> Performance | None:
+    """The champion's metric on the window's labelled rows, as it stands before any retraining.
+
+    None while labels are not in. Where the champion was trained on this very window, on its holdout rows only.
+    """
+    if current.y is None or not current.y.notna().any():
+        return None
+    rows = current.labelled
+    if current.id in champion.artifact.facts.windows:
+        rows = rows.where(work.rule.mask(rows, newest=True))
+    if not comparable(work.loop, rows):
+        return None
+    metric = work.loop.promotion.metric
+    value = evaluate(work.loop, rows, champion.artifact.score(rows.X))[metric]
+    drop = champion.artifact.facts.metrics[metric] - value
+    return Performance(metric, value, len(rows.X), drop if METRICS[metric].higher_is_better else -drop)
+
+
+def history(work: Workspace, current: Window, champion: Champion | None, newest: Window | None) -> History:
+    """What the verdict needs besides the findings; ``newest`` is the newest labelled window that can be read."""
+    trainings = [e for e in work.ledger.entries() if e.kind in TRAININGS and e.window < current.id]
+    trained_on = max((e.details["report"]["training"]["windows"][-1] for e in trainings), default="")
+    last_run = max((e.window for e in trainings), default=None)
+    return History(
+        champion=champion is not None,
+        new_labels=newest is not None and newest.id > trained_on,
+        comparable=newest is not None and comparable(work.loop, holdout_of(work, newest)),
+        rows=len(current.X),
+        windows_since_training=None
+        if last_run is None
+        else sum(last_run < window <= current.id for window in work.windows.ids()),
+    )
+
+
+def holdout_of(work: Workspace, newest: Window) -> Window:
+    labelled = newest.labelled
+    return labelled.where(work.rule.mask(labelled, newest=True))
+
+
+def read_labelled(work: Workspace, windows: Sequence[str]) -> tuple[list[Window], list[WindowError]]:
+    """The labelled rows of the windows that can be read, and what is wrong with the others."""
+    good, bad = [], []
+    for window in windows:
+        try:
+            good.append(work.read(window).labelled)
+        except WindowError as error:
+            bad.append(error)
+    return good, bad
+
+
+def newest_labelled(work: Workspace, until: str) -> Window | None:
+    """The newest window up to ``until`` that has labels and can be read."""
+    for window in reversed(labelled_ids(work, until)):
+        good, _ = read_labelled(work, [window])
+        if good:
+            return good[0]
+    return None
+
+
+def judge(work: Workspace, drift: Drift | None, performance: Performance | None, past: History) -> RetrainVerdict:
+    loop = work.loop
+    policy = TriggerPolicy(
+        loop.drift.threshold, loop.trigger.on, loop.trigger.max_drop, loop.trigger.cooldown, loop.trigger.min_rows
+    )
+    return decide_retrain(drift, performance, past, policy)
+
+
+def record_verdict(work: Workspace, key: str, report: Json) -> Entry:
+    champion = report["champion"]
+    return work.ledger.append(
+        Kind.VERDICT,
+        window=report["window"],
+        version=champion["version"] if champion else None,
+        reason=report["retrain"]["reason"],
+        actor="monitor_flow",
+        details={"key": key, "report": report},
+    )
+
+
+def record_quarantine(work: Workspace, error: WindowError, champion: str | None) -> Json:
+    """Put a window aside: its report, in the ledger once per content."""
+    key = run_key(work, error.window)
+    report = window_report(work.loop.name, error.window, reason="quarantined", champion=champion)
+    report["quarantine"] = {"problems": error.problems}
+    seen = [e for e in work.ledger.entries(error.window) if e.kind is Kind.QUARANTINE]
+    if not any(e.details["key"] == key for e in seen):
+        work.ledger.append(
+            Kind.QUARANTINE,
+            window=error.window,
+            version=champion,
+            reason="; ".join(error.problems),
+            actor="monitor_flow",
+            details={"key": key, "report": report},
+        )
+    return report

@@ -1,0 +1,185 @@
+"""The steps from labelled windows to a new champion, each a plain function over a workspace."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from driftloop.artifact import score
+from driftloop.card import model_card
+from driftloop.errors import ChampionMoved, LabelsNotReady, WindowError
+from driftloop.frame import Window
+from driftloop.holdout import require_same_rule
+from driftloop.ledger import Entry, Kind
+from driftloop.metrics import Score
+from driftloop.monitoring import labelled_ids, read_labelled
+from driftloop.promotion import Outcome, PromotionDecision, PromotionPolicy, decide_promotion
+from driftloop.registry import Version, library_versions
+from driftloop.report import Json, decision_json, training_json, window_report
+from driftloop.training import Candidate, compare, evaluate, fit, pick, split
+from driftloop.workspace import Champion, Workspace
+
+ATTEMPTS = 10
+
+
+@dataclass(frozen=True)
+class TrainingData:
+    """The windows a candidate trains on, their training rows, the comparison's holdout rows, and windows left out."""
+
+    windows: tuple[str, ...]
+    training: Window
+    holdout: Window
+    left_out: tuple[WindowError, ...]
+
+
+def training_data(work: Workspace, until: str) -> TrainingData:
+    """By the loop's strategy, from all labelled windows up to ``until``. Raises LabelsNotReady when there is none."""
+    good, bad = read_labelled(work, pick(labelled_ids(work, until), work.loop.training.strategy))
+    if not good:
+        raise LabelsNotReady(
+            f"no window up to {until} has usable labels, so there is nothing to train on. Labels are read from "
+            f"{work.loop.windows.labels or f'the column {work.loop.target} of each window'}."
+        )
+    training, holdout = split(good, work.rule)
+    return TrainingData(tuple(window.id for window in good), training, holdout, tuple(bad))
+
+
+def train(work: Workspace, data: TrainingData) -> Candidate:
+    """A fitted candidate with its score on the holdout."""
+    candidate = fit(work.loop, data.windows, data.training, work.rule)
+    scores = score(candidate.estimator, data.holdout.X, work.loop.task)
+    return replace(
+        candidate, facts=candidate.facts.model_copy(update={"metrics": evaluate(work.loop, data.holdout, scores)})
+    )
+
+
+def asked_by(work: Workspace, window: str, verdict: int | None) -> Json:
+    """What a decision's ledger row carries on: the verdict row's key and report, or a report of its own without one."""
+    if verdict is None:
+        champion = work.ledger.champion()
+        return {
+            "key": None,
+            "report": window_report(work.loop.name, window, retrain=True, reason="asked by hand", champion=champion),
+        }
+    return next(dict(entry.details) for entry in work.ledger.entries(window) if entry.seq == verdict)
+
+
+def register(work: Workspace, candidate: Candidate, window: str) -> Version:
+    """Store the candidate as a version, with Evidently's page of ``window``, which asked for it, beside its run."""
+    loop, page = work.loop, work.report_page(window)
+    report = page.read_text(encoding="utf-8") if page.exists() else None
+    params = {
+        "estimator": loop.model.estimator,
+        "strategy": loop.training.strategy,
+        "windows": ",".join(candidate.facts.windows),
+        "rows": candidate.facts.rows,
+        "holdout": str(work.rule),
+        **{f"model.{name}": value for name, value in loop.model.params.items()},
+    }
+    return work.registry.register(candidate, params, _tags(work, candidate, window), report)
+
+
+def decide(work: Workspace, candidate: Candidate, data: TrainingData, champion: Champion | None) -> PromotionDecision:
+    """Compare the candidate with the champion on the holdout and decide.
+
+    Raises HoldoutMismatch when the champion was trained under another rule.
+    """
+    metric, rows = work.loop.promotion.metric, data.holdout
+    policy = PromotionPolicy(work.loop.promotion.delta, work.loop.promotion.confidence)
+    if champion is None:
+        own = Score(metric, candidate.facts.metrics[metric], len(rows.X), rows.fingerprint)
+        return decide_promotion(own, None, None, policy)
+    require_same_rule(champion.artifact.facts.holdout, work.rule, champion.version)
+    task = work.loop.task
+    comparison = compare(work.loop, rows, score(candidate.estimator, rows.X, task), champion.artifact.score(rows.X))
+    return decide_promotion(comparison.candidate, comparison.champion, comparison, policy)
+
+
+def decide_and_record(
+    work: Workspace, candidate: Candidate, data: TrainingData, version: Version, window: str, details: Mapping[str, Any]
+) -> tuple[PromotionDecision, Json]:
+    """Decide against the champion of this moment and write it down; when another run was faster, decide again.
+
+    Returns the decision and the report's training, decision and champion parts.
+    """
+    for _ in range(ATTEMPTS):
+        champion = work.champion()
+        decision = decide(work, candidate, data, champion)
+        serving = version.number if decision.outcome is Outcome.PROMOTE else champion.version if champion else None
+        outcome: Json = {
+            "training": training_json(candidate.facts, version.number),
+            "decision": decision_json(decision),
+            "champion": {"version": serving} if serving else None,
+        }
+        try:
+            _append(work, decision, version.number, champion, window, {**details, **_report(details, outcome)})
+        except ChampionMoved:
+            continue
+        return decision, outcome
+    raise ChampionMoved(
+        f"the champion of {work.loop.name} changed {ATTEMPTS} times while version {version.number} was compared; run again."
+    )
+
+
+def follow(
+    work: Workspace, decision: PromotionDecision, version: Version, candidate: Candidate, drift: Json | None
+) -> None:
+    """Let registry and run follow what the ledger says: the alias first, then what explains it."""
+    if decision.outcome is Outcome.PROMOTE:
+        work.heal()  # not our version by name: if yet another run promoted since, the alias is its
+    work.registry.tag(version.number, {"decision": decision.outcome, "reason": decision.reason})
+    work.registry.describe(version.number, model_card(candidate.facts, decision, drift))
+    work.registry.log_decision(version.run_id, decision_json(decision))
+
+
+def _append(
+    work: Workspace,
+    decision: PromotionDecision,
+    version: str,
+    champion: Champion | None,
+    window: str,
+    details: Mapping[str, Any],
+) -> Entry:
+    reason, actor = str(decision.reason), "train_and_compare_flow"
+    if decision.outcome is Outcome.PROMOTE:
+        expected = champion.version if champion else None
+        return work.ledger.promote(
+            version, expected=expected, window=window, reason=reason, actor=actor, details=details
+        )
+    return work.ledger.append(Kind.KEEP, window=window, version=version, reason=reason, actor=actor, details=details)
+
+
+def _report(details: Mapping[str, Any], outcome: Json) -> Json:
+    return {"report": {**details["report"], **outcome}}
+
+
+def _tags(work: Workspace, candidate: Candidate, window: str) -> dict[str, str]:
+    facts = candidate.facts
+    tags = {
+        "loop": work.loop.name,
+        "window": window,
+        "windows": ",".join(facts.windows),
+        "rows": str(facts.rows),
+        "fingerprint": facts.fingerprint,
+        "holdout": facts.holdout,
+        "libraries": ", ".join(f"{name} {version}" for name, version in library_versions().items()),
+    }
+    commit = _git_commit(work)
+    return tags | ({"git_commit": commit} if commit else {})
+
+
+def _git_commit(work: Workspace) -> str | None:
+    """The commit the loop's folder is at; None outside a repository or without git."""
+    try:
+        done = subprocess.run(
+            ["git", "-C", str(work.folder), "rev-parse", "HEAD"],
+            capture_output=True,
+            text=True,
+            timeout=10,
+            check=False,
+        )
+    except (FileNotFoundError, subprocess.TimeoutExpired):
+        return None
+    return done.stdout.strip() if done.returncode == 0 else None

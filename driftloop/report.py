@@ -1,0 +1,68 @@
+"""What one monitored window came to: the object `--json` prints and the ledger keeps."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import Any
+
+from driftloop.artifact import Facts
+from driftloop.promotion import PromotionDecision
+from driftloop.retrain import Drift, Performance
+
+Json = dict[str, Any]
+
+
+def window_report(
+    loop: str,
+    window: str,
+    *,
+    reference: Sequence[str] = (),
+    reference_rows: int = 0,
+    current_rows: int = 0,
+    drift: Drift | None = None,
+    threshold: float = 0.0,
+    performance: Performance | None = None,
+    retrain: bool = False,
+    reason: str,
+    champion: str | None,
+) -> Json:
+    """The report before any training; a training replaces its last three parts."""
+    return {
+        "loop": loop,
+        "window": window,
+        "reference": list(reference),
+        "rows": {"reference": reference_rows, "current": current_rows},
+        "drift": drift_json(drift, threshold) if drift else None,
+        "performance": performance_json(performance) if performance else None,
+        "retrain": {"retrain": retrain, "reason": reason},
+        "training": None,
+        "decision": None,
+        "champion": {"version": champion} if champion else None,
+    }
+
+
+def drift_json(drift: Drift, threshold: float) -> Json:
+    return {
+        "share": drift.share,
+        "threshold": threshold,
+        "drifted": drift.drifted,
+        "columns": [asdict(column) for column in drift.columns],
+    }
+
+
+def performance_json(performance: Performance) -> Json:
+    return {"metric": performance.metric, "value": performance.value, "rows": performance.rows}
+
+
+def training_json(facts: Facts, version: str) -> Json:
+    return {
+        "windows": list(facts.windows),
+        "rows": facts.rows,
+        "version": version,
+        "metrics": {f"val_{name}": value for name, value in facts.metrics.items()},
+    }
+
+
+def decision_json(decision: PromotionDecision) -> Json:
+    return {name: str(value) if isinstance(value, str) else value for name, value in asdict(decision).items()}

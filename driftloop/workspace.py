@@ -1,0 +1,119 @@
+"""A loop with everything it works on: contract, windows, ledger, registry."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from dataclasses import dataclass, field
+from functools import lru_cache
+from pathlib import Path
+
+from driftloop import artifact, contract, draft, frame
+from driftloop.artifact import Artifact
+from driftloop.contract import Loop
+from driftloop.errors import ContractError, DriftloopError
+from driftloop.frame import Window
+from driftloop.holdout import HoldoutRule
+from driftloop.ledger import Ledger
+from driftloop.registry import Registry
+from driftloop.settings import Settings, without_password
+from driftloop.windows import Windows, open_windows
+
+CACHED_ROWS = 2_000_000
+
+
+@dataclass(frozen=True)
+class Champion:
+    """The version that serves, loaded."""
+
+    version: str
+    artifact: Artifact
+
+
+@dataclass
+class Workspace:
+    """What a flow run holds in its hands. Windows and models are kept by content, so nothing read twice goes stale."""
+
+    folder: Path
+    settings: Settings
+    loop: Loop
+    windows: Windows
+    ledger: Ledger
+    registry: Registry
+    _checked: OrderedDict[tuple[str, str], Window] = field(default_factory=OrderedDict)
+    _models: dict[str, Artifact] = field(default_factory=dict)
+
+    @property
+    def rule(self) -> HoldoutRule:
+        return HoldoutRule.of(self.loop)
+
+    def read(self, window: str, *, seen: dict[str, set[str]] | None = None) -> Window:
+        """The checked rows of a window. Raises WindowError."""
+        key = (window, self.windows.digest(window))
+        if key not in self._checked:
+            self._checked[key] = frame.check(self.windows.read(window), self.loop, window, seen=seen)
+            while len(self._checked) > 1 and sum(len(w.X) for w in self._checked.values()) > CACHED_ROWS:
+                self._checked.popitem(last=False)
+        return self._checked[key]
+
+    def report_page(self, window: str) -> Path:
+        """Where Evidently's page of a window is kept."""
+        return self.settings.home / "reports" / self.loop.name / f"{window}.html"
+
+    def newest(self) -> str:
+        ids = self.windows.ids()
+        if not ids:
+            raise ContractError(f"{self.folder} has no window yet; put the first one under {self.loop.windows.path}/.")
+        return ids[-1]
+
+    def champion(self) -> Champion | None:
+        """The ledger's champion, loaded from the registry and verified; None when there never was one."""
+        version = self.ledger.champion()
+        return Champion(version, self.model(version)) if version else None
+
+    def model(self, version: str) -> Artifact:
+        if version not in self._models:
+            folder = self.registry.download(version, self.settings.home / "models" / self.loop.name / version)
+            loaded = artifact.load(folder)
+            loaded.verify()
+            self._models = {version: loaded}  # one is enough: a run looks at its champion only
+        return self._models[version]
+
+    def heal(self) -> str | None:
+        """Make the alias follow the ledger, which a crash between the two can leave behind.
+
+        Returns what was healed, as a sentence. Raises DriftloopError when the registry names a champion that this
+        ledger never heard of.
+        """
+        truth, alias = self.ledger.champion(), self.registry.champion()
+        if truth == alias:
+            return None
+        if truth is None:
+            raise DriftloopError(
+                f"MLflow's alias champion of {self.loop.name} points at version {alias}, but the ledger at "
+                f"{without_password(self.settings.ledger_url)} records no champion. Point DRIFTLOOP_LEDGER_URL at the ledger that "
+                f"promoted it, or remove the alias in MLflow to start anew."
+            )
+        self.registry.point_champion_at(truth)
+        return f"the alias champion pointed at {alias or 'nothing'} and follows the ledger to version {truth}"
+
+
+def open_workspace(folder: Path, settings: Settings) -> Workspace:
+    """The workspace of the loop in ``folder``; features left out of loop.toml are inferred from the first window."""
+    folder = folder.absolute()
+    loop = contract.load(folder)
+    if loop.features is None:
+        windows = open_windows(loop, folder)
+        ids = windows.ids()
+        if not ids:
+            raise ContractError(f"{folder / 'loop.toml'} lists no features and there is no window to infer them from.")
+        loop = loop.model_copy(update={"features": draft.infer_features(windows.read(ids[0]), loop)})
+    return _workspace(folder, settings, loop.model_dump_json())
+
+
+@lru_cache(maxsize=2)
+def _workspace(folder: Path, settings: Settings, loop_json: str) -> Workspace:
+    # keyed by content: a flow and its subflow share what they read, an edited loop.toml opens a new one
+    loop = Loop.model_validate_json(loop_json)
+    settings.home.mkdir(parents=True, exist_ok=True)
+    ledger = Ledger(settings.ledger_url, loop.name)
+    return Workspace(folder, settings, loop, open_windows(loop, folder), ledger, Registry(settings, loop.name))

@@ -1,0 +1,1 @@
+"""The Prefect flows: what happens to a window, in order."""

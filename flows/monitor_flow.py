@@ -1,0 +1,83 @@
+"""monitor_flow: one window from its arrival to its verdict, and on to a training when the verdict says so."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+from prefect import flow
+from pydantic import Field
+
+from driftloop import monitoring
+from driftloop.errors import WindowError
+from driftloop.frame import Window
+from driftloop.report import Json, window_report
+from driftloop.workspace import Champion, Workspace
+from flows import tasks
+from flows.orchestration import one_run_at_a_time, open_here, record
+from flows.train_and_compare_flow import train_and_compare_flow
+
+
+@flow(
+    name="monitor_flow", flow_run_name="monitor {window} of {loop_dir}", description=__doc__, validate_parameters=True
+)
+def monitor_flow(
+    loop_dir: Annotated[Path, Field(description="Folder with the loop.toml")],
+    window: Annotated[str | None, Field(description="Window id; the newest when left out")] = None,
+    force: Annotated[bool, Field(description="Run although the same window was monitored with the same data")] = False,
+) -> dict[str, Any]:
+    """Monitor one window; returns the report that ``driftloop monitor --json`` prints.
+
+    A window that cannot be used is recorded as quarantined and its report says so under ``quarantine``.
+    """
+    work = open_here(loop_dir)
+    with one_run_at_a_time(work.loop.name):
+        tasks.heal(work)
+        window = window or work.newest()
+        key = tasks.run_key(work, window)
+        if not force and (earlier := monitoring.finished_run(work, window, key)):
+            entry, report = earlier
+            record("window.repeated", window=window, ledger=entry.seq)
+            return {**report, "repeated": entry.seq}
+        champion = tasks.load_champion(work)
+        try:
+            return _monitor(work, window, key, champion)
+        except WindowError as error:
+            record("window.quarantined", window=window, problems=error.problems)
+            return tasks.record_quarantine(work, error, champion.version if champion else None)
+
+
+def _monitor(work: Workspace, window: str, key: str, champion: Champion | None) -> Json:
+    current = tasks.read_current(work, window, champion)
+    newest = tasks.newest_labelled(work, window)
+    report = _assess(work, current, newest, champion)
+    record("drift.assessed", window=window, **report["retrain"], share=(report["drift"] or {}).get("share"))
+    verdict = tasks.record_verdict(work, key, report)
+    if not report["retrain"]["retrain"]:
+        return report
+    return {**report, **train_and_compare_flow(work.folder, window, verdict=verdict.seq)}
+
+
+def _assess(work: Workspace, current: Window, newest: Window | None, champion: Champion | None) -> Json:
+    """The report up to the verdict."""
+    drift, performance, reference = None, None, []
+    if champion:
+        reference = tasks.read_reference(work, monitoring.reference_ids(work, current.id, champion))
+        measured = tasks.measure_drift(work, reference, current)
+        drift = measured.drift
+        tasks.publish_drift(work, current.id, measured)
+        performance = tasks.measure_performance(work, champion, current)
+    verdict = monitoring.judge(work, drift, performance, monitoring.history(work, current, champion, newest))
+    return window_report(
+        work.loop.name,
+        current.id,
+        reference=[w.id for w in reference],
+        reference_rows=sum(len(w.X) for w in reference),
+        current_rows=len(current.X),
+        drift=drift,
+        threshold=work.loop.drift.threshold,
+        performance=performance,
+        retrain=verdict.retrain,
+        reason=str(verdict.reason),
+        champion=champion.version if champion else None,
+    )

@@ -1,0 +1,44 @@
+"""What flows need of Prefect besides its decorators: the workspace, the per-loop limit, log events."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from prefect import runtime
+from prefect.client.orchestration import get_client
+from prefect.concurrency.sync import concurrency
+from prefect.logging import get_run_logger
+
+from driftloop.settings import Settings, apply_defaults
+from driftloop.workspace import Workspace, open_workspace
+
+LEASE_SECONDS = 60  # how long a killed run keeps the others waiting
+
+
+def open_here(folder: Path) -> Workspace:
+    """The workspace of the loop in ``folder`` under this process's environment."""
+    apply_defaults(os.environ)
+    return open_workspace(folder, Settings.from_env(os.environ, Path.cwd()))
+
+
+@contextmanager
+def one_run_at_a_time(loop: str) -> Iterator[None]:
+    """Hold the loop's only slot; further runs wait here. A subflow runs under its parent's slot."""
+    if runtime.flow_run.parent_flow_run_id:
+        yield
+        return
+    name = f"driftloop-{loop}"
+    with get_client(sync_client=True) as client:
+        client.upsert_global_concurrency_limit_by_name(name, 1)
+    with concurrency(name, lease_duration=LEASE_SECONDS, strict=True):
+        yield
+
+
+def record(event: str, **fields: Any) -> None:
+    """A structured line in the run's log: a dotted name and its fields as JSON."""
+    get_run_logger().info("%s %s", event, json.dumps(fields, default=str))

@@ -1,0 +1,124 @@
+"""A Prefect server for the time of one command, where no PREFECT_API_URL names a lasting one.
+
+Prefect would start such a server by itself, but only once everything is imported; started first, in a process of its
+own, it is ready when the imports are. ``python -m flows.server PORT`` is that process: it ends when its standard
+input closes, so it cannot outlive the command that started it, however that one ends.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import threading
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+from driftloop.errors import DriftloopError, Unreachable
+
+START_SECONDS = 120
+
+
+@contextmanager
+def prefect_server(home: Path, env: Mapping[str, str]) -> Iterator[LocalServer]:
+    """Start a server that keeps its database under ``home``; it ends with the block."""
+    home.mkdir(parents=True, exist_ok=True)
+    port = free_port()
+    log = home / "server.log"
+    with log.open("w") as out:
+        process = subprocess.Popen(
+            [sys.executable, "-W", "ignore", "-m", "flows.server", str(port)],
+            stdin=subprocess.PIPE,
+            stdout=out,
+            stderr=subprocess.STDOUT,
+            env={**env, "PREFECT_HOME": str(home), "PREFECT_UI_ENABLED": "0", "PREFECT_LOGGING_LEVEL": "ERROR"},
+            start_new_session=True,  # Ctrl-C reaches the command, which still reports the run's end to the server
+        )
+    try:
+        yield LocalServer(process, port, log)
+    finally:
+        assert process.stdin is not None, "it was opened as a pipe"
+        process.stdin.close()
+        process.wait()
+
+
+class LocalServer:
+    def __init__(self, process: subprocess.Popen[bytes], port: int, log: Path) -> None:
+        self.process, self.log = process, log
+        self.api_url = f"http://127.0.0.1:{port}/api"
+
+    def wait(self) -> str:
+        """The API's URL once it answers. Raises DriftloopError when it does not come up."""
+        deadline = time.monotonic() + START_SECONDS
+        while not answers(self.api_url):
+            if self.process.poll() is not None or time.monotonic() > deadline:
+                raise DriftloopError(f"the local Prefect server did not start; its log is {self.log}.")
+            time.sleep(0.05)
+        return self.api_url
+
+
+def answers(api_url: str) -> bool:
+    """Whether a Prefect API is healthy at this address."""
+    try:
+        with urllib.request.urlopen(f"{api_url}/health", timeout=5) as response:
+            return bool(response.status == 200)
+    except (urllib.error.URLError, OSError):
+        return False
+
+
+def require(api_url: str) -> None:
+    """Raise Unreachable unless the Prefect API answers within three tries."""
+    for pause in (1, 3, 0):
+        if answers(api_url):
+            return
+        time.sleep(pause)
+    raise Unreachable(
+        f"Prefect at {api_url} does not answer. Start it, correct PREFECT_API_URL, or unset it to run with a local server."
+    )
+
+
+def free_port() -> int:
+    import socket
+
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def _end_with_parent() -> None:
+    sys.stdin.buffer.read()
+    os._exit(0)
+
+
+def main(port: int) -> None:
+    import fcntl
+
+    import uvicorn
+
+    home = Path(os.environ["PREFECT_HOME"])
+    with (home / "migration.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # two first commands at once would both create the tables
+        threading.Thread(target=_end_with_parent, daemon=True).start()
+
+        from prefect.server.api.server import create_app
+
+        config = uvicorn.Config(create_app, factory=True, host="127.0.0.1", port=port, log_level="error")
+        server = uvicorn.Server(config)
+        threading.Thread(target=_unlock_when_started, args=(server, lock.fileno()), daemon=True).start()
+        server.run()
+
+
+def _unlock_when_started(server: object, descriptor: int) -> None:
+    import fcntl
+
+    while not getattr(server, "started", False):
+        time.sleep(0.05)
+    fcntl.flock(descriptor, fcntl.LOCK_UN)
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]))

@@ -1,0 +1,99 @@
+"""The flows' tasks: one library call each. Those that reach a service are retried while it does not answer."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import asdict
+from typing import Any, ParamSpec, TypeVar
+
+from prefect import task
+from prefect.artifacts import create_link_artifact, create_markdown_artifact, create_table_artifact
+from prefect.cache_policies import NO_CACHE
+
+from driftloop import monitoring, promoting
+from driftloop.drift import DriftReport
+from driftloop.errors import Unreachable
+from driftloop.promotion import PromotionDecision
+from driftloop.registry import Version
+from driftloop.workspace import Workspace
+
+
+def _unreachable(_task: object, _run: object, state: Any) -> bool:
+    """Only a service that does not answer is worth another try; wrong data stays wrong."""
+    try:
+        state.result()
+    except Unreachable:
+        return True
+    except Exception:  # noqa: BLE001  # Prefect asks about any failure; all others are not retried
+        return False
+    return False
+
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+def _plain(function: Callable[P, R]) -> Callable[P, R]:
+    return task(function, cache_policy=NO_CACHE, persist_result=False)
+
+
+def _io(function: Callable[P, R]) -> Callable[P, R]:
+    return task(
+        function,
+        cache_policy=NO_CACHE,
+        persist_result=False,
+        retries=3,
+        retry_delay_seconds=[1, 3, 9],
+        retry_condition_fn=_unreachable,
+    )
+
+
+heal = _io(Workspace.heal)
+load_champion = _io(Workspace.champion)
+run_key = _io(monitoring.run_key)
+read_current = _io(monitoring.read_current)
+newest_labelled = _io(monitoring.newest_labelled)
+read_reference = _io(monitoring.read_reference)
+measure_drift = _plain(monitoring.measure_drift)
+measure_performance = _plain(monitoring.measure_performance)
+record_verdict = _io(monitoring.record_verdict)
+record_quarantine = _io(monitoring.record_quarantine)
+read_training_data = _io(promoting.training_data)
+train = _plain(promoting.train)
+register = _io(promoting.register)
+decide_and_record = _io(promoting.decide_and_record)
+follow = _io(promoting.follow)
+
+
+@_plain
+def publish_drift(work: Workspace, window: str, measured: DriftReport) -> None:
+    """Keep Evidently's page and show the drift table and a link to the page on the run."""
+    page = work.report_page(window)
+    page.parent.mkdir(parents=True, exist_ok=True)
+    page.write_text(measured.html(), encoding="utf-8")
+    drift, key = measured.drift, _slug(work.loop.name)
+    create_table_artifact(
+        [asdict(column) for column in drift.columns],
+        key=f"drift-{key}",
+        description=f"{window}: {drift.drifted} of {len(drift.columns)} features drifted, share {drift.share:.3f}, "
+        f"threshold {work.loop.drift.threshold}",
+    )
+    create_link_artifact(page.as_uri(), f"Evidently report of {window}", key=f"report-{key}")
+
+
+@_plain
+def publish_decision(work: Workspace, decision: PromotionDecision, version: Version) -> None:
+    """Show the decision with its numbers and a link to the version on the run."""
+    key, name = _slug(work.loop.name), work.loop.name
+    rows = "\n".join(f"| {field} | {value} |" for field, value in asdict(decision).items())
+    text = f"**Version {version.number}: {decision.sentence}**\n\n| | |\n|---|---|\n{rows}"
+    create_markdown_artifact(text, key=f"decision-{key}", description=str(decision.outcome))
+    ui = work.settings.mlflow_ui
+    link = f"{ui}/#/models/{name}/versions/{version.number}" if ui else f"models:/{name}/{version.number}"
+    create_link_artifact(link, f"{name} version {version.number} in MLflow", key=f"version-{key}")
+
+
+def _slug(name: str) -> str:
+    """Prefect's artifact keys take lower-case letters, digits and dashes only."""
+    return re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")

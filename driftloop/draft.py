@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import pandas as pd
 
+from driftloop import contract
 from driftloop.contract import Features, Label, Loop
 from driftloop.errors import ContractError
 from driftloop.frame import categories, positive_label
-from driftloop.windows import SUFFIXES
+from driftloop.windows import SUFFIXES, FolderWindows, open_windows, read_table
 
 TARGET_NAMES = ("target", "label", "y", "churn", "churn_label", "class", "outcome")
 MANY = 50  # a string column with more distinct values than this, in most rows its own, names rows and is no category
@@ -104,6 +106,66 @@ def layout(folder: Path) -> tuple[str, str | None]:
     )
 
 
+@dataclass(frozen=True)
+class Survey:
+    """What lies in a folder: the ids of its windows and the rows of the first one that has labels."""
+
+    path: str
+    labels: str | None
+    ids: tuple[str, ...]
+    rows: pd.DataFrame
+    entity: str | None
+    target: str | None
+
+
+def survey(folder: Path, *, entity: str | None, target: str | None) -> Survey:
+    """Read the first labelled window of a folder that has no loop.toml yet.
+
+    A table's entity is found as the column that all its tables, and the labels, share. Raises ContractError.
+    """
+    path, labels = layout(folder)
+    ids = FolderWindows(folder, path, labels, entity=entity, target=target).ids()
+    ids = [i for i in ids if i != "labels"]
+    if not ids:
+        raise ContractError(f"{folder / path} holds no windows yet; put the first one there and run again.")
+    plain = FolderWindows(folder, path, labels, entity=entity, target=target)
+    first = next((i for i in ids if plain.label_file(i)), ids[0])
+    tables = list(plain.tables(first).values())
+    label_file = plain.label_file(first)
+    if label_file is not None:
+        given = read_table(first, plain.files, label_file)
+        tables.append(given)
+    entity = entity or (_shared_key(tables) if len(tables) > 1 else None)
+    if label_file is not None and target is None:
+        others = [c for c in tables[-1].columns if c != entity]
+        target = str(others[0]) if len(others) == 1 else None
+    rows = FolderWindows(folder, path, labels, entity=entity, target=target).read(first)
+    return Survey(path, labels, tuple(ids), rows, entity, target)
+
+
+def _shared_key(tables: Sequence[pd.DataFrame]) -> str | None:
+    """The column that all tables have and that is different in every row."""
+    shared = [c for c in tables[0].columns if all(c in table and table[c].is_unique for table in tables)]
+    return str(shared[0]) if shared else None
+
+
+def resolved(folder: Path) -> Loop:
+    """The loop in ``folder``; features left out of loop.toml are inferred from its first window."""
+    loop = contract.load(folder)
+    if loop.features is not None:
+        return loop
+    windows = open_windows(loop, folder)
+    ids = windows.ids()
+    if not ids:
+        raise ContractError(f"{folder / 'loop.toml'} lists no features and there is no window to infer them from.")
+    return loop.model_copy(update={"features": infer_features(windows.read(ids[0]), loop)})
+
+
+def loop_name(folder: Path) -> str:
+    """The folder's name, with what a registry name cannot hold replaced."""
+    return re.sub(r"[^A-Za-z0-9._-]+", "-", folder.absolute().name).strip("-._") or "loop"
+
+
 def infer(
     rows: pd.DataFrame,
     *,
@@ -135,7 +197,7 @@ def infer(
     timestamp = timestamp or guess_timestamp(others.drop(columns=[entity] if entity else []))
     task = task or ("binary" if rows[target].dropna().nunique() == 2 else "regression")
     if task == "binary" and positive is None:
-        positive = _spelled(positive_label(rows[target], None))
+        positive = spelled(positive_label(rows[target], None))
     features, unused = _features(rows, [c for c in (target, entity, timestamp) if c])
     constant = timestamp is not None and rows[timestamp].nunique() == 1
     holdout = "entity" if entity else "time" if timestamp and not constant else "row"
@@ -202,7 +264,10 @@ def _holds_tables(folder: Path) -> bool:
     return folder.is_dir() and folder.name != "labels" and any(f.suffix in SUFFIXES for f in folder.iterdir())
 
 
-def _spelled(label: Label) -> Label:
+def spelled(label: Label) -> Label:
+    """A label given as text, as TOML would have it: 1 and true are no strings."""
+    if isinstance(label, str) and label.lower() in ("true", "false"):
+        return label.lower() == "true"
     return int(label) if isinstance(label, str) and label.lstrip("-").isdigit() else label
 
 

@@ -41,6 +41,10 @@ class Window:
             raise LabelsNotReady(f"window {self.id} has no labels yet")
         return self.where(self.y.notna().to_numpy())
 
+    @property
+    def labelled_rows(self) -> int:
+        return 0 if self.y is None else int(self.y.notna().sum())
+
     def where(self, mask: np.ndarray) -> Window:
         """The rows under a boolean mask of shape (rows,)."""
 

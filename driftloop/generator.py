@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import os
+import math
 import shutil
 import tomllib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 import numpy as np
 import pandas as pd
@@ -48,6 +48,8 @@ FLAGS = ("user_is_senior", "has_family", "has_dependents", "paperless_billing", 
 CHOICES = ("user_gender", "contract_type", "net_service")
 LETTERS = np.array(list("ABCDEFGHJKLMNPQRSTUVWXYZ"))
 
+Array = np.ndarray[Any, np.dtype[Any]]
+
 
 class Section(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -60,19 +62,22 @@ class Turnover(Section):
     leaving: Share
 
 
+class Mix(Section):
+    """Who joins: the shares of each choice and the chance of each flag."""
+
+    choices: dict[str, Shares] = Field(default_factory=dict)
+    flags: Shares = Field(default_factory=dict)
+
+    def changed_by(self, other: Mix) -> Mix:
+        return Mix(choices=self.choices | other.choices, flags=self.flags | other.flags)
+
+
 class Customers(Section):
-    """Who the customers are: shares of the choices, chance of each flag, tenure at the start."""
+    """Who the customers are. At the start a share of them are ``newcomers`` in their first year."""
 
-    choices: dict[str, Shares]
-    flags: Shares
+    mix: Mix
     newcomers: Share
-    longest_tenure: Annotated[int, Field(ge=1)]
-
-    @model_validator(mode="after")
-    def _complete(self) -> Self:
-        _require("choices", self.choices, CHOICES)
-        _require("flags", self.flags, FLAGS)
-        return self
+    longest_tenure: Annotated[int, Field(ge=12)]
 
 
 class Fees(Section):
@@ -100,7 +105,7 @@ class Measure(Section):
 
 
 class Term(Section):
-    """One term of the churn logit: weight × (column − centre) / scale, or weight where the column equals a value."""
+    """One term of the churn logit: weight * (column - centre) / scale, or weight where the column equals a value."""
 
     column: str
     weight: float
@@ -117,21 +122,24 @@ class Concept(Section):
 class Event(Section):
     """A change of the world from month ``first`` to ``last`` (to the end when left out).
 
-    ``factors`` multiply a measure's mean or the monthly fee, again each month when ``gradual``. ``joiners``
-    replace shares and chances among those who join. ``weights`` replace weights of the concept's terms, or its
-    intercept.
+    ``factors`` multiply a measure's mean or the monthly fee, once more each month while the event ``grows``.
+    ``joiners`` replace shares and chances among those who join; ``weights`` replace weights of the concept's
+    terms, or its intercept.
     """
 
     name: str
     first: Period
     last: Period | None = None
-    gradual: bool = False
+    grows: Annotated[int, Field(ge=1)] = 1
     factors: dict[str, Positive] = Field(default_factory=dict)
-    joiners: dict[str, Share | Shares] = Field(default_factory=dict)
+    joiners: Mix = Mix()
     weights: dict[str, float] = Field(default_factory=dict)
 
     def at(self, month: str) -> bool:
         return self.first <= month and (self.last is None or month <= self.last)
+
+    def factor(self, column: str, month: str) -> float:
+        return self.factors.get(column, 1.0) ** min(self.grows, _ordinal(month) - _ordinal(self.first) + 1)
 
 
 class GeneratorSettings(Section):
@@ -150,15 +158,17 @@ class GeneratorSettings(Section):
 
     @model_validator(mode="after")
     def _names_are_known(self) -> Self:
-        _require("measures", self.measures, MEASURES)
-        _require("fees.base", self.fees.base, self.customers.choices["net_service"])
-        columns = [c for table in TABLES.values() for c in table]
-        for term in self.concept.terms.values():
-            _known("concept.terms", [term.column], columns)
+        mix = self.customers.mix
+        _expect("measures", self.measures, MEASURES, every=True)
+        _expect("customers.mix.choices", mix.choices, CHOICES, every=True)
+        _expect("customers.mix.flags", mix.flags, FLAGS, every=True)
+        _expect("fees.base", self.fees.base, mix.choices["net_service"], every=True)
+        columns = [column for table in TABLES.values() for column in table]
+        _expect("concept.terms", [term.column for term in self.concept.terms.values()], columns)
         for event in self.events:
-            _known(f"event {event.name!r}: factors", event.factors, [*MEASURES, "monthly_fee"])
-            _known(f"event {event.name!r}: joiners", event.joiners, [*CHOICES, *FLAGS])
-            _known(f"event {event.name!r}: weights", event.weights, [*self.concept.terms, "intercept"])
+            _expect(f"factors of {event.name!r}", event.factors, [*MEASURES, "monthly_fee"])
+            _expect(f"joiners of {event.name!r}", [*event.joiners.choices, *event.joiners.flags], [*CHOICES, *FLAGS])
+            _expect(f"weights of {event.name!r}", event.weights, [*self.concept.terms, "intercept"])
         return self
 
     @property
@@ -166,15 +176,27 @@ class GeneratorSettings(Section):
         """The months' ids, oldest first."""
         return [str(p) for p in pd.period_range(self.first, periods=self.months, freq="M")]
 
+    @property
+    def joining(self) -> int:
+        """How many customers join a month."""
+        return round(self.turnover.joining * self.users)
 
-def _require(what: str, given: Mapping[str, object], names: object) -> None:
-    if set(given) != set(names):  # type: ignore[call-overload]  # any iterable of names
-        raise ValueError(f"{what} names {', '.join(given)}; expected exactly {', '.join(names)}")  # type: ignore[arg-type]
+    def events_in(self, month: str) -> list[Event]:
+        return [event for event in self.events if event.at(month)]
 
 
-def _known(what: str, given: object, names: list[str]) -> None:
-    if unknown := [n for n in given if n not in names]:  # type: ignore[attr-defined]
-        raise ValueError(f"{what} names {', '.join(unknown)}; known are {', '.join(names)}")
+def _expect(what: str, given: Iterable[str], names: Iterable[str], *, every: bool = False) -> None:
+    """Raise ValueError when ``given`` holds a name that is not among ``names``, or not every one of them."""
+    unknown, missing = sorted(set(given) - set(names)), sorted(set(names) - set(given))
+    if unknown:
+        raise ValueError(f"{what}: {', '.join(unknown)} is not known; known are {', '.join(names)}")
+    if every and missing:
+        raise ValueError(f"{what}: {', '.join(missing)} is missing")
+
+
+def _ordinal(month: str) -> int:
+    year, number = month.split("-")
+    return 12 * int(year) + int(number)
 
 
 @dataclass(frozen=True)
@@ -201,7 +223,7 @@ class Delivery:
             file.parent.mkdir(parents=True, exist_ok=True)
             unfinished = file.with_name(f".{file.name}.unfinished")
             _to_csv(labels, unfinished)
-            os.replace(unfinished, file)
+            unfinished.replace(file)
         self._write_tables(folder / "windows")
 
     def _write_tables(self, windows: Path) -> None:
@@ -211,7 +233,7 @@ class Delivery:
         for name, table in self.tables.items():
             _to_csv(table, unfinished / f"{name}.csv")
         shutil.rmtree(target, ignore_errors=True)  # a folder cannot be renamed over one that holds files
-        os.replace(unfinished, target)
+        unfinished.replace(target)
 
 
 def load(folder: Path) -> GeneratorSettings:
@@ -230,7 +252,9 @@ def load(folder: Path) -> GeneratorSettings:
 
 def write(folder: Path, settings: GeneratorSettings) -> list[str]:
     """Write every delivery below ``folder``; returns the windows' ids. The last month's labels never arrive."""
-    return [delivery.window for delivery in deliveries(settings) if delivery.write(folder) is None]
+    for delivery in deliveries(settings):
+        delivery.write(folder)
+    return settings.ids
 
 
 def deliveries(settings: GeneratorSettings) -> Iterator[Delivery]:
@@ -249,45 +273,58 @@ def generate(settings: GeneratorSettings) -> Iterator[Month]:
         rows = _observe(settings, customers, month, rng)
         churned = rng.random(len(rows)) < _churn_probability(settings, rows, month)
         labels = pd.DataFrame({"user_id": rows["user_id"], "churn_label": churned})
-        tables = {name: rows[["user_id", *columns]] for name, columns in TABLES.items()}
-        yield Month(month, tables, labels)
-        customers = _turn_over(settings, customers, rows, churned, month, rng)
+        yield Month(month, {name: rows[["user_id", *columns]] for name, columns in TABLES.items()}, labels)
+        gone = churned & (rng.random(len(rows)) < settings.turnover.leaving)
+        joining = _joining(settings, number, month, rng)
+        customers = pd.concat([_a_month_later(customers, rows["monthly_fee"])[~gone], joining], ignore_index=True)
 
 
 def _start(settings: GeneratorSettings, rng: np.random.Generator) -> pd.DataFrame:
     """The customers of the first month: a share of newcomers, the others with any tenure up to the longest."""
-    chosen = settings.customers
-    customers = _newcomers(settings, settings.users, 0, {}, rng)
-    tenure = rng.integers(0, chosen.longest_tenure, size=settings.users, endpoint=True)
-    early = rng.integers(0, min(12, chosen.longest_tenure), size=settings.users)
-    customers["months_active"] = np.where(rng.random(settings.users) < chosen.newcomers, early, tenure)
-    customers["total_paid"] = customers["months_active"] * customers["fee"]
-    first = pd.Period(settings.first, "M").to_timestamp()
-    customers["signup_date"] = _signup_dates(first, customers["months_active"].to_numpy(), rng)
+    customers = _new(settings, settings.customers.mix, settings.users, 0, rng)
+    tenure = rng.integers(0, settings.customers.longest_tenure, size=settings.users, endpoint=True)
+    first_year = rng.random(settings.users) < settings.customers.newcomers
+    months = np.where(first_year, tenure % 12, tenure)
+    customers["months_active"] = months
+    customers["total_paid"] = months * customers["fee"]
+    customers["signup_date"] = _signup_dates(settings.first, months, rng)
     return customers
 
 
-def _newcomers(
-    settings: GeneratorSettings, count: int, known: int, mix: Mapping[str, object], rng: np.random.Generator
-) -> pd.DataFrame:
-    """``count`` customers who just joined; ``known`` customers joined before, ``mix`` replaces usual shares."""
-    columns: dict[str, object] = {"user_id": _ids(count, known, rng)}
+def _joining(settings: GeneratorSettings, number: int, month: str, rng: np.random.Generator) -> pd.DataFrame:
+    """Those who join in ``month``, the ``number``-th from 0, and are first seen in the next."""
+    mix = settings.customers.mix
+    for event in settings.events_in(month):
+        mix = mix.changed_by(event.joiners)
+    joining = _new(settings, mix, settings.joining, settings.users + number * settings.joining, rng)
+    joining["signup_date"] = _signup_dates(month, np.zeros(len(joining), dtype=int), rng)
+    return joining
+
+
+def _new(settings: GeneratorSettings, mix: Mix, count: int, before: int, rng: np.random.Generator) -> pd.DataFrame:
+    """``count`` customers with nothing paid yet; ``before`` is how many there ever were, so that no id comes twice.
+
+    ``usual <measure>`` is how far a customer lies from the average one, in standard deviations.
+    """
+    columns: dict[str, Array | list[str]] = {"user_id": _ids(count, before, rng)}
     for name in CHOICES:
-        shares: Shares = {**settings.customers.choices, **mix}[name]  # type: ignore[dict-item]
-        weights = np.array(list(shares.values()))
-        columns[name] = rng.choice(np.array(list(shares), dtype=object), size=count, p=weights / weights.sum())
+        columns[name] = _choose(mix.choices[name], count, rng)
     for name in FLAGS:
-        columns[name] = rng.random(count) < {**settings.customers.flags, **mix}[name]
-    customers = pd.DataFrame(columns).assign(months_active=0, total_paid=0.0)
-    customers["fee"] = _fees(settings.fees, customers, rng)
+        columns[name] = rng.random(count) < mix.flags[name]
     for name in MEASURES:
-        customers[f"usual {name}"] = rng.standard_normal(count)
-    return customers
+        columns[f"usual {name}"] = rng.standard_normal(count)
+    customers = pd.DataFrame(columns).assign(months_active=0, total_paid=0.0)
+    return customers.assign(fee=_fees(settings.fees, customers, rng))
 
 
-def _ids(count: int, known: int, rng: np.random.Generator) -> list[str]:
+def _choose(shares: Shares, count: int, rng: np.random.Generator) -> Array:
+    weights = np.array(list(shares.values()))
+    return rng.choice(np.array(list(shares), dtype=object), size=count, p=weights / weights.sum())
+
+
+def _ids(count: int, before: int, rng: np.random.Generator) -> list[str]:
     letters = rng.choice(LETTERS, size=(count, 5))
-    return [f"{known + i + 1:04d}-{''.join(row)}" for i, row in enumerate(letters)]
+    return [f"{number:04d}-{''.join(row)}" for number, row in enumerate(letters, start=before + 1)]
 
 
 def _fees(fees: Fees, customers: pd.DataFrame, rng: np.random.Generator) -> pd.Series:
@@ -297,11 +334,11 @@ def _fees(fees: Fees, customers: pd.DataFrame, rng: np.random.Generator) -> pd.S
     return (customers["net_service"].map(fees.base).astype(float) + fees.plan * plans) * spread
 
 
-def _signup_dates(month: pd.Timestamp, tenure: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+def _signup_dates(month: str, tenure: Array, rng: np.random.Generator) -> Array:
     """ISO dates, ``tenure`` whole months before ``month``, on a day that every month has."""
     months = np.datetime64(month, "M") - tenure.astype("timedelta64[M]")
     days = months.astype("datetime64[D]") + rng.integers(0, 28, size=len(tenure)).astype("timedelta64[D]")
-    return np.datetime_as_string(days).astype(object)
+    return np.asarray(np.datetime_as_string(days), dtype=object)
 
 
 def _observe(
@@ -309,80 +346,51 @@ def _observe(
 ) -> pd.DataFrame:
     """All columns of the month's tables, a row a customer."""
     rows = customers.copy()
-    no_plan = rows["net_service"] == "No"  # the stream plans need the service, so theirs stay blank
-    for plan in ("plan_stream_tv", "plan_stream_movies"):
-        rows[plan] = rows[plan].astype(object).where(~no_plan, None)
+    for plan in ("plan_stream_tv", "plan_stream_movies"):  # a plan needs the service: without, it stays blank
+        rows[plan] = rows[plan].astype(object).mask(rows["net_service"] == "No")
     rows["monthly_fee"] = (rows["fee"] * _factor(settings, "monthly_fee", month)).round(2)
     rows["total_paid"] = rows["total_paid"].round(2)
     for name, measure in settings.measures.items():
-        rows[name] = _measure(measure, rows[f"usual {name}"], _factor(settings, name, month), rng)
+        rows[name] = _measure(measure, rows[f"usual {name}"].to_numpy(), _factor(settings, name, month), rng)
     return rows
 
 
-def _measure(measure: Measure, usual: pd.Series, factor: float, rng: np.random.Generator) -> np.ndarray:
-    """Values of shape (customers,); ``usual`` is how each customer differs from the others, in deviations."""
+def _factor(settings: GeneratorSettings, column: str, month: str) -> float:
+    return math.prod(event.factor(column, month) for event in settings.events_in(month))
+
+
+def _measure(measure: Measure, usual: Array, factor: float, rng: np.random.Generator) -> Array:
+    """Values of shape (customers,)."""
     if measure.kind == "count":
-        values = rng.poisson(measure.mean * factor * np.exp(measure.between * usual.to_numpy())).astype(float)
+        values = rng.poisson(measure.mean * factor * np.exp(measure.between * usual)).astype(float)
     else:
-        noise = measure.between * usual.to_numpy() + measure.within * rng.standard_normal(len(usual))
+        noise = measure.between * usual + measure.within * rng.standard_normal(len(usual))
         values = measure.mean * factor + noise
     values = np.clip(np.round(values, measure.decimals), measure.low, measure.high)
     return values if measure.decimals else values.astype(np.int64)
 
 
-def _factor(settings: GeneratorSettings, column: str, month: str) -> float:
-    factor = 1.0
-    for event in settings.events:
-        if event.at(month):
-            times = _months_between(event.first, month) + 1 if event.gradual else 1
-            factor *= event.factors.get(column, 1.0) ** times
-    return factor
-
-
-def _churn_probability(settings: GeneratorSettings, rows: pd.DataFrame, month: str) -> np.ndarray:
-    weights = {"intercept": settings.concept.intercept} | {n: t.weight for n, t in settings.concept.terms.items()}
-    for event in settings.events:
-        if event.at(month):
-            weights |= event.weights
+def _churn_probability(settings: GeneratorSettings, rows: pd.DataFrame, month: str) -> Array:
+    """Shape (customers,): the logistic of the concept's terms, with the weights of the month."""
+    terms = settings.concept.terms
+    weights = {name: term.weight for name, term in terms.items()} | {"intercept": settings.concept.intercept}
+    for event in settings.events_in(month):
+        weights |= event.weights
     logit = np.full(len(rows), weights["intercept"])
-    for name, term in settings.concept.terms.items():
+    for name, term in terms.items():
         logit += weights[name] * _term(term, rows[term.column])
     return np.asarray(1 / (1 + np.exp(-logit)))
 
 
-def _term(term: Term, column: pd.Series) -> np.ndarray:
+def _term(term: Term, column: pd.Series) -> Array:
     if term.equals is not None:
         return (column.astype(str) == term.equals).to_numpy(dtype=float)
     return (column.to_numpy(dtype=float) - term.centre) / term.scale
 
 
-def _turn_over(
-    settings: GeneratorSettings,
-    customers: pd.DataFrame,
-    rows: pd.DataFrame,
-    churned: np.ndarray,
-    month: str,
-    rng: np.random.Generator,
-) -> pd.DataFrame:
-    """Next month's customers: churners who were not won back are gone, the others are a month older, some join."""
-    stays = ~(churned & (rng.random(len(customers)) < settings.turnover.leaving))
-    staying = customers[stays].assign(
-        months_active=lambda c: c["months_active"] + 1,
-        total_paid=(customers["total_paid"] + rows["monthly_fee"])[stays],
-    )
-    mix: dict[str, object] = {}
-    for event in settings.events:
-        if event.at(month):
-            mix |= event.joiners
-    known = int(customers["user_id"].str.split("-").str[0].astype(int).max())
-    joining = _newcomers(settings, round(settings.turnover.joining * settings.users), known, mix, rng)
-    next_month = (pd.Period(month, "M") + 1).to_timestamp()
-    joining["signup_date"] = _signup_dates(next_month, joining["months_active"].to_numpy(), rng)
-    return pd.concat([staying, joining], ignore_index=True)
-
-
-def _months_between(first: str, month: str) -> int:
-    return int((pd.Period(month, "M") - pd.Period(first, "M")).n)  # type: ignore[union-attr]
+def _a_month_later(customers: pd.DataFrame, paid: pd.Series) -> pd.DataFrame:
+    months, total = customers["months_active"] + 1, customers["total_paid"] + paid
+    return customers.assign(months_active=months, total_paid=total)
 
 
 def _to_csv(table: pd.DataFrame, file: Path) -> None:

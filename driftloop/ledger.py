@@ -97,7 +97,12 @@ class Ledger:
 
     def champion(self) -> str | None:
         """The version of the last promotion."""
-        return _champion(self.entries())
+        promotion = self.last_promotion()
+        return promotion.version if promotion else None
+
+    def last_promotion(self) -> Entry | None:
+        """The row that made today's champion; None before the first."""
+        return _last_promotion(self.entries())
 
     def entries(self, window: str | None = None) -> list[Entry]:
         """All rows in order, or those of one window."""
@@ -121,7 +126,8 @@ class Ledger:
         # that succeeds proves that nothing was appended since the champion was looked up.
         for attempt in range(_ATTEMPTS):
             entries = self.entries()
-            champion = _champion(entries)
+            promotion = _last_promotion(entries)
+            champion = promotion.version if promotion else None
             if expected is not None and champion != expected[0]:
                 raise ChampionMoved(
                     f"{self.loop}: version {version} was compared with champion {expected[0] or 'none'}, "
@@ -162,8 +168,8 @@ class Ledger:
             ) from None
 
 
-def _champion(entries: list[Entry]) -> str | None:
-    return next((e.version for e in reversed(entries) if e.kind is Kind.PROMOTION), None)
+def _last_promotion(entries: list[Entry]) -> Entry | None:
+    return next((e for e in reversed(entries) if e.kind is Kind.PROMOTION), None)
 
 
 def _entry(row: sa.Row[Any]) -> Entry:

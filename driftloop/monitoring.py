@@ -43,9 +43,9 @@ def finished_run(work: Workspace, window: str, key: str) -> tuple[Entry, Json] |
         return None
     report: Json = last.details["report"]
     then = (report["champion"] or {}).get("version")
-    now = work.champion()
-    moved = last.kind is not Kind.QUARANTINE and now is not None and then != now.version
-    if moved and now is not None and window >= now.artifact.facts.windows[-1]:
+    now = work.serving()
+    moved = now is not None and now[0] != then and last.kind is not Kind.QUARANTINE
+    if moved and now is not None and window >= now[1][-1]:
         return None
     return last, report
 

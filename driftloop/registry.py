@@ -16,6 +16,7 @@ from driftloop.settings import Settings, without_password
 if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.models import ModelSignature
+    from mlflow.models.model import ModelInfo
 
     from driftloop.artifact import Facts
     from driftloop.training import Candidate
@@ -41,10 +42,14 @@ class Registry:
 
     @property
     def client(self) -> MlflowClient:
-        """MLflow caches the connection behind it, so a client costs nothing to make."""
-        from mlflow import MlflowClient
+        """MLflow keeps the connection behind it, so a client costs nothing to make."""
+        import mlflow
 
-        return MlflowClient(self.settings.tracking_uri, self.settings.tracking_uri)
+        uri = self.settings.tracking_uri
+        if mlflow.get_tracking_uri() != uri or mlflow.get_registry_uri() != uri:
+            mlflow.set_tracking_uri(uri)  # parts of MLflow (downloads, log_model) know only the process's address
+            mlflow.set_registry_uri(uri)
+        return mlflow.MlflowClient(uri, uri)
 
     def champion(self) -> str | None:
         """The version behind the alias, or None when nobody set it.
@@ -89,12 +94,9 @@ class Registry:
         """Copy a version's model folder below ``folder`` and return where it lies."""
         from mlflow.artifacts import download_artifacts
 
-        uri = self.settings.tracking_uri
         with self._reachable():
-            path = download_artifacts(
-                artifact_uri=f"models:/{self.name}/{version}", dst_path=str(folder), tracking_uri=uri, registry_uri=uri
-            )
-        return Path(path)
+            source = self.client.get_model_version(self.name, version).source
+            return Path(download_artifacts(artifact_uri=source, dst_path=str(folder)))
 
     def register(
         self, candidate: Candidate, params: Mapping[str, Any], tags: Mapping[str, str], report: str | None
@@ -107,8 +109,6 @@ class Registry:
         from mlflow.exceptions import MlflowException
 
         facts = candidate.facts
-        mlflow.set_tracking_uri(self.settings.tracking_uri)
-        mlflow.set_registry_uri(self.settings.tracking_uri)
         with (
             self._reachable(),
             mlflow.start_run(
@@ -123,7 +123,6 @@ class Registry:
                 info = mlflow.sklearn.log_model(
                     candidate.estimator,
                     name="model",
-                    registered_model_name=self.name,
                     signature=_signature(facts),
                     pip_requirements=_requirements(),
                     serialization_format="skops",
@@ -137,9 +136,21 @@ class Registry:
                     f"the fitted {type(candidate.estimator['model']).__name__} cannot be stored without pickle: {error}. "
                     f"Choose an estimator whose types are reviewed (docs/loop-toml.md lists them)."
                 ) from error
-        version = str(info.registered_model_version)
-        self.tag(version, tags)
+            version = self._create_version(info, run.info.run_id, tags)
         return Version(version, run.info.run_id)
+
+    def _create_version(self, info: ModelInfo, run_id: str, tags: Mapping[str, str]) -> str:
+        from mlflow.exceptions import MlflowException
+
+        try:
+            self.client.create_registered_model(self.name)
+        except MlflowException as error:
+            if error.error_code != "RESOURCE_ALREADY_EXISTS":
+                raise
+        made = self.client.create_model_version(
+            self.name, info.model_uri, run_id=run_id, tags=dict(tags), model_id=info.model_id
+        )
+        return str(made.version)
 
     def log_decision(self, run_id: str, decision: Mapping[str, Any]) -> None:
         """Keep the decision as JSON beside the run it judged."""

@@ -42,16 +42,18 @@ class Windows(Protocol):
 
 def open_windows(loop: Loop, folder: Path) -> Windows:
     """The windows that ``loop`` describes; relative paths lie beside ``folder``'s loop.toml."""
-    return SqlWindows(loop) if loop.windows.sql else FolderWindows(loop, folder)
+    if loop.windows.sql:
+        return SqlWindows(loop)
+    return FolderWindows(folder, loop.windows.path, loop.windows.labels, entity=loop.entity, target=loop.target)
 
 
 class FolderWindows:
     """Windows as files ``path/2024-01.parquet|.csv`` or folders of tables joined one-to-one on the entity."""
 
-    def __init__(self, loop: Loop, folder: Path) -> None:
-        self.loop = loop
-        self.files, self.root = _filesystem(loop.windows.path, folder)
-        self.labels = _filesystem(loop.windows.labels, folder) if loop.windows.labels else None
+    def __init__(self, folder: Path, path: str, labels: str | None, *, entity: str | None, target: str | None) -> None:
+        self.entity, self.target = entity, target
+        self.files, self.root = _filesystem(path, folder)
+        self.labels = _filesystem(labels, folder) if labels else None
 
     def ids(self) -> list[str]:
         entries = self._list(self.files, self.root)
@@ -62,32 +64,34 @@ class FolderWindows:
         return sorted(entries)
 
     def read(self, window: str) -> pd.DataFrame:
-        tables = self._tables(window)
-        rows = _join(window, tables, self.loop.entity) if len(tables) > 1 else next(iter(tables.values()))
-        labels = self._label_file(window)
+        tables = self.tables(window)
+        rows = _join(window, tables, self.entity) if len(tables) > 1 else next(iter(tables.values()))
+        labels = self.label_file(window)
         if labels is None:
             return rows
-        if self.loop.target in rows:
-            raise WindowError(window, [f"target {self.loop.target} is in the window and in {labels.path}; keep one"])
+        if self.target in rows:
+            raise WindowError(window, [f"target {self.target} is in the window and in {labels.path}; keep one"])
         return self._with_labels(window, rows, labels)
 
     def digest(self, window: str) -> str:
         digest = hashlib.blake2b(digest_size=8)
-        for info in [*self._window_files(window), *filter(None, [self._label_file(window)])]:
+        labels = self.label_file(window)
+        for info in [*self._window_files(window), *([labels] if labels else [])]:
             digest.update(info.base_name.encode())
-            filesystem = self.labels[0] if self.labels and info.path.startswith(self.labels[1]) else self.files
+            filesystem = self.labels[0] if self.labels and info is labels else self.files
             with filesystem.open_input_stream(info.path) as stream:
                 while block := stream.read(1 << 20):
                     digest.update(block)
         return digest.hexdigest()
 
     def has_labels(self, window: str) -> bool:
-        if self._label_file(window) is not None:
+        if self.label_file(window) is not None:
             return True
-        return any(self.loop.target in _column_names(self.files, f) for f in self._window_files(window))
+        return any(self.target in _column_names(self.files, f) for f in self._window_files(window))
 
-    def _tables(self, window: str) -> dict[str, pd.DataFrame]:
-        return {f.base_name: _read_table(window, self.files, f) for f in self._window_files(window)}
+    def tables(self, window: str) -> dict[str, pd.DataFrame]:
+        """The window's tables by file name, labels not among them."""
+        return {f.base_name: read_table(window, self.files, f) for f in self._window_files(window)}
 
     def _window_files(self, window: str) -> list[pa.fs.FileInfo]:
         entry = (self._list(self.files, self.root) or {}).get(window)
@@ -100,23 +104,20 @@ class FolderWindows:
         tables = sorted((self._list(self.files, entry.path) or {}).values(), key=lambda f: f.base_name)
         if not tables:
             raise WindowError(window, [f"{entry.path} holds no .csv or .parquet table"])
-        if len(tables) > 1 and not self.loop.entity:
-            raise ContractError(
-                f"window {window} is a folder of {len(tables)} tables; name the column that joins them: entity = …"
-            )
         return tables
 
-    def _label_file(self, window: str) -> pa.fs.FileInfo | None:
+    def label_file(self, window: str) -> pa.fs.FileInfo | None:
+        """Where the window's labels lie, if they are in."""
         if self.labels is None:
             return None
         return (self._list(*self.labels) or {}).get(window)
 
     def _with_labels(self, window: str, rows: pd.DataFrame, file: pa.fs.FileInfo) -> pd.DataFrame:
-        entity, target = self.loop.entity, self.loop.target
-        if entity is None:
+        entity, target = self.entity, self.target
+        if entity is None or target is None:
             raise ContractError("windows.labels needs entity = … in loop.toml: labels are joined on it")
         assert self.labels is not None, "a label file was found below it"
-        labels = _read_table(window, self.labels[0], file)
+        labels = read_table(window, self.labels[0], file)
         if missing := [c for c in (entity, target) if c not in labels]:
             raise WindowError(window, [f"{file.path} has no column {', '.join(missing)}"])
         problems = []
@@ -213,7 +214,8 @@ def _filesystem(path: str, folder: Path) -> tuple[pa.fs.FileSystem, str]:
     return pa.fs.LocalFileSystem(), str((folder / path).absolute())
 
 
-def _read_table(window: str, filesystem: pa.fs.FileSystem, file: pa.fs.FileInfo) -> pd.DataFrame:
+def read_table(window: str, filesystem: pa.fs.FileSystem, file: pa.fs.FileInfo) -> pd.DataFrame:
+    """One .csv or .parquet file. Raises WindowError when it is empty, damaged or half-written."""
     try:
         if file.extension == "csv":
             with filesystem.open_input_stream(file.path) as stream:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
 
-from driftloop import artifact, contract, draft, frame
+from driftloop import artifact, draft, frame
 from driftloop.artifact import Artifact
 from driftloop.contract import Loop
 from driftloop.errors import ContractError, DriftloopError
@@ -65,6 +65,13 @@ class Workspace:
             raise ContractError(f"{self.folder} has no window yet; put the first one under {self.loop.windows.path}/.")
         return ids[-1]
 
+    def serving(self) -> tuple[str, tuple[str, ...]] | None:
+        """(version, windows it was trained on) of the ledger's champion, without loading it."""
+        promotion = self.ledger.last_promotion()
+        if promotion is None or promotion.version is None:
+            return None
+        return promotion.version, tuple(promotion.details["report"]["training"]["windows"])
+
     def champion(self) -> Champion | None:
         """The ledger's champion, loaded from the registry and verified; None when there never was one."""
         version = self.ledger.champion()
@@ -100,13 +107,7 @@ class Workspace:
 def open_workspace(folder: Path, settings: Settings) -> Workspace:
     """The workspace of the loop in ``folder``; features left out of loop.toml are inferred from the first window."""
     folder = folder.absolute()
-    loop = contract.load(folder)
-    if loop.features is None:
-        windows = open_windows(loop, folder)
-        ids = windows.ids()
-        if not ids:
-            raise ContractError(f"{folder / 'loop.toml'} lists no features and there is no window to infer them from.")
-        loop = loop.model_copy(update={"features": draft.infer_features(windows.read(ids[0]), loop)})
+    loop = draft.resolved(folder)
     return _workspace(folder, settings, loop.model_dump_json())
 
 

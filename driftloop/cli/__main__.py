@@ -1,0 +1,89 @@
+"""``driftloop``: the commands, their errors and their exit codes."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+import click
+
+from driftloop import __version__
+from driftloop.cli import looking, processes, running
+from driftloop.errors import DriftloopError
+from driftloop.settings import apply_defaults
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(__version__, prog_name="driftloop")
+@click.option("--debug", is_flag=True, help="Show log lines and tracebacks.")
+@click.pass_context
+def cli(context: click.Context, debug: bool) -> None:
+    """Keep a tabular model in production fresh.
+
+    A loop is a folder with a loop.toml and its windows. State lives in .driftloop/ (DRIFTLOOP_HOME).
+
+    \b
+    Examples:
+      driftloop demo                      the whole story on the bundled loop
+      driftloop init my-loop              write a loop.toml for a folder of windows
+      driftloop monitor my-loop           check the newest window, retrain if it drifted
+      driftloop up my-loop                schedules, MLflow, API and dashboard until Ctrl-C
+    """
+    context.obj = {"debug": debug}
+
+
+for command in (*looking.COMMANDS, *running.COMMANDS, *processes.COMMANDS):
+    cli.add_command(command)
+
+
+def main() -> None:
+    """The console script: one paragraph an error, 0 done, 1 the run failed, 2 wrong usage or configuration."""
+    debug = "--debug" in sys.argv
+    _settle(debug)
+    try:
+        cli(standalone_mode=False)
+    except click.exceptions.Exit as stop:
+        sys.exit(stop.exit_code)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(2)
+    except (KeyboardInterrupt, click.Abort):
+        click.echo("Stopped. What was under way is picked up by the next run.", err=True)
+        sys.exit(130)
+    except DriftloopError as error:
+        _tell(str(error), debug)
+        sys.exit(error.exit_code)
+    except BrokenPipeError:
+        sys.exit(1)
+    except Exception as error:  # noqa: BLE001  # the outermost boundary: whatever it is, it ends as one paragraph
+        _tell(
+            f"Unexpected {type(error).__name__}: {error}. Run again with `driftloop --debug …` for the traceback.",
+            debug,
+        )
+        sys.exit(1)
+
+
+def _settle(debug: bool) -> None:
+    """Telemetry off, libraries quiet, modules importable from the working folder."""
+    apply_defaults(os.environ)
+    sys.path.insert(0, str(Path.cwd()))  # a loop's own estimator class
+    if not debug:
+        import warnings
+
+        warnings.filterwarnings("ignore")
+        os.environ.setdefault("PYTHONWARNINGS", "ignore")
+        os.environ.setdefault("PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL", "CRITICAL")
+        os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "ERROR")
+
+
+def _tell(message: str, debug: bool) -> None:
+    if debug:
+        import traceback
+
+        traceback.print_exc()
+    click.echo(click.style("Error: ", fg="red", bold=True) + message, err=True)
+
+
+if __name__ == "__main__":
+    main()

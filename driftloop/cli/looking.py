@@ -1,0 +1,144 @@
+"""The commands that only look: init, check, status, history."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import click
+
+from driftloop.cli import options
+from driftloop.cli.options import as_json, loop_dir, print_json
+from driftloop.errors import ContractError, DriftloopError, WindowError
+
+
+@click.command()
+@loop_dir
+@click.option("--target", metavar="T", help="The column to predict.")
+@click.option("--task", metavar="K", type=click.Choice(["binary", "regression"]), help="binary or regression.")
+@click.option("--positive", metavar="P", help="The label that is the event (binary).")
+@click.option("--entity", metavar="E", help="The column that says who owns a row.")
+@click.option("--timestamp", metavar="C", help="A time column inside a window.")
+@click.option("--name", metavar="N", help="The loop's name. Default: the folder's.")
+@click.option("--force", is_flag=True, help="Replace a loop.toml that is there.")
+def init(folder: Path, force: bool, name: str | None, target: str | None, **given: str | None) -> None:
+    """Look at the windows in DIR and write a commented loop.toml.
+
+    Windows are files such as DIR/windows/2024-01.csv (or right in DIR), or a folder of tables each.
+
+    \b
+    Examples:
+      driftloop init my-loop --target churned
+      driftloop init bank --target y --positive yes
+    """
+    from driftloop import draft
+
+    file = folder / "loop.toml"
+    if not folder.is_dir():
+        raise ContractError(f"{folder} is not a folder. Put your windows into {folder}/windows/ and run again.")
+    if file.exists() and not force:
+        raise ContractError(f"{file} is there already; edit it, or replace it with --force.")
+    seen = draft.survey(folder, entity=given["entity"], target=target)
+    rows, target = seen.rows, seen.target
+    if target is None and draft.guess_target(rows.columns) is None and sys.stdin.isatty():
+        target = click.prompt("Which column is to be predicted?", type=click.Choice([str(c) for c in rows.columns]))
+    drawn = draft.infer(
+        rows,
+        name=name or draft.loop_name(folder),
+        path=seen.path,
+        labels=seen.labels,
+        target=target,
+        task=given["task"],
+        positive=draft.spelled(given["positive"]) if given["positive"] is not None else None,
+        entity=seen.entity,
+        timestamp=given["timestamp"],
+    )
+    file.write_text(drawn.toml, encoding="utf-8")
+    click.echo(
+        f"Wrote {file}: {drawn.task} loop {drawn.name!r} on {drawn.target!r}, {len(drawn.features.numeric)} numeric and "
+        f"{len(drawn.features.categorical)} categorical features, holdout by {drawn.holdout}, {len(seen.ids)} windows.\n"
+        f"Read it through, then: driftloop check {folder}"
+    )
+
+
+@click.command()
+@loop_dir
+@as_json
+def check(folder: Path, as_json: bool) -> None:
+    """Validate loop.toml and every window; say what is wrong where.
+
+    \b
+    Example:
+      driftloop check my-loop
+    """
+    from rich.progress import track
+
+    from driftloop import draft, frame, training
+    from driftloop.cli import render
+    from driftloop.windows import open_windows
+
+    loop = draft.resolved(folder)
+    training.build(loop)
+    windows = open_windows(loop, folder)
+    found, seen = [], {}
+    for name in track(windows.ids(), "checking", transient=True, console=render.progress_console()):
+        row = {"window": name, "rows": None, "labelled": None, "problems": [], "notes": []}
+        try:
+            window = frame.check(windows.read(name), loop, name, seen=seen)
+        except WindowError as error:
+            row["problems"] = error.problems
+        else:
+            row |= {"rows": len(window.X), "labelled": window.labelled_rows, "notes": list(window.notes)}
+            for column in loop.columns.categorical:
+                seen[column] = seen.get(column, set()) | set(window.X[column])
+        found.append(row)
+    if not found:
+        raise ContractError(f"there is no window under {folder / loop.windows.path}; put the first one there.")
+    bad = [row for row in found if row["problems"]]
+    print_json({"loop": loop.name, "ok": not bad, "windows": found}) if as_json else render.checked(loop.name, found)
+    if bad:
+        raise DriftloopError(f"{len(bad)} of {len(found)} windows would be quarantined; mend them and check again.")
+
+
+@click.command()
+@loop_dir
+@as_json
+def status(folder: Path, as_json: bool) -> None:
+    """Where the loop stands: champion, windows, last verdict, what it waits for.
+
+    \b
+    Example:
+      driftloop status my-loop --json
+    """
+    from driftloop.cli import render
+    from driftloop.standing import standing
+
+    found = standing(folder, options.settings())
+    print_json(found) if as_json else render.status(found, folder)
+
+
+@click.command()
+@loop_dir
+@as_json
+def history(folder: Path, as_json: bool) -> None:
+    """The ledger: every verdict and decision with its reason, oldest first (one JSON object a line with --json).
+
+    \b
+    Example:
+      driftloop history my-loop
+    """
+    from dataclasses import asdict
+
+    from driftloop import contract
+    from driftloop.cli import render
+    from driftloop.ledger import Ledger
+
+    entries = Ledger(options.settings().ledger_url, contract.load(folder).name).entries()
+    if not as_json:
+        render.history(entries)
+        return
+    for entry in entries:
+        print_json({**asdict(entry), "time": entry.time.isoformat()})
+
+
+COMMANDS = (init, check, status, history)

@@ -1,0 +1,158 @@
+"""Reports as tables and sentences for people."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from driftloop.ledger import Entry
+
+Json = dict[str, Any]
+
+
+def out() -> Console:
+    """Standard output; where it is no terminal, wide enough for a table."""
+    console = Console()
+    return console if console.is_terminal else Console(width=130)
+
+
+def progress_console() -> Console:
+    """Progress goes to standard error, so that standard output stays what was asked for."""
+    return Console(stderr=True)
+
+
+def window(report: Json) -> None:
+    """One monitored window: drift by column when there was any, verdict, decision."""
+    console = out()
+    console.print(f"[bold]{escape(report['loop'])}[/] {report['window']}: {_verdict(report)}")
+    if report.get("repeated"):
+        console.print(
+            f"Nothing to do: same data, loop.toml and champion as in ledger row {report['repeated']} (--force runs it)."
+        )
+    if report["drift"] and report["drift"]["drifted"]:
+        console.print(_columns(report["drift"]))
+    if report["performance"]:
+        p = report["performance"]
+        console.print(
+            f"The champion's {p['metric']} on the {p['rows']:,} labelled rows of this window: {p['value']:.3f}."
+        )
+    if report["decision"]:
+        training(report)
+
+
+def training(result: Json) -> None:
+    """What a training came to."""
+    t, d = result["training"], result["decision"]
+    console = out()
+    console.print(f"Version {t['version']} was trained on {t['rows']:,} rows of {_span(t['windows'])}.")
+    console.print(f"[bold]{d['outcome']}[/]: {d['reason']}{_numbers(d)}")
+    console.print(f"Champion: version {(result['champion'] or {}).get('version', 'none')}.")
+
+
+def months(reports: Sequence[Json]) -> None:
+    """The table at the end of a replay: a row a window."""
+    out().print(months_table(reports))
+
+
+def months_table(reports: Sequence[Json]) -> Table:
+    metric = next((r["decision"]["metric"] for r in reports if r["decision"]), "metric")
+    table = Table(title=reports[0]["loop"] if reports else None, title_justify="left", box=SIMPLE_HEAD)
+    table.add_column("window", no_wrap=True)
+    table.add_column("drift share", justify="right")
+    table.add_column("verdict")
+    for name in ("candidate", "champion"):
+        table.add_column(f"{name} val_{metric}", justify="right")
+    table.add_column("decision")
+    table.add_column("serving", justify="right")
+    for report in reports:
+        drift, decision = report["drift"], report["decision"] or {}
+        table.add_row(
+            report["window"],
+            f"{drift['share']:.3f}" if drift else "–",
+            report["retrain"]["reason"],
+            _number(decision.get("candidate")),
+            _number(decision.get("champion")),
+            f"{decision['outcome']}: {decision['reason']}" if decision else "–",
+            f"v{report['champion']['version']}" if report["champion"] else "–",
+            style="green" if decision.get("outcome") == "promote" else "red" if "quarantine" in report else "",
+        )
+    return table
+
+
+def checked(loop: str, found: Sequence[Json]) -> None:
+    table = Table(title=loop, title_justify="left", box=SIMPLE_HEAD)
+    for name, justify in (("window", "left"), ("rows", "right"), ("labelled", "right"), ("findings", "left")):
+        table.add_column(name, justify=justify, no_wrap=name == "window")  # type: ignore[arg-type]
+    for row in found:
+        findings = [f"[red]{escape(p)}[/]" for p in row["problems"]] + [escape(n) for n in row["notes"]]
+        table.add_row(row["window"], _count(row["rows"]), _count(row["labelled"]), "\n".join(findings) or "ok")
+    out().print(table)
+
+
+def status(found: Json, folder: Path) -> None:
+    console, champion = out(), found["champion"]
+    if champion:
+        scores = ", ".join(f"{name} {value:.3f}" for name, value in champion["metrics"].items())
+        console.print(
+            f"[bold]{escape(found['loop'])}[/]: champion version {champion['version']} since {champion['since']} "
+            f"({champion['reason']}), trained on {_span(champion['trained_on'])}; {scores}"
+        )
+    else:
+        console.print(f"[bold]{escape(found['loop'])}[/] has no champion yet.")
+    table = Table("window", "labels", "state", box=SIMPLE_HEAD)
+    for row in found["windows"]:
+        table.add_row(row["window"], "in" if row["labels"] else "not in", row["state"])
+    console.print(table)
+    if new := [row["window"] for row in found["windows"] if row["state"] == "new"]:
+        console.print(f"{len(new)} new. Next: driftloop {'monitor' if len(new) == 1 else 'replay'} {folder}")
+
+
+def history(entries: Sequence[Entry]) -> None:
+    table = Table("#", "time (UTC)", "kind", "window", "version", "actor", "reason", box=SIMPLE_HEAD)
+    for e in entries:
+        table.add_row(
+            str(e.seq), f"{e.time:%Y-%m-%d %H:%M:%S}", e.kind, e.window, e.version or "–", e.actor, escape(e.reason)
+        )
+    out().print(table if entries else "The ledger has no row of this loop yet.")
+
+
+def _verdict(report: Json) -> str:
+    drift = report["drift"]
+    share = f"drift share {drift['share']:.3f} against {drift['threshold']}, " if drift else ""
+    return f"{share}{report['retrain']['reason']}"
+
+
+def _columns(drift: Json) -> Table:
+    table = Table("drifted column", "method", "score", "threshold", box=SIMPLE_HEAD)
+    for column in drift["columns"]:
+        if column["drifted"]:
+            table.add_row(column["name"], column["method"], f"{column['score']:.4f}", f"{column['threshold']:g}")
+    return table
+
+
+def _numbers(decision: Json) -> str:
+    if decision["champion"] is None:
+        return f"; {decision['metric']} {decision['candidate']:.3f} on {decision['holdout_rows']:,} holdout rows"
+    low = "" if decision["gain_low"] is None else f", lower bound {decision['gain_low']:+.3f}"
+    return (
+        f"; {decision['metric']} {decision['candidate']:.3f} against {decision['champion']:.3f} on "
+        f"{decision['holdout_rows']:,} holdout rows, gain {decision['gain']:+.3f} (delta {decision['delta']}){low}"
+    )
+
+
+def _span(windows: Sequence[str]) -> str:
+    return windows[0] if len(windows) == 1 else f"{windows[0]} to {windows[-1]}"
+
+
+def _number(value: float | None) -> str:
+    return "–" if value is None else f"{value:.3f}"
+
+
+def _count(value: int | None) -> str:
+    return "–" if value is None else f"{value:,}"

@@ -1,0 +1,143 @@
+"""The commands that run flows: monitor, train, replay."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import click
+
+from driftloop.cli import options
+from driftloop.cli.options import as_json, force, loop_dir, print_json, window
+
+
+@click.command()
+@loop_dir
+@window
+@force
+@as_json
+def monitor(folder: Path, window: str | None, force: bool, as_json: bool) -> None:
+    """Check a window, measure drift, retrain when the verdict says so.
+
+    \b
+    Examples:
+      driftloop monitor my-loop
+      driftloop monitor my-loop --window 2024-03 --json
+    """
+    from driftloop.cli import render
+
+    with _flows(folder, f"monitoring {window or 'the newest window'}") as flows:
+        report = flows.monitor(folder, window, force)
+    print_json(report) if as_json else render.window(report)
+    if "quarantine" in report:
+        click.echo(_quarantined(report, folder), err=True)
+        sys.exit(1)
+
+
+@click.command()
+@loop_dir
+@window
+@as_json
+def train(folder: Path, window: str | None, as_json: bool) -> None:
+    """Train a candidate now, compare it with the champion, promote it if it earned it.
+
+    \b
+    Example:
+      driftloop train my-loop --window 2024-03
+    """
+    from driftloop.cli import render
+
+    with _flows(folder, "training a candidate") as flows:
+        result = flows.train(folder, window)
+    print_json(result) if as_json else render.training(result)
+
+
+@click.command()
+@loop_dir
+@click.option("--from", "first", metavar="W", help="First window. Default: the oldest.")
+@click.option("--to", "last", metavar="W", help="Last window. Default: the newest.")
+@force
+@as_json
+def replay(folder: Path, first: str | None, last: str | None, force: bool, as_json: bool) -> None:
+    """Monitor all windows in order, as if each had just arrived.
+
+    \b
+    Examples:
+      driftloop replay my-loop
+      driftloop replay my-loop --from 2024-02 --to 2024-06 --json
+    """
+    from driftloop.cli import render
+
+    reports = []
+    with _flows(folder, "starting") as flows:
+        windows = flows.windows(folder, first, last)
+        for number, name in enumerate(windows, 1):
+            flows.say(f"monitoring {name} ({number} of {len(windows)})")
+            reports.append(flows.monitor(folder, name, force))
+            if as_json:
+                print_json(reports[-1])
+            if "quarantine" in reports[-1]:
+                click.echo(_quarantined(reports[-1], folder), err=True)
+    if not as_json:
+        render.months(reports)
+
+
+COMMANDS = (monitor, train, replay)
+
+
+def _quarantined(report: dict[str, Any], folder: Path) -> str:
+    problems = "; ".join(report["quarantine"]["problems"])
+    return (
+        f"Window {report['window']} is quarantined: {problems}. Mend it and run "
+        f"`{options.command_of(folder, 'monitor')} --window {report['window']}` again."
+    )
+
+
+class Flows:
+    """The flows, imported and connected; ``say`` names what is under way."""
+
+    def __init__(self, status: Any) -> None:
+        self._status = status
+
+    def say(self, text: str) -> None:
+        self._status.update(f"{text} …")
+
+    def monitor(self, folder: Path, window: str | None, force: bool) -> dict[str, Any]:
+        from flows.monitor_flow import monitor_flow
+
+        return monitor_flow(folder.absolute(), window, force)
+
+    def train(self, folder: Path, window: str | None) -> dict[str, Any]:
+        from flows.train_and_compare_flow import train_and_compare_flow
+
+        return train_and_compare_flow(folder.absolute(), window)
+
+    def windows(self, folder: Path, first: str | None, last: str | None) -> list[str]:
+        """The ids from ``first`` to ``last``, both included."""
+        from driftloop.errors import ContractError
+        from driftloop.workspace import open_workspace
+
+        ids = open_workspace(folder, options.settings()).windows.ids()
+        for given in (first, last):
+            if given is not None and given not in ids:
+                raise ContractError(f"there is no window {given}; there are {', '.join(ids)}.")
+        return [i for i in ids if (first is None or i >= first) and (last is None or i <= last)]
+
+
+@contextmanager
+def _flows(folder: Path, doing: str) -> Iterator[Flows]:
+    """Prefect reachable and the flows imported. loop.toml is read first: a typo should not wait for a server."""
+    from rich.console import Console
+
+    from driftloop import contract
+
+    contract.load(folder)
+    with Console(stderr=True).status(f"{doing} …") as status:
+        flows = Flows(status)
+        from flows.local import prefect_at_hand
+
+        with prefect_at_hand(options.settings()):
+            yield flows

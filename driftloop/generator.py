@@ -292,12 +292,12 @@ def _start(settings: GeneratorSettings, rng: np.random.Generator) -> pd.DataFram
 
 
 def _joining(settings: GeneratorSettings, number: int, month: str, rng: np.random.Generator) -> pd.DataFrame:
-    """Those who join in ``month``, the ``number``-th from 0, and are first seen in the next."""
+    """Those who join at the end of ``month``, the ``number``-th from 0, and are first seen in the next."""
     mix = settings.customers.mix
     for event in settings.events_in(month):
         mix = mix.changed_by(event.joiners)
     joining = _new(settings, mix, settings.joining, settings.users + number * settings.joining, rng)
-    joining["signup_date"] = _signup_dates(month, np.zeros(len(joining), dtype=int), rng)
+    joining["signup_date"] = _signup_dates(month, np.full(len(joining), -1), rng)
     return joining
 
 
@@ -335,7 +335,7 @@ def _fees(fees: Fees, customers: pd.DataFrame, rng: np.random.Generator) -> pd.S
 
 
 def _signup_dates(month: str, tenure: Array, rng: np.random.Generator) -> Array:
-    """ISO dates, ``tenure`` whole months before ``month``, on a day that every month has."""
+    """ISO dates, ``tenure`` whole months before ``month`` (-1: the month after), on a day that every month has."""
     months = np.datetime64(month, "M") - tenure.astype("timedelta64[M]")
     days = months.astype("datetime64[D]") + rng.integers(0, 28, size=len(tenure)).astype("timedelta64[D]")
     return np.asarray(np.datetime_as_string(days), dtype=object)

@@ -227,13 +227,17 @@ class Delivery:
         self._write_tables(folder / "windows")
 
     def _write_tables(self, windows: Path) -> None:
-        unfinished, target = windows / f".{self.window}.unfinished", windows / self.window
-        shutil.rmtree(unfinished, ignore_errors=True)
+        target = windows / self.window
+        unfinished, replaced = (windows / f".{self.window}.{state}" for state in ("unfinished", "replaced"))
+        for leftover in (unfinished, replaced):
+            shutil.rmtree(leftover, ignore_errors=True)
         unfinished.mkdir(parents=True)
         for name, table in self.tables.items():
             _to_csv(table, unfinished / f"{name}.csv")
-        shutil.rmtree(target, ignore_errors=True)  # a folder cannot be renamed over one that holds files
+        if target.exists():  # a folder cannot be renamed over one that holds files
+            target.replace(replaced)
         unfinished.replace(target)
+        shutil.rmtree(replaced, ignore_errors=True)
 
 
 def load(folder: Path) -> GeneratorSettings:

@@ -171,7 +171,6 @@ class GeneratorSettings(Section):
             _expect(f"weights of {event.name!r}", event.weights, [*self.concept.terms, "intercept"])
         return self
 
-    @property
     def ids(self) -> list[str]:
         """The months' ids, oldest first."""
         return [str(p) for p in pd.period_range(self.first, periods=self.months, freq="M")]
@@ -258,7 +257,7 @@ def write(folder: Path, settings: GeneratorSettings) -> list[str]:
     """Write every delivery below ``folder``; returns the windows' ids. The last month's labels never arrive."""
     for delivery in deliveries(settings):
         delivery.write(folder)
-    return settings.ids
+    return settings.ids()
 
 
 def deliveries(settings: GeneratorSettings) -> Iterator[Delivery]:
@@ -272,7 +271,7 @@ def deliveries(settings: GeneratorSettings) -> Iterator[Delivery]:
 def generate(settings: GeneratorSettings) -> Iterator[Month]:
     """The months of the story, oldest first; the same settings give the same bytes."""
     customers = _start(settings, np.random.default_rng([settings.seed, 0]))
-    for number, month in enumerate(settings.ids):
+    for number, month in enumerate(settings.ids()):
         rng = np.random.default_rng([settings.seed, number + 1])
         rows = _observe(settings, customers, month, rng)
         churned = rng.random(len(rows)) < _churn_probability(settings, rows, month)

@@ -116,15 +116,15 @@ def test_signup_dates_agree_with_the_months_active(months: list[Month]) -> None:
 
 def test_labels_arrive_one_month_late_and_the_last_never(settings: GeneratorSettings, months: list[Month]) -> None:
     deliveries = list(generator.deliveries(settings))
-    assert [d.window for d in deliveries] == settings.ids
-    assert [list(d.labels) for d in deliveries] == [[], *([w] for w in settings.ids[:-1])]
+    assert [d.window for d in deliveries] == settings.ids()
+    assert [list(d.labels) for d in deliveries] == [[], *([w] for w in settings.ids()[:-1])]
     pd.testing.assert_frame_equal(deliveries[1].labels["2024-01"], months[0].labels)
 
 
 def test_what_is_delivered_is_what_the_loop_reads(settings: GeneratorSettings, tmp_path: Path) -> None:
     loop = contract.load(STREAMFLOW)
     found = windows.open_windows(loop, tmp_path)
-    for delivery, before in zip(generator.deliveries(settings), [None, *settings.ids], strict=False):
+    for delivery, before in zip(generator.deliveries(settings), [None, *settings.ids()], strict=False):
         delivery.write(tmp_path)
         assert found.ids()[-1] == delivery.window
         assert not found.has_labels(delivery.window)

@@ -79,7 +79,7 @@ class Draft:
             'strategy = "all"          # "all" labelled windows so far, "rolling:3" or "latest"',
             "",
             "[holdout]",
-            f"by = {_toml(self.holdout)}          # rows that no model ever trains on; never change it for a running loop",
+            f"by = {_toml(self.holdout)}          # rows no model ever trains on; keep it as it is once the loop runs",
             "share = 0.2",
             "",
             "[drift]",
@@ -94,7 +94,7 @@ class Draft:
 
 
 def layout(folder: Path) -> tuple[str, str | None]:
-    """(windows path, labels path or None) relative to ``folder``: ``windows/`` if it is there, else the folder itself."""
+    """(windows path, labels path or None) below ``folder``: ``windows/`` if it is there, else the folder itself."""
     labels = "labels" if (folder / "labels").is_dir() and any((folder / "labels").iterdir()) else None
     if (folder / "windows").is_dir():
         return "windows", labels
@@ -187,7 +187,7 @@ def infer(
             raise ContractError(
                 f"--{role} {column}: there is no such column; the window has {', '.join(map(str, rows.columns))}."
             )
-    target = target or guess_target(rows.columns)
+    target = target or guess_target(list(rows.columns))
     if target is None:
         raise ContractError(
             f"which column is to be predicted? Say so with --target, one of: {', '.join(map(str, rows.columns))}."
@@ -228,20 +228,18 @@ def guess_timestamp(rows: pd.DataFrame) -> str | None:
             return str(name)
     for name in rows:
         like = any(part in str(name).lower() for part in ("time", "date"))
-        if (
-            like
-            and _is_text(rows[name])
-            and pd.to_datetime(rows[name], errors="coerce", format="ISO8601").notna().all()
-        ):
-            if (
-                rows[name].nunique() > len(rows) / 2
-            ):  # a birthday or signup date repeats; a time within the window does not
+        # a birthday or a signup date repeats, a time within the window does not
+        if like and _is_text(rows[name]) and rows[name].nunique() > len(rows) / 2:
+            times = pd.to_datetime(rows[name], errors="coerce", format="ISO8601")
+            if times.notna().all():
                 return str(name)
     return None
 
 
 def _features(rows: pd.DataFrame, roles: Sequence[str]) -> tuple[Features, tuple[str, ...]]:
-    numeric, categorical, unused = [], [], []
+    numeric: list[str] = []
+    categorical: list[str] = []
+    unused: list[str] = []
     for name in (c for c in rows.columns if c not in roles):
         column = rows[name]
         if pd.api.types.is_bool_dtype(column):

@@ -104,7 +104,7 @@ def _numbers(column: pd.Series, what: str) -> pd.Series:
 
 
 def positive_label(values: pd.Series, given: Label | None) -> Label:
-    """Which of a binary target's labels is the event: the given one, else true, else 1, else the later in sort order."""
+    """Which of a binary target's labels is the event: the given one, else true, else 1, else the later when sorted."""
     if given is not None:
         return given
     distinct = values.dropna().unique().tolist()

@@ -48,18 +48,20 @@ class HoldoutRule:
         codes, distinct = pd.factorize(keys)
         seed = hashlib.blake2b(self.loop.encode()).digest()
         held = np.fromiter((_fraction(key, seed) < self.share for key in distinct), dtype=bool, count=len(distinct))
-        return held[codes]
+        mask: np.ndarray = held[codes]
+
+    return mask
 
     def _tail(self, window: Window) -> np.ndarray:
         times = window.timestamp
         assert times is not None, "the contract holds a timestamp whenever the holdout is by time"
         first = times.sort_values().iloc[len(times) - math.ceil(self.share * len(times))]
-        tail = (times >= first).to_numpy()  # rows of one instant stay on one side
+        tail: np.ndarray = (times >= first).to_numpy()  # rows of one instant stay on one side
         if tail.all():
             raise WindowError(
                 window.id,
                 [
-                    f"timestamp {self.column} is {first} in every row, so no tail can be held out; use holdout.by = 'row'"
+                    f"timestamp {self.column} is {first} in every row, so it has no tail to hold out; use holdout.by = 'row'"
                 ],
             )
         return tail

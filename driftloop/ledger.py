@@ -109,8 +109,14 @@ class Ledger:
         query = sa.select(_table).where(_table.c.loop == self.loop).order_by(_table.c.seq)
         if window is not None:
             query = query.where(_table.c.window == window)
-        with self._reachable(), self._engine.connect() as connection:
+        with self.connect() as connection:
             return [_entry(row) for row in connection.execute(query)]
+
+    @contextmanager
+    def connect(self) -> Iterator[sa.Connection]:
+        """A connection to read with. Raises Unreachable."""
+        with self._reachable(), self._engine.connect() as connection:
+            yield connection
 
     def _append(
         self,
@@ -168,12 +174,18 @@ class Ledger:
             ) from None
 
 
+def loops(url: str) -> list[str]:
+    """The names of all loops in the ledger at ``url``."""
+    with Ledger(url, "").connect() as connection:
+        return [str(name) for name in connection.execute(sa.select(_table.c.loop).distinct()).scalars()]
+
+
 def _last_promotion(entries: list[Entry]) -> Entry | None:
     return next((e for e in reversed(entries) if e.kind is Kind.PROMOTION), None)
 
 
 def _entry(row: sa.Row[Any]) -> Entry:
-    values = dict(row._mapping)
+    values = row._asdict()
     when = values["time"]
     values["time"] = when.replace(tzinfo=UTC) if when.tzinfo is None else when.astimezone(UTC)  # SQLite keeps no zone
     return Entry(**{**values, "kind": Kind(values["kind"])})

@@ -48,7 +48,8 @@ def auc(y: Array, score: Array) -> float:
 
 
 def _accuracy(y: Array, p: Array) -> Array:
-    return ((p >= 0.5) == (y == 1)).astype(float)[:, None]
+    right: Array = ((p >= 0.5) == (y == 1)).astype(float)
+    return right[:, None]
 
 
 def _log_loss(y: Array, p: Array) -> Array:

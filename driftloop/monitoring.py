@@ -11,7 +11,7 @@ from driftloop.frame import Window
 from driftloop.ledger import Entry, Kind
 from driftloop.metrics import METRICS
 from driftloop.report import Json, window_report
-from driftloop.retrain import Drift, History, Performance, RetrainReason, RetrainVerdict, TriggerPolicy, decide_retrain
+from driftloop.retrain import Drift, History, Performance, RetrainVerdict, TriggerPolicy, decide_retrain
 from driftloop.training import comparable, evaluate
 from driftloop.workspace import Champion, Workspace
 

@@ -119,7 +119,8 @@ def decide_and_record(
             continue
         return decision, outcome
     raise ChampionMoved(
-        f"the champion of {work.loop.name} changed {ATTEMPTS} times while version {version.number} was compared; run again."
+        f"the champion of {work.loop.name} changed {ATTEMPTS} times while version {version.number} was compared; "
+        f"run again."
     )
 
 

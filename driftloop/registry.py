@@ -133,7 +133,8 @@ class Registry:
                 if "skops" not in str(error):
                     raise
                 raise ArtifactError(
-                    f"the fitted {type(candidate.estimator['model']).__name__} cannot be stored without pickle: {error}. "
+                    f"the fitted {type(candidate.estimator['model']).__name__} cannot be stored without pickle: "
+                    f"{error}. "
                     f"Choose an estimator whose types are reviewed (docs/loop-toml.md lists them)."
                 ) from error
             version = self._create_version(info, run.info.run_id, tags)
@@ -185,7 +186,8 @@ class Registry:
         address = without_password(self.settings.tracking_uri)
         cause = str(error).splitlines()[0].replace(self.settings.tracking_uri, address)
         return Unreachable(
-            f"MLflow at {address} does not answer ({cause[:200]}). Start it or correct MLFLOW_TRACKING_URI, then run again."
+            f"MLflow at {address} does not answer ({cause[:200]}). Start it or correct MLFLOW_TRACKING_URI, then run "
+            f"again."
         )
 
 

@@ -36,7 +36,7 @@ class Settings:
 
     @classmethod
     def from_env(cls, env: Mapping[str, str], cwd: Path) -> Settings:
-        """Read ``DRIFTLOOP_HOME``, ``MLFLOW_TRACKING_URI``, ``DRIFTLOOP_LEDGER_URL``, ``PREFECT_API_URL``, ``DRIFTLOOP_MLFLOW_UI``."""
+        """Read DRIFTLOOP_HOME, MLFLOW_TRACKING_URI, DRIFTLOOP_LEDGER_URL, PREFECT_API_URL, DRIFTLOOP_MLFLOW_UI."""
         tracking = env.get("MLFLOW_TRACKING_URI")
         home = (cwd / env.get("DRIFTLOOP_HOME", ".driftloop")).absolute()
         return cls(

@@ -170,6 +170,6 @@ def _labels(window: Window) -> pd.Series:
     return window.y
 
 
-def _json_row(row: dict[str, Any]) -> dict[str, float | str | None]:
+def _json_row(row: dict[Any, Any]) -> dict[str, float | str | None]:
     """A row as a client would send it: a missing value is null."""
     return {name: None if value != value or value == MISSING else value for name, value in row.items()}

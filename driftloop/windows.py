@@ -162,12 +162,13 @@ class SqlWindows:
     def __init__(self, loop: Loop) -> None:
         import sqlalchemy as sa
 
-        assert loop.windows.sql and loop.windows.table and loop.windows.period, (
-            "the contract checks that they come together"
-        )
-        self.loop, self.period = loop, loop.windows.period
-        self.engine = sa.create_engine(loop.windows.sql, pool_pre_ping=True)
-        self.table = sa.table(loop.windows.table, sa.column(self.period))
+        source = loop.windows
+        self.loop, self.period = (
+            loop,
+            str(source.period),
+        )  # the contract checks that sql, table and period come together
+        self.engine = sa.create_engine(str(source.sql), pool_pre_ping=True)
+        self.table = sa.table(str(source.table), sa.column(self.period))
 
     def ids(self) -> list[str]:
         import sqlalchemy as sa
@@ -198,7 +199,8 @@ class SqlWindows:
         address = without_password(str(self.loop.windows.sql))
         try:
             with self.engine.connect() as connection:
-                return pd.read_sql(query, connection)  # type: ignore[call-overload]  # stubs lack Core selects
+                rows: pd.DataFrame = pd.read_sql(query, connection)  # type: ignore[call-overload]  # stubs lack Core
+                return rows
         except OperationalError as error:
             raise Unreachable(f"the windows' database {address} does not answer: {error.orig}") from None
         except ProgrammingError as error:
@@ -220,7 +222,8 @@ def read_table(window: str, filesystem: pa.fs.FileSystem, file: pa.fs.FileInfo) 
         if file.extension == "csv":
             with filesystem.open_input_stream(file.path) as stream:
                 return pd.read_csv(stream)
-        return pa.parquet.read_table(file.path, filesystem=filesystem).to_pandas()
+        table: pd.DataFrame = pa.parquet.read_table(file.path, filesystem=filesystem).to_pandas()
+        return table
     except pd.errors.EmptyDataError:
         raise WindowError(window, [f"{file.path} is empty"]) from None
     except (pa.ArrowInvalid, pd.errors.ParserError, UnicodeDecodeError, EOFError) as error:

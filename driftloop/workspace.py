@@ -97,8 +97,8 @@ class Workspace:
         if truth is None:
             raise DriftloopError(
                 f"MLflow's alias champion of {self.loop.name} points at version {alias}, but the ledger at "
-                f"{without_password(self.settings.ledger_url)} records no champion. Point DRIFTLOOP_LEDGER_URL at the ledger that "
-                f"promoted it, or remove the alias in MLflow to start anew."
+                f"{without_password(self.settings.ledger_url)} records no champion. Point DRIFTLOOP_LEDGER_URL at the "
+                f"ledger that promoted it, or remove the alias in MLflow to start anew."
             )
         self.registry.point_champion_at(truth)
         return f"the alias champion pointed at {alias or 'nothing'} and follows the ledger to version {truth}"

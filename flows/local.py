@@ -49,7 +49,6 @@ def running_server(home: Path) -> str | None:
 def _import_everything() -> None:
     """The heavy libraries, with the garbage collector off: a tenth faster, for nothing they import is garbage."""
     gc.disable()
-    import evidently
     import mlflow.sklearn  # noqa: F401
 
     import flows.monitor_flow  # noqa: F401

@@ -77,7 +77,8 @@ def require(api_url: str) -> None:
             return
         time.sleep(pause)
     raise Unreachable(
-        f"Prefect at {api_url} does not answer. Start it, correct PREFECT_API_URL, or unset it to run with a local server."
+        f"Prefect at {api_url} does not answer. Start it, correct PREFECT_API_URL, or unset it to run with a local "
+        f"server."
     )
 
 

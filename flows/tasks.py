@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
 from dataclasses import asdict
-from typing import Any, ParamSpec, TypeVar
+from typing import Any
 
 from prefect import task
 from prefect.artifacts import create_link_artifact, create_markdown_artifact, create_table_artifact
@@ -30,24 +29,14 @@ def _unreachable(_task: object, _run: object, state: Any) -> bool:
     return False
 
 
-P = ParamSpec("P")
-R = TypeVar("R")
-
-
-def _plain(function: Callable[P, R]) -> Callable[P, R]:
-    return task(function, cache_policy=NO_CACHE, persist_result=False)
-
-
-def _io(function: Callable[P, R]) -> Callable[P, R]:
-    return task(
-        function,
-        cache_policy=NO_CACHE,
-        persist_result=False,
-        retries=3,
-        retry_delay_seconds=[1, 3, 9],
-        retry_condition_fn=_unreachable,
-    )
-
+_plain = task(cache_policy=NO_CACHE, persist_result=False)
+_io = task(
+    cache_policy=NO_CACHE,
+    persist_result=False,
+    retries=3,
+    retry_delay_seconds=[1, 3, 9],
+    retry_condition_fn=_unreachable,
+)
 
 heal = _io(Workspace.heal)
 load_champion = _io(Workspace.champion)

@@ -1,4 +1,4 @@
-"""train_and_compare_flow: a candidate from the labelled windows, compared with the champion, promoted if it earned it."""
+"""train_and_compare_flow: a candidate from the labelled windows, compared with the champion, promoted if earned."""
 
 from __future__ import annotations
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -40,7 +41,7 @@ def init(folder: Path, force: bool, name: str | None, target: str | None, **give
         raise ContractError(f"{file} is there already; edit it, or replace it with --force.")
     seen = draft.survey(folder, entity=given["entity"], target=target)
     rows, target = seen.rows, seen.target
-    if target is None and draft.guess_target(rows.columns) is None and sys.stdin.isatty():
+    if target is None and draft.guess_target(list(rows.columns)) is None and sys.stdin.isatty():
         target = click.prompt("Which column is to be predicted?", type=click.Choice([str(c) for c in rows.columns]))
     drawn = draft.infer(
         rows,
@@ -55,8 +56,9 @@ def init(folder: Path, force: bool, name: str | None, target: str | None, **give
     )
     file.write_text(drawn.toml, encoding="utf-8")
     click.echo(
-        f"Wrote {file}: {drawn.task} loop {drawn.name!r} on {drawn.target!r}, {len(drawn.features.numeric)} numeric and "
-        f"{len(drawn.features.categorical)} categorical features, holdout by {drawn.holdout}, {len(seen.ids)} windows.\n"
+        f"Wrote {file}: {drawn.task} loop {drawn.name!r} on {drawn.target!r}, {len(drawn.features.numeric)} numeric "
+        f"and {len(drawn.features.categorical)} categorical features, holdout by {drawn.holdout}, "
+        f"{len(seen.ids)} windows.\n"
         f"Read it through, then: driftloop check {folder}"
     )
 
@@ -80,9 +82,10 @@ def check(folder: Path, as_json: bool) -> None:
     loop = draft.resolved(folder)
     training.build(loop)
     windows = open_windows(loop, folder)
-    found, seen = [], {}
+    found: list[dict[str, Any]] = []
+    seen: dict[str, set[str]] = {}
     for name in track(windows.ids(), "checking", transient=True, console=render.progress_console()):
-        row = {"window": name, "rows": None, "labelled": None, "problems": [], "notes": []}
+        row: dict[str, Any] = {"window": name, "rows": None, "labelled": None, "problems": [], "notes": []}
         try:
             window = frame.check(windows.read(name), loop, name, seen=seen)
         except WindowError as error:

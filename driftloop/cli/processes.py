@@ -2,4 +2,100 @@
 
 from __future__ import annotations
 
-COMMANDS: tuple[object, ...] = ()
+import sys
+import time
+from pathlib import Path
+
+import click
+
+from driftloop.cli import options
+from driftloop.cli.options import loop_dir
+from driftloop.errors import DriftloopError
+
+
+@click.command()
+@loop_dir
+@click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
+@click.option("--port", default=8000, show_default=True, help="Port to listen on.")
+@click.option("--poll", default=2.0, show_default=True, help="Seconds between looks at the champion alias.")
+def serve(folder: Path, host: str, port: int, poll: float) -> None:
+    """Serve the loop's champion over HTTP; a new champion is taken over without a restart.
+
+    \b
+    Example:
+      driftloop serve my-loop --port 8000
+    """
+    from services.api.serving import serve as serve_api
+
+    from driftloop import contract
+
+    serve_api(options.settings(), contract.load(folder).name, host, port, poll)
+
+
+@click.command()
+@loop_dir
+@click.option("--prefect-port", default=4200, show_default=True)
+@click.option("--mlflow-port", default=5000, show_default=True)
+@click.option("--api-port", default=8000, show_default=True)
+@click.option("--dashboard-port", default=8501, show_default=True)
+def up(folder: Path, prefect_port: int, mlflow_port: int, api_port: int, dashboard_port: int) -> None:
+    """Run Prefect with the loop's schedules, the MLflow UI, the API and the dashboard until Ctrl-C.
+
+    \b
+    Example:
+      driftloop up my-loop
+    """
+    from rich.console import Console
+
+    from driftloop import contract
+    from driftloop.cli.children import children, require_free
+    from driftloop.cli.render import addresses
+    from driftloop.cli.stack import Ports, stack
+
+    loop = contract.load(folder)
+    ports = Ports(prefect_port, mlflow_port, api_port, dashboard_port)
+    for port, what in ports.by_name().items():
+        require_free(port, what, f"--{what.lower()}-port")
+    console = Console(stderr=True)
+    with children() as group:
+        parts = stack(folder, loop.name, options.settings(), ports)
+        with console.status("starting …") as status:
+            for part in parts:
+                group.start(part)
+                if part.name == "Prefect":  # the schedules register themselves there, so it has to answer first
+                    status.update("starting Prefect …")
+                    group.wait_ready(part.name)
+            for part in parts:
+                status.update(f"starting {part.name} …")
+                group.wait_ready(part.name)
+        addresses(loop.name, ports, parts[0].log.parent)
+        while (ended := group.ended()) is None:
+            time.sleep(0.5)
+    raise DriftloopError(f"{ended.name} ended by itself, so everything was stopped; see {ended.log}.")
+
+
+@click.command()
+@click.option(
+    "--folder",
+    "bundled",
+    type=click.Path(path_type=Path, file_okay=False),
+    help="The bundled loop. Default: data/streamflow.",
+)
+def demo(bundled: Path | None) -> None:
+    """Play the whole story on the bundled loop: twelve months, drift, retraining, a promotion, a hot swap.
+
+    Data goes to data/streamflow/, state to .driftloop/; both are made anew each time.
+
+    \b
+    Example:
+      driftloop demo
+    """
+    from driftloop.cli.demonstration import play
+
+    folder = bundled or Path(__file__).parents[2] / "data" / "streamflow"
+    if not (folder / "generator.toml").exists():
+        raise DriftloopError(f"{folder} is not the bundled loop; run from a checkout, or name it with --folder.")
+    sys.exit(play(folder, options.settings()))
+
+
+COMMANDS = (serve, up, demo)

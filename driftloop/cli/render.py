@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from driftloop.cli.stack import Ports
 from driftloop.ledger import Entry
 
 Json = dict[str, Any]
@@ -120,6 +121,17 @@ def history(entries: Sequence[Entry]) -> None:
             str(e.seq), f"{e.time:%Y-%m-%d %H:%M:%S}", e.kind, e.window, e.version or "–", e.actor, escape(e.reason)
         )
     out().print(table if entries else "The ledger has no row of this loop yet.")
+
+
+def addresses(loop: str, ports: Ports, logs: Path) -> None:
+    """Where the parts of `driftloop up` are found."""
+    table = Table("part", "address", "for", box=SIMPLE_HEAD)
+    table.add_row("Dashboard", ports.url("dashboard"), "the loop at a glance")
+    table.add_row("Prefect", ports.url("prefect"), "runs, schedules, artifacts")
+    table.add_row("MLflow", ports.url("mlflow"), "trainings, versions, aliases")
+    table.add_row("API", f"{ports.url('api')}/docs", f"predictions by the champion of {loop}")
+    out().print(table)
+    out().print(f"Logs are in {logs}. Ctrl-C ends everything.")
 
 
 def _verdict(report: Json) -> str:

@@ -1,0 +1,93 @@
+"""The local processes behind `driftloop up`."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+from driftloop.cli.children import Child
+from driftloop.settings import Settings
+
+LOCALHOST = "127.0.0.1"
+
+
+@dataclass(frozen=True)
+class Ports:
+    prefect: int
+    mlflow: int
+    api: int
+    dashboard: int
+
+    def by_name(self) -> dict[int, str]:
+        return {self.prefect: "Prefect", self.mlflow: "MLflow", self.api: "API", self.dashboard: "Dashboard"}
+
+    def url(self, part: str) -> str:
+        return f"http://{LOCALHOST}:{getattr(self, part)}"
+
+
+def stack(folder: Path, loop: str, settings: Settings, ports: Ports) -> list[Child]:
+    """Prefect server first, then MLflow UI, schedules, API and dashboard, all on the same state folder.
+
+    A service that the environment names already (PREFECT_API_URL, MLFLOW_TRACKING_URI) is used, not started.
+    """
+    logs, python = settings.home / "logs", [sys.executable, "-W", "ignore", "-m"]
+    prefect_api = settings.prefect_api_url or f"{ports.url('prefect')}/api"
+    mlflow_ui = settings.mlflow_ui or ports.url("mlflow")
+    env = settings.environment() | {"PREFECT_API_URL": prefect_api, "DRIFTLOOP_MLFLOW_UI": mlflow_ui}
+    parts = [
+        Child(
+            "schedules",
+            [*python, "flows.deployments", str(folder.absolute())],
+            None,
+            logs / "schedules.log",
+            env,
+        ),
+        Child(
+            "API",
+            [*python, "services.api", "--loop", loop, "--port", str(ports.api)],
+            f"{ports.url('api')}/health",
+            logs / "api.log",
+            env,
+        ),
+        Child(
+            "dashboard",
+            [
+                *python,
+                "streamlit",
+                "run",
+                str(Path(__file__).parents[2] / "services" / "dashboard" / "app.py"),
+                f"--server.port={ports.dashboard}",
+                f"--server.address={LOCALHOST}",
+                "--server.headless=true",
+                "--browser.gatherUsageStats=false",
+            ],
+            f"{ports.url('dashboard')}/_stcore/health",
+            logs / "dashboard.log",
+            env | {"DRIFTLOOP_LOOP_DIR": str(folder.absolute()), "DRIFTLOOP_API_URL": ports.url("api")},
+        ),
+    ]
+    if settings.mlflow_ui is None:
+        parts.insert(0, _mlflow(settings, ports, python, logs))
+    if settings.prefect_api_url is None:
+        parts.insert(0, _prefect(ports, python, logs, env))
+    return parts
+
+
+def _prefect(ports: Ports, python: list[str], logs: Path, env: dict[str, str]) -> Child:
+    command = [*python, "prefect", "server", "start", "--host", LOCALHOST, "--port", str(ports.prefect)]
+    return Child("Prefect", command, f"{ports.url('prefect')}/api/health", logs / "prefect.log", env)
+
+
+def _mlflow(settings: Settings, ports: Ports, python: list[str], logs: Path) -> Child:
+    command = [
+        *python,
+        "mlflow",
+        "server",
+        f"--backend-store-uri={settings.tracking_uri}",
+        f"--default-artifact-root={(settings.home / 'artifacts').as_uri()}",
+        f"--host={LOCALHOST}",
+        f"--port={ports.mlflow}",
+        "--workers=1",
+    ]
+    return Child("MLflow", command, f"{ports.url('mlflow')}/health", logs / "mlflow.log")

@@ -1,0 +1,1 @@
+"""What runs beside the loop: the API and the dashboard."""

@@ -1,0 +1,30 @@
+"""The ledger as a row a window, for tables and charts."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from driftloop.ledger import Entry
+
+COLUMNS = ("drift share", "verdict", "candidate", "champion", "decision", "serving")
+
+
+def month_rows(entries: Sequence[Entry]) -> list[dict[str, Any]]:
+    """The last report of each window, by window: COLUMNS plus ``window`` and ``columns``, the drift by column."""
+    reports = {entry.window: entry.details["report"] for entry in entries}
+    return [_row(reports[window]) for window in sorted(reports)]
+
+
+def _row(report: dict[str, Any]) -> dict[str, Any]:
+    drift, decision = report["drift"] or {}, report["decision"] or {}
+    return {
+        "window": report["window"],
+        "drift share": drift.get("share"),
+        "verdict": report["retrain"]["reason"],
+        "candidate": decision.get("candidate"),
+        "champion": decision.get("champion"),
+        "decision": f"{decision['outcome']}: {decision['reason']}" if decision else None,
+        "serving": f"v{report['champion']['version']}" if report["champion"] else "–",
+        "columns": drift.get("columns"),
+    }

@@ -43,17 +43,17 @@ class Draft:
         balanced = 'class_weight = "balanced", ' if self.task == "binary" else ""
         metric = "auc" if self.task == "binary" else "rmse"
         lines = [
-            f"name = {_toml(self.name)}          # registry model name and Prefect tag",
+            f"name = {_toml(self.name)}  # registry model name and Prefect tag",
             f"task = {_toml(self.task)}",
             f"target = {_toml(self.target)}",
             *(
-                [f"positive = {_toml(self.positive)}          # the label that is the event"]
+                [f"positive = {_toml(self.positive)}  # the label that is the event"]
                 if self.positive is not None
                 else []
             ),
-            *([f"entity = {_toml(self.entity)}          # who owns the row; never a feature"] if self.entity else []),
+            *([f"entity = {_toml(self.entity)}  # who owns the row; never a feature"] if self.entity else []),
             *(
-                [f"timestamp = {_toml(self.timestamp)}          # a time within the window; never a feature"]
+                [f"timestamp = {_toml(self.timestamp)}  # a time within the window; never a feature"]
                 if self.timestamp
                 else []
             ),
@@ -61,7 +61,7 @@ class Draft:
             "[windows]",
             f"path = {_toml(self.path)}",
             *(
-                [f"labels = {_toml(self.labels)}          # they may arrive later than the window"]
+                [f"labels = {_toml(self.labels)}  # they may arrive later than the window"]
                 if self.labels
                 else []
             ),
@@ -76,19 +76,19 @@ class Draft:
             f"params = {{ n_estimators = 300, {balanced}random_state = 42 }}",
             "",
             "[training]",
-            'strategy = "all"          # "all" labelled windows so far, "rolling:3" or "latest"',
+            'strategy = "all"  # "all" labelled windows so far, "rolling:3" or "latest"',
             "",
             "[holdout]",
-            f"by = {_toml(self.holdout)}          # rows no model ever trains on; keep it as it is once the loop runs",
+            f"by = {_toml(self.holdout)}  # rows no model ever trains on; keep it as it is once the loop runs",
             "share = 0.2",
             "",
             "[drift]",
-            "threshold = 0.3          # retrain when more than this share of the features drifted",
+            "threshold = 0.3  # retrain when more than this share of the features drifted",
             "",
             "[promotion]",
             f"metric = {_toml(metric)}",
-            "delta = 0.01          # promote when the gain exceeds this …",
-            "confidence = 0.95          # … and its lower bound at this confidence is above 0",
+            "delta = 0.01  # promote when the gain exceeds this …",
+            "confidence = 0.95  # … and its lower bound at this confidence is above 0",
         ]
         return "\n".join(lines) + "\n"
 
@@ -245,13 +245,19 @@ def _features(rows: pd.DataFrame, roles: Sequence[str]) -> tuple[Features, tuple
         if pd.api.types.is_bool_dtype(column):
             categorical.append(name)
         elif pd.api.types.is_numeric_dtype(column):
-            is_id = str(name).lower() == "id" or str(name).lower().endswith("_id")
-            (unused if is_id or column.isna().all() else numeric).append(name)
+            (unused if _numbers_rows(column) or column.isna().all() else numeric).append(name)
         elif _is_text(column) and categories(column).nunique() <= max(2, min(MANY, len(column) // 2)):
             categorical.append(name)
         else:
             unused.append(name)
     return Features(numeric=tuple(numeric), categorical=tuple(categorical)), tuple(unused)
+
+
+def _numbers_rows(column: pd.Series) -> bool:
+    """Whether a numeric column is an id: named like one, or whole numbers that only ever rise from row to row."""
+    if str(column.name).lower() == "id" or str(column.name).lower().endswith("_id"):
+        return True
+    return bool(pd.api.types.is_integer_dtype(column) and column.is_unique and column.is_monotonic_increasing)
 
 
 def _is_text(column: pd.Series) -> bool:

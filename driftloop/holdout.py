@@ -50,7 +50,7 @@ class HoldoutRule:
         held = np.fromiter((_fraction(key, seed) < self.share for key in distinct), dtype=bool, count=len(distinct))
         mask: np.ndarray = held[codes]
 
-    return mask
+        return mask
 
     def _tail(self, window: Window) -> np.ndarray:
         times = window.timestamp
@@ -60,9 +60,7 @@ class HoldoutRule:
         if tail.all():
             raise WindowError(
                 window.id,
-                [
-                    f"timestamp {self.column} is {first} in every row, so it has no tail to hold out; use holdout.by = 'row'"
-                ],
+                [f"timestamp {self.column} is {first} in every row, so it has no tail; use holdout.by = 'row'"],
             )
         return tail
 

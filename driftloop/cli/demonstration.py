@@ -56,7 +56,7 @@ def _months(folder: Path, settings: Settings, group: Children, progress: Progres
     from flows.server import free_port
 
     plan = generator.load(folder)
-    bar = progress.add_task("starting Prefect, MLflow and the API", total=len(plan.ids))
+    bar = progress.add_task("starting Prefect, MLflow and the API", total=len(plan.ids()))
     api = _api(contract.load(folder).name, settings, free_port())
     reports: list[dict[str, Any]] = []
     answer: Answer | None = None

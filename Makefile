@@ -1,0 +1,50 @@
+# Each target does the set-up it needs. A fresh machine needs Python 3.11+, make and git only.
+PYTHON ?= python3
+BIN := .venv/bin
+LOCK := --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --quiet
+export DO_NOT_TRACK = 1
+export MLFLOW_DISABLE_TELEMETRY = true
+export PREFECT_SERVER_ANALYTICS_ENABLED = false
+
+.PHONY: setup demo test check bench up lock
+.DEFAULT_GOAL := setup
+
+setup: .venv/.complete
+
+.venv/.complete: requirements/uv.txt requirements/dev.txt pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "driftloop needs Python 3.11 or later; name one with make PYTHON=...")'
+	@echo "Setting up .venv (once) ..."
+	@$(PYTHON) -m venv .venv
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/uv.txt
+	@$(BIN)/uv pip install --quiet --python $(BIN)/python --require-hashes --compile-bytecode -r requirements/dev.txt
+	@$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation -e .
+	@touch $@
+
+demo: setup
+	@$(BIN)/driftloop demo
+
+test: setup
+	@$(BIN)/python -m pytest
+
+check: setup
+	@$(BIN)/ruff check
+	@$(BIN)/ruff format --check
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports --no-logo
+	@for extra in dev api; do \
+	  cp requirements/$$extra.txt .venv/lock.txt; \
+	  case $$extra in dev) which=--all-extras;; *) which="--extra $$extra";; esac; \
+	  $(BIN)/uv pip compile pyproject.toml $$which $(LOCK) -o .venv/lock.txt >/dev/null && \
+	  diff -u requirements/$$extra.txt .venv/lock.txt || { echo "requirements/$$extra.txt is out of step with pyproject.toml: run make lock"; exit 1; }; \
+	done
+
+bench: setup
+	@$(BIN)/python -m benchmarks
+
+up: setup
+	@$(BIN)/driftloop up data/streamflow
+
+# Compile the locks anew from pyproject.toml; versions already locked stay unless a range forbids them.
+lock: setup
+	@$(BIN)/uv pip compile pyproject.toml --all-extras $(LOCK) -o requirements/dev.txt >/dev/null
+	@$(BIN)/uv pip compile pyproject.toml --extra api $(LOCK) -o requirements/api.txt >/dev/null

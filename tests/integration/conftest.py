@@ -1,0 +1,116 @@
+"""Small real loops, and one real Prefect server for all tests of this folder."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from driftloop.registry import Registry
+from driftloop.settings import Settings, apply_defaults
+from driftloop.workspace import Workspace, open_workspace
+
+LOOP = """
+name = "{name}"
+task = "binary"
+target = "churned"
+entity = "customer"
+[windows]
+labels = "labels"
+[features]
+numeric = ["fee", "usage"]
+categorical = ["plan"]
+[model]
+estimator = "sklearn.linear_model.LogisticRegression"
+[drift]
+threshold = 0.3
+[promotion]
+delta = 0.01
+"""
+
+
+def month(seed: int, *, shift: float = 0.0, turned: bool = False, rows: int = 600) -> pd.DataFrame:
+    """Customers whose churn depends on fee and plan; ``shift`` moves the features, ``turned`` reverses the concept."""
+    rng = np.random.default_rng(seed)
+    fee = rng.normal(50 + 30 * shift, 10, rows)
+    usage = rng.normal(20 - 15 * shift, 5, rows)
+    plan = rng.choice(["basic", "full"], rows, p=[0.5, 0.5])
+    signal = (fee - 50 - 30 * shift) / 10 + (plan == "basic")
+    churned = rng.random(rows) < 1 / (1 + np.exp(2 * (signal if turned else -signal)))
+    return pd.DataFrame(
+        {"customer": [f"c{i:05d}" for i in range(rows)], "fee": fee, "usage": usage, "plan": plan, "churned": churned}
+    )
+
+
+class Loop:
+    """A loop's folder to which windows and labels are delivered."""
+
+    def __init__(self, folder: Path, home: Path, name: str) -> None:
+        self.folder, self.home, self.name = folder, home, name
+        (folder / "windows").mkdir(parents=True)
+        (folder / "labels").mkdir()
+        (folder / "loop.toml").write_text(LOOP.format(name=name))
+
+    def deliver(self, window: str, rows: pd.DataFrame, *, labels: bool = True) -> None:
+        rows.drop(columns="churned").to_csv(self.folder / "windows" / f"{window}.csv", index=False)
+        if labels:
+            self.label(window, rows)
+
+    def label(self, window: str, rows: pd.DataFrame) -> None:
+        rows[["customer", "churned"]].to_csv(self.folder / "labels" / f"{window}.csv", index=False)
+
+    @property
+    def settings(self) -> Settings:
+        return Settings.from_env({"DRIFTLOOP_HOME": str(self.home)}, Path.cwd())
+
+    def open(self) -> Workspace:
+        return open_workspace(self.folder, self.settings)
+
+
+@pytest.fixture(scope="session")
+def mlflow_tables(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A database with MLflow's tables, made once: making them takes three seconds."""
+    home = tmp_path_factory.mktemp("mlflow")
+    settings = Settings.from_env({"DRIFTLOOP_HOME": str(home)}, Path.cwd())
+    Registry(settings, "any").aliases()
+    return home / "mlflow.db"
+
+
+@pytest.fixture
+def loop(tmp_path: Path, mlflow_tables: Path, monkeypatch: pytest.MonkeyPatch) -> Loop:
+    """An empty loop with a state folder of its own, which the process's environment points at."""
+    made = Loop(tmp_path / "loop", tmp_path / "home", "churn")
+    made.home.mkdir()
+    shutil.copy(mlflow_tables, made.home / "mlflow.db")
+    monkeypatch.setenv("DRIFTLOOP_HOME", str(made.home))
+    for name in ("MLFLOW_TRACKING_URI", "DRIFTLOOP_LEDGER_URL"):
+        monkeypatch.delenv(name, raising=False)
+    return made
+
+
+@pytest.fixture(scope="session")
+def prefect_api(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A real Prefect server for the session, and the flows connected to it."""
+    from flows.local import prefect_at_hand
+
+    home = tmp_path_factory.mktemp("prefect-home")
+    apply_defaults(os.environ)
+    os.environ["PREFECT_HOME"] = str(home / "prefect")
+    os.environ["PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL"] = "CRITICAL"
+    os.environ.pop("PREFECT_API_URL", None)
+    with prefect_at_hand(Settings.from_env({"DRIFTLOOP_HOME": str(home)}, Path.cwd())) as url:
+        yield url
+    os.environ.pop("PREFECT_API_URL", None)
+
+
+@pytest.fixture
+def monitor(prefect_api: str, loop: Loop) -> Callable[..., dict]:
+    """Run monitor_flow on the loop, as the command does."""
+    from flows.monitor_flow import monitor_flow
+
+    return lambda window=None, force=False: monitor_flow(loop.folder, window, force)

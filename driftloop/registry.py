@@ -70,6 +70,14 @@ class Registry:
                 return {}
             raise
 
+    def champion_version(self) -> Version | None:
+        """The champion with the run that made it, which tells it from another registry's version of that number."""
+        number = self.champion()
+        if number is None:
+            return None
+        with self._reachable():
+            return Version(number, str(self.client.get_model_version(self.name, number).run_id or ""))
+
     def _aliases(self) -> dict[str, Any]:
         return dict(self.client.get_registered_model(self.name).aliases)
 

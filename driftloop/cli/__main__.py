@@ -40,7 +40,7 @@ for command in (*looking.COMMANDS, *running.COMMANDS, *processes.COMMANDS):
 def main() -> None:
     """The console script: one paragraph an error, 0 done, 1 the run failed, 2 wrong usage or configuration."""
     debug = "--debug" in sys.argv
-    _settle(debug)
+    settle(debug=debug)
     try:
         cli(standalone_mode=False)
     except click.exceptions.Exit as stop:
@@ -64,7 +64,7 @@ def main() -> None:
         sys.exit(1)
 
 
-def _settle(debug: bool) -> None:
+def settle(*, debug: bool) -> None:
     """Telemetry off, libraries quiet, modules importable from the working folder."""
     apply_defaults(os.environ)
     sys.path.insert(0, str(Path.cwd()))  # a loop's own estimator class

@@ -1,0 +1,122 @@
+"""The API's routes, and the factory that wires them to a loop."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+from fastapi import FastAPI, HTTPException, Request, Response
+from fastapi.concurrency import run_in_threadpool
+from fastapi.responses import JSONResponse
+from prometheus_client import CONTENT_TYPE_LATEST
+
+from driftloop.settings import Settings
+from services.api.champion import Holder, Source
+from services.api.documentation import describe_predict
+from services.api.metrics import Measured, Metrics
+from services.api.prediction import answer
+from services.api.schema import TooManyRows, WrongInput
+from services.api.source import RegistrySource
+from services.api.store import Store
+from services.api.watcher import Watcher
+
+MAX_BYTES = 32 * 2**20
+NO_MODEL = "no model is loaded yet; GET /model says why"
+
+
+class Api(FastAPI):
+    """A FastAPI app whose /docs follow the champion: the schema is made at each look, never cached."""
+
+    def __init__(self, loop_name: str, holder: Holder, watcher: Watcher, metrics: Metrics) -> None:
+        super().__init__(title=f"driftloop: {loop_name}", lifespan=self._watching)
+        self.loop_name, self.holder, self.watcher, self.metrics = loop_name, holder, watcher, metrics
+        self.add_middleware(Measured, metrics=metrics)
+        self.add_exception_handler(Exception, _internal_error)
+        for path, endpoint in (("/health", health), ("/ready", ready), ("/model", model), ("/metrics", prometheus)):
+            self.add_api_route(path, endpoint, methods=["GET"])
+        self.add_api_route("/predict", predict, methods=["POST"])
+
+    @asynccontextmanager
+    async def _watching(self, _app: FastAPI) -> AsyncIterator[None]:
+        self.watcher.start()
+        yield
+        await run_in_threadpool(self.watcher.stop)
+
+    def openapi(self) -> dict[str, Any]:
+        self.openapi_schema = None
+        return describe_predict(super().openapi(), self.holder.current)
+
+
+def create_app(settings: Settings, loop_name: str, poll_seconds: float = 2.0, source: Source | None = None) -> FastAPI:
+    """The API of one loop; ``source`` stands in for the registry that ``settings`` name.
+
+    Nothing is read and no thread started before the app's lifespan begins.
+    """
+    holder = Holder()
+    metrics = Metrics(holder)
+    store = Store(settings.home / "serving" / loop_name)
+    watcher = Watcher(source or RegistrySource(settings, loop_name), store, holder, metrics, poll_seconds)
+    return Api(loop_name, holder, watcher, metrics)
+
+
+async def health() -> dict[str, str]:
+    """The process is alive, whether or not it has a model."""
+    return {"status": "ok"}
+
+
+async def ready(request: Request) -> JSONResponse:
+    """200 once a model is loaded, 503 before."""
+    champion = _api(request).holder.current
+    if champion is None:
+        return JSONResponse({"ready": False, "detail": NO_MODEL}, 503)
+    return JSONResponse({"ready": True, "version": champion.version.number})
+
+
+async def model(request: Request) -> JSONResponse:
+    """What serves, since when, and why it is not what the alias names, should that be so."""
+    api = _api(request)
+    champion, trouble = api.holder.current, api.watcher.trouble
+    about = champion.describe() if champion else {"loop": api.loop_name, "version": None}
+    error = {"at": trouble.at.isoformat(), "message": trouble.message} if trouble else None
+    return JSONResponse(about | {"last_error": error}, 200 if champion else 503)
+
+
+async def prometheus(request: Request) -> Response:
+    """Requests, latency, version and swaps in Prometheus' text format."""
+    return Response(_api(request).metrics.text(), media_type=CONTENT_TYPE_LATEST)
+
+
+async def predict(request: Request) -> JSONResponse:
+    """Score one row, or up to 10,000 as {"rows": [...]}. Every feature must be given; null where it is unknown."""
+    body = await _body(request)
+    champion = _api(request).holder.current  # taken once: schema, scores and version of this answer are its own
+    if champion is None:
+        raise HTTPException(503, NO_MODEL)
+    try:
+        return JSONResponse(await run_in_threadpool(answer, champion, body, uuid.uuid4().hex))
+    except WrongInput as error:
+        return JSONResponse({"detail": error.problems}, 422)
+    except TooManyRows as error:
+        raise HTTPException(413, str(error)) from None
+
+
+async def _body(request: Request) -> bytes:
+    body = bytearray()
+    async for chunk in request.stream():
+        body += chunk
+        if len(body) > MAX_BYTES:
+            raise HTTPException(413, f"the body is larger than {MAX_BYTES // 2**20} MiB; send fewer rows")
+    return bytes(body)
+
+
+def _api(request: Request) -> Api:
+    api = request.app
+    assert isinstance(api, Api), "these routes are served by Api only"
+    return api
+
+
+async def _internal_error(_request: Request, _error: Exception) -> JSONResponse:
+    """The traceback goes to the log, where Starlette sends it; the client learns nothing of it."""
+    return JSONResponse({"detail": "internal error"}, 500)

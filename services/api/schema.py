@@ -1,0 +1,136 @@
+"""What a request may hold, read off the champion: its features as a pydantic type, and errors that name the field."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated, Any
+
+import pydantic_core
+import typing_extensions
+from pydantic import AfterValidator, ConfigDict, Field, TypeAdapter, ValidationError
+
+from driftloop.artifact import Facts
+from driftloop.frame import MISSING
+
+MAX_ROWS = 10_000
+MAX_PROBLEMS = 20
+REFS = "#/components/schemas/{model}"
+
+Json = dict[str, Any]
+Number = Annotated[float, Field(allow_inf_nan=False)] | None
+
+
+def category(value: str | bool | int | None) -> str | None:
+    """The name training knows the value by, per value: in a column ``True`` and ``1`` would count as the same.
+
+    >>> [category(value) for value in (True, 1, "fibre", None)]
+    ['True', '1', 'fibre', None]
+    """
+    return None if value is None else str(value)
+
+
+Category = Annotated[str | bool | int | None, AfterValidator(category)]
+
+
+class WrongInput(Exception):
+    """A request that cannot be scored; ``problems`` name each field, in FastAPI's form. Becomes a 422."""
+
+    def __init__(self, problems: list[Json]) -> None:
+        self.problems = problems
+        super().__init__("; ".join(problem["msg"] for problem in problems))
+
+
+class TooManyRows(Exception):
+    """More rows than one request may hold. Becomes a 413."""
+
+
+@dataclass(frozen=True)
+class RequestSchema:
+    """Reads request bodies for the model behind ``facts``: every feature given, nulls allowed, nothing else."""
+
+    facts: Facts
+    one: TypeAdapter[Any]
+    many: TypeAdapter[Any]
+
+    @classmethod
+    def of(cls, facts: Facts) -> RequestSchema:
+        row = _dict_type("Row", _fields(facts), {"example": facts.sample[0]})
+        rows = Annotated[list[row], Field(min_length=1, max_length=MAX_ROWS)]  # type: ignore[valid-type]
+        batch = _dict_type("Rows", {"rows": rows}, {"example": {"rows": list(facts.sample[:2])}})
+        return cls(facts, TypeAdapter(row), TypeAdapter(batch))
+
+    def read(self, body: bytes) -> tuple[list[Json], bool]:
+        """(rows, whether they came as a batch). Raises WrongInput naming the fields, or TooManyRows."""
+        try:
+            given = pydantic_core.from_json(body)
+        except ValueError as error:
+            raise WrongInput([_problem((), f"the body is not valid JSON: {error}", "json_invalid")]) from None
+        if not isinstance(given, dict):
+            raise WrongInput([_problem((), 'expected one row as an object, or {"rows": [...]}', "dict_type")])
+        batch = self._is_batch(given)
+        if batch and isinstance(given["rows"], list) and len(given["rows"]) > MAX_ROWS:
+            raise TooManyRows(f"{len(given['rows']):,} rows in one request; send at most {MAX_ROWS:,}")
+        try:
+            return (
+                (self.many.validate_python(given)["rows"], True)
+                if batch
+                else (
+                    [self.one.validate_python(given)],
+                    False,
+                )
+            )
+        except ValidationError as error:
+            raise WrongInput(self._problems(error, depth=3 if batch else 1)) from None
+
+    def components(self) -> tuple[Json, Json]:
+        """(schema of the request body, named schemas it refers to), as OpenAPI wants them."""
+        _, schema = TypeAdapter.json_schemas(
+            [("row", "validation", self.one), ("rows", "validation", self.many)], ref_template=REFS
+        )
+        return {"anyOf": [{"$ref": REFS.format(model=name)} for name in ("Row", "Rows")]}, schema["$defs"]
+
+    def _is_batch(self, given: Json) -> bool:
+        named_so = "rows" in (*self.facts.numeric, *self.facts.categorical)  # a feature may bear that name
+        return "rows" in given and (not named_so or isinstance(given["rows"], list))
+
+    def _problems(self, error: ValidationError, depth: int) -> list[Json]:
+        """One problem a field: what follows ``depth`` in a location is the branch of a union, nothing a client sent."""
+        found: dict[Any, Json] = {}
+        for item in error.errors(include_url=False, include_input=False, include_context=False):
+            place = item["loc"][:depth]
+            found.setdefault(place, _problem(place, self._sentence(item, depth), item["type"]))
+        return list(found.values())[:MAX_PROBLEMS]
+
+    def _sentence(self, item: pydantic_core.ErrorDetails, depth: int) -> str:
+        place, kind = item["loc"], item["type"]
+        name = str(place[min(depth, len(place)) - 1])
+        if kind == "missing":
+            return f"{name} is missing; send null where its value is unknown"
+        if kind == "extra_forbidden":
+            return f"{name} is not a feature of this model"
+        if kind == "too_short":
+            return "rows is empty; send at least one row"
+        if len(place) < depth:
+            return f"{'.'.join(map(str, place))}: {item['msg']}"
+        expected = "a finite number" if name in self.facts.numeric else "a string, true, false, an integer"
+        return f"{name}: expected {expected} or null"
+
+
+def _fields(facts: Facts) -> dict[str, Any]:
+    fields: dict[str, Any] = {name: Annotated[Number, Field(title=name)] for name in facts.numeric}
+    for name in facts.categorical:
+        known = [value for value in facts.categories.get(name, ()) if value != MISSING]
+        fields[name] = Annotated[Category, Field(title=name, examples=list(known[:5]))]
+    return fields
+
+
+def _dict_type(name: str, fields: dict[str, Any], extra: Json) -> Any:
+    """A TypedDict, not a model: any column name will do, ``copy`` and ``a b`` included, and a row stays a dict."""
+    make: Any = typing_extensions.TypedDict  # the type checker knows only those written out in full
+    made = make(name, fields)
+    made.__pydantic_config__ = ConfigDict(extra="forbid", strict=True, json_schema_extra=extra)
+    return made
+
+
+def _problem(place: tuple[int | str, ...], message: str, kind: str) -> Json:
+    return {"loc": ["body", *place], "msg": message, "type": kind}

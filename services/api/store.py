@@ -1,0 +1,73 @@
+"""The last good models on disk, from which the API starts when MLflow does not answer."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from driftloop.registry import Version
+
+KEPT = 2
+POINTER = "last-good.json"
+INCOMING = ".incoming-"
+
+
+class Store:
+    """Folders ``<version>/`` that are complete, and a pointer file that lists them, the last good first.
+
+    Both come into being by a rename, so a crash at any point leaves either the old state or the new one.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    @contextmanager
+    def incoming(self) -> Iterator[Path]:
+        """A folder to download into, gone afterwards with whatever was not moved into place."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=INCOMING, dir=self.folder, ignore_cleanup_errors=True) as folder:
+            yield Path(folder)
+
+    def keep(self, model: Path, version: Version) -> None:
+        """Move a verified model folder into place as the last good one and remove all but the newest two."""
+        others = [kept for kept, _ in self.kept() if kept.number != version.number]
+        with self.incoming() as aside:
+            place = self.folder / version.number
+            if place.exists():
+                place.rename(aside / "replaced")
+            model.rename(place)
+        self._point_at([version, *others][:KEPT])
+        self._remove_others()
+
+    def kept(self) -> list[tuple[Version, Path]]:
+        """The kept versions with their folders, the last good first; empty when there is none to be read."""
+        try:
+            entries = json.loads((self.folder / POINTER).read_text(encoding="utf-8"))["kept"]
+            versions = [Version(entry["version"], entry["run_id"]) for entry in entries]
+        except (OSError, ValueError, KeyError, TypeError):
+            return []
+        return [(v, self.folder / v.number) for v in versions if (self.folder / v.number).is_dir()]
+
+    def clear_leftovers(self) -> None:
+        """Remove what a process that was killed while downloading left behind."""
+        for folder in self.folder.glob(f"{INCOMING}*"):
+            shutil.rmtree(folder, ignore_errors=True)
+
+    def _point_at(self, versions: list[Version]) -> None:
+        content = json.dumps({"kept": [{"version": v.number, "run_id": v.run_id} for v in versions]})
+        with tempfile.NamedTemporaryFile("w", dir=self.folder, prefix=".pointer-", delete=False) as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        Path(file.name).replace(self.folder / POINTER)
+
+    def _remove_others(self) -> None:
+        kept = {folder for _, folder in self.kept()}
+        for folder in self.folder.iterdir():
+            if folder.is_dir() and folder not in kept and not folder.name.startswith("."):
+                shutil.rmtree(folder, ignore_errors=True)

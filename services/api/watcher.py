@@ -1,0 +1,171 @@
+"""Follows the alias: look, download, verify, keep, swap. Whatever fails, the champion that serves goes on serving."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from driftloop.errors import ArtifactError, Unreachable
+from driftloop.registry import Version
+from services.api import champion as champions
+from services.api.champion import Champion, Holder, Source
+from services.api.fallback import serve_last_good
+from services.api.metrics import Metrics
+from services.api.store import Store
+
+START_GRACE_SECONDS = 5.0  # how long MLflow may take for its first answer before the copy on disk serves
+LONGEST_RETRY_SECONDS = 60.0
+
+log = logging.getLogger("driftloop.api")
+
+
+@dataclass(frozen=True)
+class Trouble:
+    """Why the API does not serve what the alias names: fit for clients, without addresses or paths."""
+
+    at: datetime
+    message: str
+
+
+@dataclass(frozen=True)
+class Retry:
+    """A version that could not be taken over is tried again at ``after`` (time.monotonic), each time later."""
+
+    version: Version
+    attempts: int
+    after: float
+
+
+class Watcher:
+    """One thread looks at the alias every ``poll_seconds``; a look that hangs delays the next and starts no second.
+
+    A second thread lives only at the start: it serves the last good model from disk when the first look brings none.
+    """
+
+    def __init__(
+        self, source: Source, store: Store, holder: Holder, metrics: Metrics, poll_seconds: float = 2.0
+    ) -> None:
+        self._source, self._store, self._holder, self._metrics = source, store, holder, metrics
+        self._poll = poll_seconds
+        self._stopped, self._looked = threading.Event(), threading.Event()
+        self._retry: Retry | None = None
+        self._none = False
+        self.trouble: Trouble | None = None
+        # daemons: a look that hangs in MLflow must not keep the process from ending
+        self._threads = [threading.Thread(target=t, daemon=True) for t in (self._watch, self._fall_back)]
+
+    def start(self) -> None:
+        self._store.clear_leftovers()
+        for thread in self._threads:
+            thread.start()
+
+    def stop(self, seconds: float = 2.0) -> None:
+        """Ask the threads to end and wait that long at most for a look that is under way."""
+        self._stopped.set()
+        self._looked.set()
+        for thread in self._threads:
+            thread.join(seconds)
+
+    def look(self) -> None:
+        """Compare the alias with what serves, and take over what it names."""
+        try:
+            version = self._source.champion()
+        except Exception as error:  # noqa: BLE001  # the thread's boundary: logged, and shown by /model
+            self._unanswered(error)
+            return
+        self._metrics.looked()
+        serving = self._holder.current
+        self._none = version is None
+        if version is None:
+            self._no_champion(serving)
+        elif serving is not None and serving.version == version:
+            self._retry = self.trouble = None
+        elif self._due(version):
+            self._take_over(version, serving)
+
+    def _watch(self) -> None:
+        due = time.monotonic()
+        while not self._stopped.is_set():
+            self.look()
+            self._looked.set()
+            due = max(due + self._poll, time.monotonic())
+            self._stopped.wait(due - time.monotonic())
+
+    def _take_over(self, version: Version, serving: Champion | None) -> None:
+        started = time.monotonic()
+        try:
+            with self._store.incoming() as folder:
+                champion = self._fetch(version, folder)
+        except Exception as error:  # noqa: BLE001  # any failure at all leaves the old champion serving
+            self._not_taken_over(version, serving, error)
+            return
+        self._holder.swap(champion)
+        self._retry = self.trouble = None
+        self._metrics.swapped()
+        seconds = time.monotonic() - started
+        log.info("champion.swapped version=%s previous=%s seconds=%.2f", version.number, _number(serving), seconds)
+
+    def _fetch(self, version: Version, folder: Path) -> Champion:
+        model = self._source.download(version.number, folder / "model")
+        try:
+            champion = champions.load(model, version, "registry")
+        except ArtifactError as error:
+            raise ArtifactError(str(error).replace(str(model), f"version {version.number}")) from error
+        self._store.keep(model, version)  # before the swap: after a restart nobody may get an older version
+        return champion
+
+    def _not_taken_over(self, version: Version, serving: Champion | None, error: Exception) -> None:
+        attempts = self._retry.attempts + 1 if self._retry and self._retry.version == version else 1
+        delay = min(self._poll * 2**attempts, LONGEST_RETRY_SECONDS)
+        self._retry = Retry(version, attempts, time.monotonic() + delay)
+        reason = str(error) if isinstance(error, ArtifactError) else _public(error)
+        self.trouble = Trouble(datetime.now(UTC), f"version {version.number} could not be taken over: {reason}")
+        self._metrics.swap_failed()
+        log.error(
+            "champion.swap_failed version=%s serving=%s attempts=%d retry_seconds=%.1f error=%s",
+            version.number,
+            _number(serving),
+            attempts,
+            delay,
+            error,
+            exc_info=None if isinstance(error, (ArtifactError, Unreachable)) else error,
+        )
+
+    def _due(self, version: Version) -> bool:
+        return self._retry is None or self._retry.version != version or time.monotonic() >= self._retry.after
+
+    def _unanswered(self, error: Exception) -> None:
+        message = f"the alias could not be read: {_public(error)}"
+        if self.trouble is None or self.trouble.message != message:  # said once, not every poll
+            log.error(
+                "champion.unreachable serving=%s error=%s",
+                _number(self._holder.current),
+                error,
+                exc_info=None if isinstance(error, Unreachable) else error,
+            )
+            self.trouble = Trouble(datetime.now(UTC), message)
+
+    def _no_champion(self, serving: Champion | None) -> None:
+        message = "no version has the alias champion" + (", the last one goes on serving" if serving else " yet")
+        if self.trouble is None or self.trouble.message != message:
+            log.warning("champion.none serving=%s", _number(serving))
+            self.trouble = Trouble(datetime.now(UTC), message)
+
+    def _fall_back(self) -> None:
+        self._looked.wait(START_GRACE_SECONDS)
+        if self._none or self._stopped.is_set():
+            return  # the registry answered that there is no champion: then there is none
+        serve_last_good(self._store, self._holder)
+
+
+def _public(error: Exception) -> str:
+    """A reason without addresses and paths, which stay in the log."""
+    return "MLflow does not answer" if isinstance(error, Unreachable) else f"{type(error).__name__}, see the log"
+
+
+def _number(champion: Champion | None) -> str | None:
+    return champion.version.number if champion else None

@@ -60,11 +60,7 @@ class Draft:
             "",
             "[windows]",
             f"path = {_toml(self.path)}",
-            *(
-                [f"labels = {_toml(self.labels)}  # they may arrive later than the window"]
-                if self.labels
-                else []
-            ),
+            *([f"labels = {_toml(self.labels)}  # they may arrive later than the window"] if self.labels else []),
             "",
             "[features]",
             f"numeric = {_toml(list(self.features.numeric))}",

@@ -20,17 +20,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class DriftReport:
-    """What Evidently measured, and its report to look at."""
+    """What Evidently measured, and its report as one page, about 4 MB of it Evidently's own scripts."""
 
     drift: Drift
-    snapshot: Snapshot
-
-    def html(self) -> str:
-        """The whole Evidently report as one page, about 4 MB of it Evidently's own scripts."""
-        with tempfile.TemporaryDirectory() as folder:
-            file = Path(folder) / "report.html"
-            self.snapshot.save_html(str(file))
-            return file.read_text(encoding="utf-8")
+    html: str
 
 
 def measure(
@@ -51,7 +44,14 @@ def measure(
         Dataset.from_pandas(reference[names], data_definition=definition),
     )
     assert snapshot is not None, "Evidently returns None only for a report without metrics"
-    return DriftReport(parse(json.loads(snapshot.json()), names), snapshot)
+    return DriftReport(parse(json.loads(snapshot.json()), names), _page(snapshot))
+
+
+def _page(snapshot: Snapshot) -> str:
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "report.html"
+        snapshot.save_html(str(file))
+        return file.read_text(encoding="utf-8")
 
 
 def parse(snapshot: Mapping[str, Any], names: Sequence[str]) -> Drift:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 
-from driftloop.drift import DriftReport, measure
+from driftloop import drift_worker
+from driftloop.drift import DriftReport
 from driftloop.errors import ContractError, DriftloopError, WindowError
 from driftloop.frame import Window
 from driftloop.ledger import Entry, Kind
@@ -93,7 +94,7 @@ def measure_drift(work: Workspace, reference: Sequence[Window], current: Window)
     import pandas as pd
 
     rows = pd.concat([window.X for window in reference], ignore_index=True)
-    return measure(rows, current.X, work.loop.columns.numeric, work.loop.columns.categorical)
+    return drift_worker.start().measure(rows, current.X, work.loop.columns.numeric, work.loop.columns.categorical)
 
 
 def measure_performance(work: Workspace, champion: Champion, current: Window) -> Performance | None:

@@ -6,29 +6,48 @@ import gc
 import json
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager, nullcontext
 from pathlib import Path
 
+from driftloop import drift_worker
 from driftloop.settings import Settings
 from flows import server
 
 
+class Prefect:
+    """A Prefect API that is there or on its way."""
+
+    def __init__(self, lasting: str | None, local: server.LocalServer | None, until_end: ExitStack) -> None:
+        self._lasting, self._local, self._until_end = lasting, local, until_end
+
+    def connect(self) -> str:
+        """Import the flows while the server starts, then point Prefect's client at it; returns the API's URL.
+
+        Raises Unreachable when a configured server does not answer.
+        """
+        if self._lasting:
+            server.require(self._lasting)
+        _import_everything()
+        url = self._lasting or (self._local.wait() if self._local else "")
+        os.environ["PREFECT_API_URL"] = url
+        self._until_end.enter_context(_without_heartbeats())
+        self._until_end.callback(_send_what_is_queued)
+        return url
+
+
 @contextmanager
-def prefect_at_hand(settings: Settings) -> Iterator[str]:
-    """The URL of a Prefect API: the one configured, the one `driftloop up` runs, or one that ends with this block."""
+def prefect_at_hand(settings: Settings) -> Iterator[Prefect]:
+    """The Prefect API that is configured, the one `driftloop up` runs, or one that ends with this block.
+
+    What takes long starts at once, in processes of its own: the server, and the worker that imports Evidently.
+    """
     home = settings.home / "prefect"
     os.environ.setdefault("PREFECT_HOME", str(home))
     lasting = settings.prefect_api_url or running_server(home)
     with nullcontext() if lasting else server.prefect_server(home, os.environ) as local:
-        if lasting:
-            server.require(lasting)
-        _import_everything()
-        os.environ["PREFECT_API_URL"] = lasting or local.wait()  # type: ignore[union-attr]
-        with _without_heartbeats():
-            try:
-                yield os.environ["PREFECT_API_URL"]
-            finally:
-                _send_what_is_queued()
+        drift_worker.start()
+        with ExitStack() as until_end:
+            yield Prefect(lasting, local, until_end)
 
 
 def remember_server(home: Path, api_url: str) -> None:

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 from prefect import flow
 from pydantic import Field
 
-from driftloop import monitoring
+from driftloop import drift_worker, monitoring
 from driftloop.errors import WindowError
 from driftloop.frame import Window
 from driftloop.report import Json, window_report
@@ -30,6 +30,7 @@ def monitor_flow(
 
     A window that cannot be used is recorded as quarantined and its report says so under ``quarantine``.
     """
+    drift_worker.start()
     work = open_here(loop_dir)
     with one_run_at_a_time(work.loop.name):
         tasks.heal(work)

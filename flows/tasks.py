@@ -60,7 +60,7 @@ def publish_drift(work: Workspace, window: str, measured: DriftReport) -> None:
     """Keep Evidently's page and show the drift table and a link to the page on the run."""
     page = work.report_page(window)
     page.parent.mkdir(parents=True, exist_ok=True)
-    page.write_text(measured.html(), encoding="utf-8")
+    page.write_text(measured.html, encoding="utf-8")
     drift, key = measured.drift, _slug(work.loop.name)
     create_table_artifact(
         [asdict(column) for column in drift.columns],

@@ -60,7 +60,8 @@ def _months(folder: Path, settings: Settings, group: Children, progress: Progres
     api = _api(contract.load(folder).name, settings, free_port())
     reports: list[dict[str, Any]] = []
     answer: Answer | None = None
-    with prefect_at_hand(settings):
+    with prefect_at_hand(settings) as prefect:
+        prefect.connect()
         from flows.monitor_flow import monitor_flow
 
         group.start(api)

@@ -129,15 +129,14 @@ class Flows:
 
 @contextmanager
 def _flows(folder: Path, doing: str) -> Iterator[Flows]:
-    """Prefect reachable and the flows imported. loop.toml is read first: a typo should not wait for a server."""
+    """Prefect reachable and the flows imported. A typo in loop.toml is told before that, while the server starts."""
     from rich.console import Console
 
-    from driftloop import contract
+    from flows.local import prefect_at_hand
 
-    contract.load(folder)
-    with Console(stderr=True).status(f"{doing} …") as status:
-        flows = Flows(status)
-        from flows.local import prefect_at_hand
+    with Console(stderr=True).status(f"{doing} …") as status, prefect_at_hand(options.settings()) as prefect:
+        from driftloop import contract
 
-        with prefect_at_hand(options.settings()):
-            yield flows
+        contract.load(folder)
+        prefect.connect()
+        yield Flows(status)

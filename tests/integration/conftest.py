@@ -103,8 +103,8 @@ def prefect_api(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     os.environ["PREFECT_HOME"] = str(home / "prefect")
     os.environ["PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL"] = "CRITICAL"
     os.environ.pop("PREFECT_API_URL", None)
-    with prefect_at_hand(Settings.from_env({"DRIFTLOOP_HOME": str(home)}, Path.cwd())) as url:
-        yield url
+    with prefect_at_hand(Settings.from_env({"DRIFTLOOP_HOME": str(home)}, Path.cwd())) as prefect:
+        yield prefect.connect()
     os.environ.pop("PREFECT_API_URL", None)
 
 

@@ -1,0 +1,142 @@
+"""Real models in a real registry, a real server in a thread, and a registry that can be cut off."""
+
+from __future__ import annotations
+
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import httpx
+import numpy as np
+import pandas as pd
+import uvicorn
+from fastapi import FastAPI
+
+from driftloop import contract, frame, training
+from driftloop.errors import Unreachable
+from driftloop.holdout import HoldoutRule
+from driftloop.registry import Version
+
+CHURN = """
+name = "churn"
+task = "binary"
+target = "churned"
+positive = "gone"
+[features]
+numeric = ["fee", "monthly usage"]
+categorical = ["plan", "paperless"]
+[model]
+estimator = "sklearn.naive_bayes.GaussianNB"
+"""
+SPEND = """
+name = "churn"
+task = "regression"
+target = "spend"
+[features]
+numeric = ["age"]
+categorical = ["plan"]
+[model]
+estimator = "sklearn.linear_model.Ridge"
+"""
+ROW = {"fee": 70.5, "monthly usage": 3, "plan": "basic", "paperless": True}
+SPEND_ROW = {"age": 41, "plan": None}
+
+
+def rows(seed: int) -> pd.DataFrame:
+    rng = np.random.default_rng(seed)
+    fee = rng.normal(50, 10, 200)
+    return pd.DataFrame(
+        {
+            "fee": fee,
+            "monthly usage": rng.normal(20, 5, 200),
+            "age": rng.integers(18, 90, 200),
+            "plan": rng.choice(["basic", "full"], 200),
+            "paperless": rng.choice([True, False], 200),
+            "churned": np.where(fee + rng.normal(0, 10, 200) > 50, "gone", "stayed"),
+            "spend": fee * 2,
+        }
+    )
+
+
+def candidate(text: str, seed: int) -> training.Candidate:
+    loop = contract.parse(text)
+    window = frame.check(rows(seed), loop, f"month_{seed:03d}")
+    made = training.fit(loop, [window.id], window, HoldoutRule.of(loop))
+    return replace(made, facts=made.facts.model_copy(update={"metrics": {"score": 0.5 + seed / 100}}))
+
+
+@dataclass
+class Switched:
+    """A Source in front of a real one that answers only while ``on``."""
+
+    real: Any
+    on: bool = True
+    looks: int = 0
+    downloads: list[str] = field(default_factory=list)
+
+    def champion(self) -> Version | None:
+        self.looks += 1
+        if not self.on:
+            raise Unreachable("MLflow at http://secret-address does not answer")
+        return self.real.champion()
+
+    def download(self, version: str, folder: Path) -> Path:
+        self.downloads.append(version)
+        return self.real.download(version, folder)
+
+
+class Hanging:
+    """A Source that never answers until it is let go, and counts how many wait in it at once."""
+
+    def __init__(self) -> None:
+        self.let_go = threading.Event()
+        self.waiting = 0
+
+    def champion(self) -> Version | None:
+        self.waiting += 1
+        self.let_go.wait(30)
+        raise Unreachable("timed out")
+
+    def download(self, version: str, folder: Path) -> Path:
+        raise AssertionError("nothing was found to be downloaded")
+
+
+@contextmanager
+def serving(app: FastAPI) -> Iterator[httpx.Client]:
+    """The app on a real socket, in a thread; a client for it."""
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen(256)
+        server = uvicorn.Server(uvicorn.Config(app, log_config=None, access_log=False))
+        thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
+        thread.start()
+        try:
+            with httpx.Client(base_url=f"http://127.0.0.1:{listener.getsockname()[1]}", timeout=30) as client:
+                wait_for(lambda: server.started)
+                yield client
+        finally:
+            server.should_exit = True
+            thread.join(20)
+
+
+def wait_for(condition: Callable[[], Any], seconds: float = 20) -> float:
+    """Seconds until the condition held. Fails the test when it does not come to hold in time."""
+    started = time.monotonic()
+    while not condition():
+        assert time.monotonic() - started < seconds, f"still not so after {seconds} s"
+        time.sleep(0.01)
+    return time.monotonic() - started
+
+
+def version(client: httpx.Client) -> str | None:
+    return client.get("/model").json()["version"]
+
+
+def error(client: httpx.Client) -> str | None:
+    found = client.get("/model").json()["last_error"]
+    return found["message"] if found else None

@@ -1,0 +1,200 @@
+"""The champion is swapped under traffic, and nothing that goes wrong takes it away."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Iterable
+from itertools import groupby
+from pathlib import Path
+from urllib.parse import urlsplit
+from urllib.request import url2pathname
+
+import httpx
+import pytest
+
+from driftloop.registry import Registry
+from driftloop.settings import Settings
+from services.api.app import create_app
+from services.api.source import RegistrySource
+from tests.integration.api_fakes import CHURN, ROW, SPEND_ROW, Switched, candidate, error, serving, version, wait_for
+
+pytestmark = pytest.mark.filterwarnings("error::pytest.PytestUnhandledThreadExceptionWarning")
+pytest_plugins = ["tests.integration.api_fixtures"]
+FAST = 0.05
+
+
+def is_subsequence(seen: Iterable[str], swaps: Iterable[str]) -> bool:
+    remaining = iter(swaps)
+    return all(one in remaining for one in seen)
+
+
+def test_a_hundred_clients_see_no_failure_and_versions_only_in_the_order_of_the_swaps(
+    api_registry: Registry, api_settings: Settings
+) -> None:
+    swaps = ["1", "2", "3", "1", "3", "2"]
+    api_registry.point_champion_at(swaps[0])
+    stop, failures = threading.Event(), []
+    seen: list[list[str]] = [[] for _ in range(100)]
+
+    def ask(url: httpx.URL, mine: list[str]) -> None:
+        with httpx.Client(base_url=url, timeout=60) as own:
+            while not stop.is_set():
+                try:
+                    answered = own.post("/predict", json=ROW)
+                except httpx.HTTPError as problem:
+                    failures.append(repr(problem))
+                    return
+                if answered.status_code != 200:
+                    failures.append(answered.text)
+                mine.append(answered.json()["version"])
+
+    with serving(create_app(api_settings, "churn", FAST)) as client:
+        wait_for(lambda: version(client) == swaps[0])
+        threads = [threading.Thread(target=ask, args=(client.base_url, mine)) for mine in seen]
+        for thread in threads:
+            thread.start()
+        for number in swaps[1:]:
+            wait_for(lambda: all(seen), 60)
+            api_registry.point_champion_at(number)
+            wait_for(lambda number=number: version(client) == number, 60)
+        answered = sum(map(len, seen))
+        wait_for(lambda: sum(map(len, seen)) > answered + 100, 60)
+        stop.set()
+        for thread in threads:
+            thread.join(60)
+        swapped = client.get("/metrics").text
+    assert failures == []
+    assert {one for mine in seen for one in mine} == {"1", "2", "3"}
+    assert all(is_subsequence([key for key, _ in groupby(mine)], swaps) for mine in seen)
+    assert f"driftloop_api_swaps_total {len(swaps)}.0" in swapped
+
+
+def test_a_champion_is_served_within_three_seconds_of_its_alias_at_the_default_poll(
+    api_registry: Registry, api_settings: Settings
+) -> None:
+    api_registry.point_champion_at("1")
+    with serving(create_app(api_settings, "churn")) as client:
+        wait_for(lambda: version(client) == "1")
+        api_registry.point_champion_at("2")
+        assert wait_for(lambda: client.post("/predict", json=ROW).json()["version"] == "2") < 3
+
+
+def test_a_rollback_is_followed_like_a_promotion(api_registry: Registry, api_settings: Settings) -> None:
+    api_registry.point_champion_at("3")
+    with serving(create_app(api_settings, "churn", FAST)) as client:
+        wait_for(lambda: version(client) == "3")
+        api_registry.point_champion_at("1")
+        wait_for(lambda: version(client) == "1")
+
+
+def test_docs_and_model_show_the_fields_of_whatever_serves(api_registry: Registry, api_settings: Settings) -> None:
+    api_registry.point_champion_at("1")
+    with serving(create_app(api_settings, "churn", FAST)) as client:
+        wait_for(lambda: version(client) == "1")
+        schema = client.get("/openapi.json").json()["components"]["schemas"]["Row"]
+        assert list(schema["properties"]) == schema["required"] == ["fee", "monthly usage", "plan", "paperless"]
+        assert client.get("/docs").status_code == 200
+
+        api_registry.point_champion_at("4")
+        wait_for(lambda: version(client) == "4")
+        assert list(client.get("/openapi.json").json()["components"]["schemas"]["Row"]["properties"]) == ["age", "plan"]
+        assert set(client.post("/predict", json=SPEND_ROW).json()) == {"request_id", "version", "prediction"}
+        about = client.get("/model").json()
+        assert [column["name"] for column in about["signature"]["inputs"]] == ["age", "plan"]
+        assert (about["loop"], about["windows"], about["metrics"]) == ("churn", ["month_004"], {"score": 0.54})
+        assert about["last_error"] is None
+        assert about["since"]
+
+
+@pytest.mark.parametrize(
+    ("damage", "said"),
+    [
+        (lambda model: (model / "model.skops").write_bytes((model / "model.skops").read_bytes()[:2000]), "model.skops"),
+        (lambda model: (model / "MLmodel").write_text("flavors: [half"), "MLmodel"),
+        (lambda model: (model / "model.skops").unlink(), "model.skops"),
+        (
+            lambda model: (model / "MLmodel").write_text(
+                (model / "MLmodel").read_text().replace("sample_scores:\n      - ", "sample_scores:\n      - 7")
+            ),
+            "sample",
+        ),
+    ],
+    ids=["truncated", "manifest damaged", "file missing", "other predictions"],
+)
+def test_a_damaged_artifact_keeps_the_old_champion_and_says_why(
+    damage, said: str, api_registry: Registry, api_settings: Settings, caplog: pytest.LogCaptureFixture
+) -> None:
+    api_registry.point_champion_at("1")
+    bad = api_registry.register(candidate(CHURN, 9), {}, {}, None).number
+    damage(stored(api_registry, bad))
+    with serving(create_app(api_settings, "churn", FAST)) as client, caplog.at_level(logging.INFO):
+        wait_for(lambda: version(client) == "1")
+        api_registry.point_champion_at(bad)
+        wait_for(lambda: error(client))
+        assert f"version {bad} could not be taken over" in error(client)
+        assert said in error(client)
+        assert str(api_settings.home) not in error(client)
+        assert client.post("/predict", json=ROW).json()["version"] == "1"
+        assert "driftloop_api_swap_failures_total 0.0" not in client.get("/metrics").text
+        assert f"champion.swap_failed version={bad} serving=1" in caplog.text
+
+        api_registry.point_champion_at("2")
+        wait_for(lambda: version(client) == "2")
+        assert error(client) is None
+    assert not list((api_settings.home / "serving" / "churn").glob(".incoming-*"))
+
+
+def test_a_version_that_fails_is_not_downloaded_again_at_every_poll(
+    api_registry: Registry, api_settings: Settings
+) -> None:
+    api_registry.point_champion_at("1")
+    bad = api_registry.register(candidate(CHURN, 9), {}, {}, None).number
+    (stored(api_registry, bad) / "model.skops").unlink()
+    source = Switched(RegistrySource(api_settings, "churn"))
+    with serving(create_app(api_settings, "churn", FAST, source)) as client:
+        wait_for(lambda: version(client) == "1")
+        api_registry.point_champion_at(bad)
+        wait_for(lambda: bad in source.downloads)
+        looks = source.looks
+        wait_for(lambda: source.looks > looks + 20)
+        assert source.downloads.count(bad) <= 5
+
+
+def test_an_unreachable_registry_never_means_no_champion(
+    api_registry: Registry, api_settings: Settings, caplog: pytest.LogCaptureFixture
+) -> None:
+    api_registry.point_champion_at("1")
+    source = Switched(RegistrySource(api_settings, "churn"))
+    with serving(create_app(api_settings, "churn", FAST, source)) as client:
+        wait_for(lambda: version(client) == "1")
+        source.on = False
+        wait_for(lambda: error(client))
+        looks = source.looks
+        wait_for(lambda: source.looks > looks + 5)
+        assert error(client) == "the alias could not be read: MLflow does not answer"
+        assert client.get("/ready").status_code == 200
+        assert client.post("/predict", json=ROW).json()["version"] == "1"
+        assert [r.message.split()[0] for r in caplog.records if r.name == "driftloop.api"].count(
+            "champion.unreachable"
+        ) == 1, "an outage is said once, not at every poll"
+        source.on = True
+        wait_for(lambda: error(client) is None)
+
+
+def test_an_alias_that_is_taken_away_leaves_the_last_champion_serving(
+    api_registry: Registry, api_settings: Settings
+) -> None:
+    api_registry.point_champion_at("1")
+    with serving(create_app(api_settings, "churn", FAST)) as client:
+        wait_for(lambda: version(client) == "1")
+        api_registry.client.delete_registered_model_alias("churn", "champion")
+        wait_for(lambda: error(client))
+        assert error(client) == "no version has the alias champion, the last one goes on serving"
+        assert client.post("/predict", json=ROW).status_code == 200
+
+
+def stored(registry: Registry, number: str) -> Path:
+    """Where MLflow keeps the model of a version, to be damaged."""
+    made = registry.client.get_model_version("churn", number)
+    return Path(url2pathname(urlsplit(registry.client.get_logged_model(made.model_id).artifact_location).path))

@@ -17,7 +17,7 @@ from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeEl
 
 from driftloop import artifact, contract, generator
 from driftloop.cli.children import Child, Children, children
-from driftloop.cli.render import months_table
+from driftloop.cli.render import months_table, out
 from driftloop.errors import DriftloopError
 from driftloop.ledger import loops
 from driftloop.settings import Settings
@@ -41,7 +41,7 @@ def play(folder: Path, settings: Settings) -> int:
     _start_anew(folder, settings)
     os.environ.pop("PREFECT_API_URL", None)
     os.environ.update(settings.environment())
-    console = Console()
+    console = out()
     console.print("[bold]driftloop demo[/]: twelve months of a streaming service's customers, who will churn?\n")
     columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
     with children() as group, Progress(*columns, console=console, transient=True) as progress:

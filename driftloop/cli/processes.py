@@ -51,6 +51,7 @@ def up(folder: Path, prefect_port: int, mlflow_port: int, api_port: int, dashboa
     from driftloop.cli.children import children, require_free
     from driftloop.cli.render import addresses
     from driftloop.cli.stack import Ports, stack
+    from flows.local import remember_server
 
     loop = contract.load(folder)
     ports = Ports(prefect_port, mlflow_port, api_port, dashboard_port)
@@ -65,6 +66,7 @@ def up(folder: Path, prefect_port: int, mlflow_port: int, api_port: int, dashboa
                 if part.name == "Prefect":  # the schedules register themselves there, so it has to answer first
                     status.update("starting Prefect …")
                     group.wait_ready(part.name)
+                    remember_server(options.settings().home / "prefect", f"{ports.url('prefect')}/api")
             for part in parts:
                 status.update(f"starting {part.name} …")
                 group.wait_ready(part.name)

@@ -257,9 +257,7 @@ def test_a_file_that_is_not_utf8_is_a_contract_error(tmp_path: Path) -> None:
 
 def test_an_error_names_the_file(tmp_path: Path) -> None:
     (tmp_path / "loop.toml").write_text(MINIMAL + "nothing = 1\n")
-    with pytest.raises(
-        ContractError, match=rf"^{re.escape(str(tmp_path))}/loop.toml: model.nothing is not a known key"
-    ):
+    with pytest.raises(ContractError, match=rf"^{re.escape(str(tmp_path))}/loop.toml: model.nothing is not a known"):
         contract.load(tmp_path)
 
 

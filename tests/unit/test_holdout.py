@@ -110,23 +110,16 @@ def test_about_the_share_is_held_out(by: str, share: float) -> None:
 
 
 def test_another_process_with_another_hash_seed_holds_out_the_same() -> None:
-    code = "\n".join(
-        [
-            "import pandas as pd",
-            "from driftloop.frame import Window",
-            "from driftloop.holdout import HoldoutRule",
-            "entity = pd.Series([f'u{i}' for i in range(30)])",
-            "rows = Window('w', pd.DataFrame({'plan': entity}), None, entity, None)",
-            "print([HoldoutRule('churn', by, '', 0.2).mask(rows, newest=True).tolist() for by in ('entity', 'row')])",
-        ]
-    )
-    there = subprocess.run(
-        [sys.executable, "-c", code],
-        env=os.environ | {"PYTHONHASHSEED": "1"},
-        capture_output=True,
-        check=True,
-        text=True,
-    ).stdout
+    code = """
+import pandas as pd
+from driftloop.frame import Window
+from driftloop.holdout import HoldoutRule
+entity = pd.Series([f"u{i}" for i in range(30)])
+rows = Window("w", pd.DataFrame({"plan": entity}), None, entity, None)
+print([HoldoutRule("churn", by, "", 0.2).mask(rows, newest=True).tolist() for by in ("entity", "row")])
+"""
+    env = os.environ | {"PYTHONHASHSEED": "1"}
+    there = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, check=True, text=True).stdout
     entity = pd.Series([f"u{i}" for i in range(30)])
     rows = Window("w", pd.DataFrame({"plan": entity}), None, entity, None)
     assert there.strip() == str([held(HoldoutRule("churn", by, "", 0.2), rows) for by in ("entity", "row")])

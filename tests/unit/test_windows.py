@@ -1,0 +1,361 @@
+"""Windows as files, folders of tables, labels beside them, and tables of a database."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import sqlalchemy as sa
+
+from driftloop.errors import ContractError, Unreachable, WindowError
+from driftloop.windows import FolderWindows, SqlWindows, Windows, open_windows
+from tests.fakes import FakeWindows, a_loop
+
+ROWS = pd.DataFrame({"user_id": ["a", "b"], "fee": [1.5, 2.5]})
+PLANS = pd.DataFrame({"user_id": ["b", "a"], "plan": ["family", "basic"]})
+LABELS = pd.DataFrame({"user_id": ["a", "b"], "left": [True, False]})
+
+
+def put(table: pd.DataFrame | str | bytes, file: Path) -> None:
+    file.parent.mkdir(parents=True, exist_ok=True)
+    if isinstance(table, str | bytes):
+        file.write_bytes(table.encode() if isinstance(table, str) else table)
+    elif file.suffix == ".csv":
+        table.to_csv(file, index=False)
+    else:
+        table.to_parquet(file)
+
+
+def windows(folder: Path, **changes: object) -> FolderWindows:
+    found = open_windows(a_loop(windows={"labels": "labels"}, **changes), folder)
+    assert isinstance(found, FolderWindows)
+    return found
+
+
+def refused(folder: Path, window: str = "2024-01", **changes: object) -> list[str]:
+    with pytest.raises(WindowError, match=f"window {window}") as caught:
+        windows(folder, **changes).read(window)
+    return caught.value.problems
+
+
+# files
+
+
+@pytest.mark.parametrize("suffix", ["csv", "parquet"])
+def test_a_file_is_a_window(suffix: str, tmp_path: Path) -> None:
+    put(ROWS, tmp_path / "windows" / f"2024-01.{suffix}")
+    found = windows(tmp_path)
+    assert found.ids() == ["2024-01"]
+    pd.testing.assert_frame_equal(found.read("2024-01"), ROWS)
+
+
+def test_windows_are_named_by_file_or_folder_and_sorted(tmp_path: Path) -> None:
+    for name in ("2024-03.csv", "2024-01.parquet", "2024-02/users.csv"):
+        put(ROWS, tmp_path / "windows" / name)
+    assert windows(tmp_path).ids() == ["2024-01", "2024-02", "2024-03"]
+
+
+def test_a_name_with_dots_keeps_all_but_the_suffix(tmp_path: Path) -> None:
+    put(ROWS, tmp_path / "windows" / "2024.01.05.csv")
+    assert windows(tmp_path).ids() == ["2024.01.05"]
+
+
+def test_what_is_no_window_is_passed_over(tmp_path: Path) -> None:
+    for name in ("README.md", ".hidden.csv", "_SUCCESS", "_tmp.parquet", "2024-02.csv.part", ".git/x.csv"):
+        put("x", tmp_path / "windows" / name)
+    assert windows(tmp_path).ids() == []
+
+
+def test_a_window_there_twice_is_a_contract_error(tmp_path: Path) -> None:
+    for suffix in ("csv", "parquet"):
+        put(ROWS, tmp_path / "windows" / f"2024-01.{suffix}")
+    with pytest.raises(ContractError, match=r"holds 2024-01 twice, as .*; keep one"):
+        windows(tmp_path).ids()
+
+
+def test_a_missing_folder_is_a_contract_error(tmp_path: Path) -> None:
+    with pytest.raises(ContractError, match=r"windows\.path = '.*windows' does not exist"):
+        windows(tmp_path).ids()
+
+
+def test_an_unknown_window_is_a_contract_error(tmp_path: Path) -> None:
+    put(ROWS, tmp_path / "windows" / "2024-01.csv")
+    with pytest.raises(ContractError, match=r"there is no window 2024-02 under .*`driftloop status`"):
+        windows(tmp_path).read("2024-02")
+
+
+def test_an_absolute_path_need_not_lie_beside_loop_toml(tmp_path: Path) -> None:
+    put(ROWS, tmp_path / "elsewhere" / "2024-01.csv")
+    loop = a_loop(windows={"path": str(tmp_path / "elsewhere")})
+    assert open_windows(loop, tmp_path / "loop").ids() == ["2024-01"]
+
+
+def test_beside_windows_in_the_folder_itself_its_labels_are_no_window(tmp_path: Path) -> None:
+    put(ROWS, tmp_path / "2024-01.csv")
+    put(LABELS, tmp_path / "labels" / "2024-01.csv")
+    loop = a_loop(windows={"path": ".", "labels": "labels"})
+    assert open_windows(loop, tmp_path).ids() == ["2024-01"]
+
+
+# damaged files
+
+
+def test_a_half_written_parquet_is_refused(tmp_path: Path) -> None:
+    put(ROWS, tmp_path / "whole.parquet")
+    put((tmp_path / "whole.parquet").read_bytes()[:-20], tmp_path / "windows" / "2024-01.parquet")
+    (problem,) = refused(tmp_path)
+    assert "2024-01.parquet cannot be read, is it half-written?" in problem
+
+
+@pytest.mark.parametrize("suffix", ["csv", "parquet"])
+def test_an_empty_file_is_refused(suffix: str, tmp_path: Path) -> None:
+    put("", tmp_path / "windows" / f"2024-01.{suffix}")
+    (problem,) = refused(tmp_path)
+    assert f"2024-01.{suffix}" in problem
+
+
+@pytest.mark.parametrize(
+    "content", [b"user_id,fee\na,1\nb,2,3,4\n", b"user_id,fee\n\xff\xfe,1\n", b'user_id,fee\n"a,1\nb,2\n'],
+    ids=["ragged", "not utf-8", "open quote"],
+)  # fmt: skip
+def test_a_damaged_csv_is_refused(content: bytes, tmp_path: Path) -> None:
+    put(content, tmp_path / "windows" / "2024-01.csv")
+    (problem,) = refused(tmp_path)
+    assert "cannot be read" in problem
+
+
+def test_a_damaged_window_has_a_digest_all_the_same(tmp_path: Path) -> None:
+    put("", tmp_path / "windows" / "2024-01.parquet")
+    found = windows(tmp_path)
+    assert found.digest("2024-01")
+    assert not found.has_labels("2024-01")
+
+
+# folders of tables
+
+
+def test_tables_are_joined_one_to_one_on_the_entity(tmp_path: Path) -> None:
+    put(ROWS, tmp_path / "windows/2024-01/fees.csv")
+    put(PLANS, tmp_path / "windows/2024-01/plans.parquet")
+    expected = ROWS.assign(plan=["basic", "family"])
+    pd.testing.assert_frame_equal(windows(tmp_path).read("2024-01"), expected, check_dtype=False)
+
+
+def test_a_folder_of_one_table_is_that_table(tmp_path: Path) -> None:
+    put(ROWS, tmp_path / "windows/2024-01/fees.csv")
+    pd.testing.assert_frame_equal(windows(tmp_path, entity=None).read("2024-01"), ROWS)
+
+
+@pytest.mark.parametrize(
+    ("plans", "problem"),
+    [
+        (PLANS.rename(columns={"user_id": "id"}), "plans.csv has no column user_id to be joined on"),
+        (
+            PLANS.assign(user_id=["a", "c"]),
+            "one-to-one on user_id: 1 only in plans.csv, 1 only in fees.csv",
+        ),
+        (PLANS.iloc[:1], "one-to-one on user_id: 0 only in plans.csv, 1 only in fees.csv"),
+        (PLANS.assign(user_id=["a", None]), "plans.csv holds a null user_id"),
+        (pd.concat([PLANS, PLANS.iloc[:1]]), "plans.csv holds 1 user_id more than once"),
+        (PLANS.assign(fee=1), "column fee stands in more than one table"),
+    ],
+)
+def test_tables_that_do_not_join_one_to_one_are_refused(plans: pd.DataFrame, problem: str, tmp_path: Path) -> None:
+    put(ROWS, tmp_path / "windows/2024-01/fees.csv")
+    put(plans, tmp_path / "windows/2024-01/plans.csv")
+    assert any(problem in found for found in refused(tmp_path))
+
+
+def test_several_tables_without_an_entity_are_refused(tmp_path: Path) -> None:
+    put(ROWS, tmp_path / "windows/2024-01/fees.csv")
+    put(PLANS, tmp_path / "windows/2024-01/plans.csv")
+    with pytest.raises((ContractError, WindowError), match="entity"):
+        windows(tmp_path, entity=None).read("2024-01")
+
+
+def test_a_folder_without_tables_is_refused(tmp_path: Path) -> None:
+    put("x", tmp_path / "windows/2024-01/notes.txt")
+    assert "holds no .csv or .parquet table" in refused(tmp_path)[0]
+
+
+# labels
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    put(ROWS, tmp_path / "windows" / "2024-01.csv")
+    return tmp_path
+
+
+def test_without_its_labels_a_window_has_no_target(folder: Path) -> None:
+    found = windows(folder)
+    assert not found.has_labels("2024-01")
+    assert "left" not in found.read("2024-01")
+
+
+def test_labels_of_another_window_are_not_its_own(folder: Path) -> None:
+    put(LABELS, folder / "labels" / "2024-02.csv")
+    assert not windows(folder).has_labels("2024-01")
+
+
+@pytest.mark.parametrize("suffix", ["csv", "parquet"])
+def test_labels_are_joined_by_entity_in_whatever_order(suffix: str, folder: Path) -> None:
+    put(LABELS.iloc[::-1].assign(note="x"), folder / "labels" / f"2024-01.{suffix}")
+    found = windows(folder)
+    assert found.has_labels("2024-01")
+    pd.testing.assert_frame_equal(found.read("2024-01"), ROWS.assign(left=[True, False]))
+
+
+def test_an_entity_whose_label_is_not_in_has_none(folder: Path) -> None:
+    put(LABELS.iloc[1:], folder / "labels" / "2024-01.csv")
+    assert windows(folder).read("2024-01")["left"].isna().tolist() == [True, False]
+
+
+def test_a_label_file_with_a_header_only_labels_nobody(folder: Path) -> None:
+    put("user_id,left\n", folder / "labels" / "2024-01.csv")
+    assert windows(folder).read("2024-01")["left"].isna().all()
+
+
+def test_a_label_file_with_a_header_only_labels_nobody_with_numeric_ids(tmp_path: Path) -> None:
+    put(ROWS.assign(user_id=[1, 2]), tmp_path / "windows" / "2024-01.csv")
+    put("user_id,left\n", tmp_path / "labels" / "2024-01.csv")
+    assert windows(tmp_path).read("2024-01")["left"].isna().all()
+
+
+@pytest.mark.parametrize(
+    ("labels", "problem"),
+    [
+        (LABELS.assign(user_id=["a", "z"]), "labels 1 unknown entities, e.g. z"),
+        (pd.concat([LABELS, LABELS.iloc[:1]]), "labels 1 entities more than once"),
+        (LABELS.assign(user_id=["a", None]), "holds a null user_id"),
+        (LABELS.drop(columns="left"), "2024-01.csv has no column left"),
+        (LABELS.drop(columns="user_id"), "2024-01.csv has no column user_id"),
+        (LABELS.assign(user_id=[1, 2]), "labels 2 unknown entities, e.g. 1"),
+    ],
+)
+def test_labels_that_do_not_fit_are_refused(labels: pd.DataFrame, problem: str, folder: Path) -> None:
+    put(labels, folder / "labels" / "2024-01.csv")
+    assert any(problem in found for found in refused(folder))
+
+
+def test_a_target_in_the_window_and_in_its_labels_is_refused(folder: Path) -> None:
+    put(ROWS.assign(left=True), folder / "windows" / "2024-01.csv")
+    put(LABELS, folder / "labels" / "2024-01.csv")
+    assert "is in the window and in" in refused(folder)[0]
+
+
+def test_labels_need_an_entity_to_be_joined_on(folder: Path) -> None:
+    put(LABELS, folder / "labels" / "2024-01.csv")
+    with pytest.raises(ContractError, match=r"windows.labels needs entity"):
+        windows(folder, entity=None).read("2024-01")
+
+
+def test_half_written_labels_are_refused(folder: Path) -> None:
+    put("PAR1", folder / "labels" / "2024-01.parquet")
+    assert "cannot be read" in refused(folder)[0]
+
+
+@pytest.mark.parametrize("suffix", ["csv", "parquet"])
+def test_a_target_among_the_columns_is_a_label(suffix: str, tmp_path: Path) -> None:
+    put(ROWS.assign(left=[True, False]), tmp_path / "windows" / f"2024-01.{suffix}")
+    assert windows(tmp_path).has_labels("2024-01")
+
+
+# digests
+
+
+def test_the_digest_changes_with_content_and_labels_and_back(folder: Path) -> None:
+    found = windows(folder)
+    bare = found.digest("2024-01")
+    put(LABELS, folder / "labels" / "2024-01.csv")
+    labelled = found.digest("2024-01")
+    put(LABELS.assign(left=[False, True]), folder / "labels" / "2024-01.csv")
+    relabelled = found.digest("2024-01")
+    put(ROWS.assign(fee=0), folder / "windows" / "2024-01.csv")
+    assert len({bare, labelled, relabelled, found.digest("2024-01")}) == 4
+    put(ROWS, folder / "windows" / "2024-01.csv")
+    (folder / "labels" / "2024-01.csv").unlink()
+    assert found.digest("2024-01") == bare
+
+
+def test_the_digest_changes_with_a_table_that_came_in(tmp_path: Path) -> None:
+    put(ROWS, tmp_path / "windows/2024-01/fees.csv")
+    before = windows(tmp_path).digest("2024-01")
+    put(PLANS, tmp_path / "windows/2024-01/plans.csv")
+    assert windows(tmp_path).digest("2024-01") != before
+
+
+def test_the_digest_does_not_change_with_another_window(folder: Path) -> None:
+    before = windows(folder).digest("2024-01")
+    put(ROWS, folder / "windows" / "2024-02.csv")
+    assert windows(folder).digest("2024-01") == before
+
+
+# a database
+
+
+def database(tmp_path: Path, table: pd.DataFrame) -> SqlWindows:
+    url = f"sqlite:///{tmp_path / 'snapshots.db'}"
+    engine = sa.create_engine(url)
+    table.to_sql("snapshots", engine, index=False, if_exists="replace")
+    engine.dispose()
+    return SqlWindows(a_loop(windows={"sql": url, "table": "snapshots", "period": "as_of"}))
+
+
+SNAPSHOTS = pd.concat(
+    [ROWS.assign(as_of="2024-02", left=[1, 0]), ROWS.assign(as_of="2024-01", fee=9.0, left=[None, None])]
+)
+
+
+def test_a_table_holds_a_window_a_period(tmp_path: Path) -> None:
+    found = database(tmp_path, SNAPSHOTS)
+    assert found.ids() == ["2024-01", "2024-02"]
+    assert found.read("2024-02").to_dict("list") == {"user_id": ["a", "b"], "fee": [1.5, 2.5], "left": [1, 0]}
+
+
+def test_a_window_of_a_table_has_labels_when_one_is_not_null(tmp_path: Path) -> None:
+    found = database(tmp_path, SNAPSHOTS)
+    assert [found.has_labels(i) for i in found.ids()] == [False, True]
+
+
+@pytest.mark.parametrize("periods", [[202402, 202401], [202402, None]], ids=["all given", "one null"])
+def test_periods_may_be_whole_numbers(periods: list[int | None], tmp_path: Path) -> None:
+    found = database(tmp_path, pd.DataFrame({"as_of": pd.array(periods, dtype="Int64"), "fee": [1.0, 2.0]}))
+    assert found.ids()[-1] == "202402"
+    assert found.read("202402")["fee"].tolist() == [1.0]
+
+
+def test_the_digest_of_a_table_is_of_its_rows_and_not_of_their_order(tmp_path: Path) -> None:
+    digest = database(tmp_path, SNAPSHOTS).digest("2024-02")
+    assert database(tmp_path, SNAPSHOTS.iloc[::-1]).digest("2024-02") == digest
+    assert database(tmp_path, SNAPSHOTS.assign(fee=0.0)).digest("2024-02") != digest
+
+
+def test_a_period_with_a_quote_in_it_is_only_a_value(tmp_path: Path) -> None:
+    found = database(tmp_path, SNAPSHOTS.assign(as_of="it's; drop table snapshots"))
+    assert len(found.read(found.ids()[0])) == 4
+
+
+def test_a_table_that_is_not_there_is_a_contract_error(tmp_path: Path) -> None:
+    loop = a_loop(windows={"sql": f"sqlite:///{tmp_path / 'empty.db'}", "table": "snapshots", "period": "as_of"})
+    with pytest.raises(ContractError, match=r"windows\.table = 'snapshots' cannot be read"):
+        SqlWindows(loop).ids()
+
+
+def test_a_database_that_does_not_answer_is_unreachable(tmp_path: Path) -> None:
+    loop = a_loop(windows={"sql": f"sqlite:///{tmp_path}/no/such/folder.db", "table": "t", "period": "p"})
+    with pytest.raises(Unreachable, match=r"the windows' database sqlite:///.* does not answer"):
+        SqlWindows(loop).ids()
+
+
+# the port
+
+
+def test_all_windows_come_through_one_port(tmp_path: Path) -> None:
+    put(ROWS, tmp_path / "windows" / "2024-01.csv")
+    ports: list[Windows] = [windows(tmp_path), FakeWindows({"2024-01": ROWS})]
+    for port in ports:
+        assert port.ids() == ["2024-01"]
+        assert not port.has_labels("2024-01")
+        pd.testing.assert_frame_equal(port.read("2024-01"), ROWS)

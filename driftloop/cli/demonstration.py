@@ -167,16 +167,15 @@ def _line(report: dict[str, Any]) -> str:
 
 
 def _next_steps(console: Console, folder: Path, seconds: float) -> None:
-    where = _relative(folder)
+    driftloop = "driftloop" if shutil.which("driftloop") else _relative(Path(sys.argv[0]).absolute())
     console.print(f"Took {seconds:.0f} s. Next:\n")
-    console.print(f"  driftloop status {where}", highlight=False)
-    console.print(f"  driftloop history {where}", highlight=False)
-    console.print(
-        f"  driftloop up {where}          [dim]# Prefect, MLflow, API and dashboard in the browser[/]", highlight=False
-    )
-    console.print(
-        "  driftloop init my-loop          [dim]# your own data: windows in my-loop/windows/[/]", highlight=False
-    )
+    for command, what in (
+        (f"status {_relative(folder)}", "who is champion, what was monitored"),
+        (f"history {_relative(folder)}", "every verdict and decision with its reason"),
+        (f"up {_relative(folder)}", "Prefect, MLflow, API and dashboard in the browser"),
+        ("init my-loop", "your own data: put windows into my-loop/windows/ first"),
+    ):
+        console.print(f"  {driftloop} {command}  [dim]# {what}[/]", highlight=False, soft_wrap=True)
 
 
 def _relative(path: Path) -> str:

@@ -1,0 +1,118 @@
+"""The object that monitor --json prints, key by key as DESIGN.md has it."""
+
+from __future__ import annotations
+
+import json
+
+from driftloop.metrics import Score
+from driftloop.promotion import Comparison, PromotionPolicy, decide_promotion
+from driftloop.report import decision_json, drift_json, performance_json, training_json, window_report
+from driftloop.retrain import ColumnDrift, Drift, Performance, RetrainReason
+from tests.fakes import some_facts
+
+DRIFT = Drift(
+    0.5,
+    (
+        ColumnDrift("fee", "K-S p_value", 0.001, 0.05, drifted=True),
+        ColumnDrift("plan", "Z-test p_value", 0.6, 0.05, drifted=False),
+    ),
+)
+
+
+def test_a_report_has_exactly_the_keys_of_the_design() -> None:
+    report = window_report(
+        "churn",
+        "2024-03",
+        reference=("2024-01", "2024-02"),
+        reference_rows=1200,
+        current_rows=600,
+        drift=DRIFT,
+        threshold=0.3,
+        performance=Performance("auc", 0.7, 500, 0.1),
+        retrain=True,
+        reason=RetrainReason.DRIFT,
+        champion="3",
+    )
+    assert report == {
+        "loop": "churn",
+        "window": "2024-03",
+        "reference": ["2024-01", "2024-02"],
+        "rows": {"reference": 1200, "current": 600},
+        "drift": {
+            "share": 0.5,
+            "threshold": 0.3,
+            "drifted": 1,
+            "columns": [
+                {"name": "fee", "method": "K-S p_value", "score": 0.001, "threshold": 0.05, "drifted": True},
+                {"name": "plan", "method": "Z-test p_value", "score": 0.6, "threshold": 0.05, "drifted": False},
+            ],
+        },
+        "performance": {"metric": "auc", "value": 0.7, "rows": 500},
+        "retrain": {"retrain": True, "reason": "drift above threshold"},
+        "training": None,
+        "decision": None,
+        "champion": {"version": "3"},
+    }
+
+
+def test_the_keys_come_in_the_designs_order() -> None:
+    assert list(window_report("churn", "2024-01", reason="quiet", champion=None)) == [
+        "loop", "window", "reference", "rows", "drift", "performance", "retrain", "training", "decision", "champion",
+    ]  # fmt: skip
+
+
+def test_what_there_is_not_is_null_and_never_zero() -> None:
+    report = window_report("churn", "2024-01", reason="first champion", retrain=True, champion=None)
+    assert [report[key] for key in ("drift", "performance", "training", "decision", "champion")] == [None] * 5
+
+
+def test_no_drift_at_all_is_a_drift_of_zero_and_not_null() -> None:
+    assert window_report("churn", "w", drift=Drift(0.0, ()), reason="quiet", champion="1")["drift"] == {
+        "share": 0.0,
+        "threshold": 0.0,
+        "drifted": 0,
+        "columns": [],
+    }
+
+
+def test_a_training_names_its_metrics_as_mlflow_does() -> None:
+    assert training_json(some_facts(), "4") == {
+        "windows": ["2024-01", "2024-02"],
+        "rows": 1200,
+        "version": "4",
+        "metrics": {"val_auc": 0.71, "val_brier": 0.2},
+    }
+
+
+def test_a_decision_has_exactly_the_keys_of_the_design() -> None:
+    comparison = Comparison(Score("auc", 0.75, 90, "r"), Score("auc", 0.5, 90, "r"), 0.125)
+    decision = decide_promotion(comparison.candidate, comparison.champion, comparison, PromotionPolicy(0.01, 0.95))
+    assert decision_json(decision) == {
+        "outcome": "promote",
+        "reason": "beats the margin",
+        "metric": "auc",
+        "candidate": 0.75,
+        "champion": 0.5,
+        "gain": 0.25,
+        "gain_low": 0.125,
+        "delta": 0.01,
+        "holdout_rows": 90,
+    }
+
+
+def test_a_first_champions_decision_has_nulls_for_what_was_not_compared() -> None:
+    decision = decide_promotion(Score("auc", 0.75, 90, "r"), None, None, PromotionPolicy(0.01, 0.95))
+    found = decision_json(decision)
+    assert [found[key] for key in ("champion", "gain", "gain_low")] == [None, None, None]
+
+
+def test_every_part_is_plain_json() -> None:
+    parts = [
+        drift_json(DRIFT, 0.3),
+        performance_json(Performance("auc", 0.7, 5, 0.0)),
+        training_json(some_facts(), "1"),
+        decision_json(decide_promotion(Score("auc", 0.7, 9, "r"), None, None, PromotionPolicy(0.01, 0))),
+        window_report("churn", "w", reason=RetrainReason.QUIET, champion=None),
+    ]
+    for part in parts:
+        assert json.loads(json.dumps(part, allow_nan=False)) == part

@@ -91,11 +91,12 @@ async def prometheus(request: Request) -> Response:
 async def predict(request: Request) -> JSONResponse:
     """Score one row, or up to 10,000 as {"rows": [...]}. Every feature must be given; null where it is unknown."""
     body = await _body(request)
-    champion = _api(request).holder.current  # taken once: schema, scores and version of this answer are its own
+    holder = _api(request).holder
+    champion = holder.current  # taken once: schema, scores and version of this answer are its own
     if champion is None:
         raise HTTPException(503, NO_MODEL)
     try:
-        return JSONResponse(await run_in_threadpool(answer, champion, body, uuid.uuid4().hex))
+        return JSONResponse(await run_in_threadpool(answer, champion, body, uuid.uuid4().hex, holder.scoring))
     except WrongInput as error:
         return JSONResponse({"detail": error.problems}, 422)
     except TooManyRows as error:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import threading
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from threading import Lock
 from typing import Any, Literal, Protocol
 
 from driftloop import artifact
@@ -49,10 +49,14 @@ class Champion:
         }
 
 
-def load(folder: Path, version: Version, origin: Origin) -> Champion:
-    """Load and verify a complete model folder. Raises ArtifactError when it must not serve."""
+def load(folder: Path, version: Version, origin: Origin, scoring: Lock) -> Champion:
+    """Load and verify a complete model folder. Raises ArtifactError when it must not serve.
+
+    ``scoring`` is the holder's lock, under which the sample rows are scored.
+    """
     loaded = artifact.load(folder)
-    loaded.verify()
+    with scoring:
+        loaded.verify()
     if loaded.facts.task == "binary" and loaded.facts.labels is None:
         raise ArtifactError("the model is binary and does not say how its labels are spelled")
     return Champion(version, loaded, RequestSchema.of(loaded.facts), datetime.now(UTC), origin)
@@ -71,10 +75,15 @@ class Source(Protocol):
 
 
 class Holder:
-    """The one reference. Reading it is a single attribute read, so a request never waits for a swap."""
+    """The one reference. Reading it is a single attribute read, so a request never waits for a swap.
+
+    ``scoring`` is held while a model scores: scikit-learn sets and restores the process's warning filters around each
+    transformer, and two threads at that at once leave them cleared for good (seen: a warning at every request since).
+    """
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
+        self.scoring = Lock()
+        self._lock = Lock()
         self._current: Champion | None = None
 
     @property

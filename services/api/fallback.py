@@ -17,7 +17,7 @@ def serve_last_good(store: Store, holder: Holder) -> None:
         if holder.current is not None:
             return
         try:
-            champion = champions.load(folder, version, "disk")
+            champion = champions.load(folder, version, "disk", holder.scoring)
         except Exception as error:  # noqa: BLE001  # a damaged copy: the one before it may still do
             log.warning("champion.disk_unusable version=%s error=%s", version.number, error)
             continue

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from threading import Lock
 from typing import Any
 
 import pandas as pd
@@ -43,11 +44,13 @@ class ValueAnswers(Answered):
     predictions: list[Value]
 
 
-def answer(champion: Champion, body: bytes, request_id: str) -> dict[str, Any]:
+def answer(champion: Champion, body: bytes, request_id: str, scoring: Lock) -> dict[str, Any]:
     """Read, score and phrase. Raises WrongInput or TooManyRows for what the client can mend."""
     rows, batch = champion.schema.read(body)
     facts = champion.artifact.facts
-    scores = champion.artifact.score(pd.DataFrame(rows, columns=[*facts.numeric, *facts.categorical]))
+    frame = pd.DataFrame(rows, columns=[*facts.numeric, *facts.categorical])
+    with scoring:
+        scores = champion.artifact.score(frame)
     predictions = [_phrase(score, facts) for score in scores.tolist()]
     head = {"request_id": request_id, "version": champion.version.number}
     return head | ({"predictions": predictions} if batch else predictions[0])

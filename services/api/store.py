@@ -38,7 +38,7 @@ class Store:
         others = [kept for kept, _ in self.kept() if kept.number != version.number]
         with self.incoming() as aside:
             place = self.folder / version.number
-            if place.exists():
+            if place.exists():  # a rename replaces no folder with files in it
                 place.rename(aside / "replaced")
             model.rename(place)
         self._point_at([version, *others][:KEPT])

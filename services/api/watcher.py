@@ -47,10 +47,16 @@ class Watcher:
     """
 
     def __init__(
-        self, source: Source, store: Store, holder: Holder, metrics: Metrics, poll_seconds: float = 2.0
+        self,
+        source: Source,
+        store: Store,
+        holder: Holder,
+        metrics: Metrics,
+        poll_seconds: float = 2.0,
+        grace_seconds: float = START_GRACE_SECONDS,
     ) -> None:
         self._source, self._store, self._holder, self._metrics = source, store, holder, metrics
-        self._poll = poll_seconds
+        self._poll, self._grace = poll_seconds, grace_seconds
         self._stopped, self._looked = threading.Event(), threading.Event()
         self._retry: Retry | None = None
         self._none = False
@@ -112,7 +118,7 @@ class Watcher:
     def _fetch(self, version: Version, folder: Path) -> Champion:
         model = self._source.download(version.number, folder / "model")
         try:
-            champion = champions.load(model, version, "registry")
+            champion = champions.load(model, version, "registry", self._holder.scoring)
         except ArtifactError as error:
             raise ArtifactError(str(error).replace(str(model), f"version {version.number}")) from error
         self._store.keep(model, version)  # before the swap: after a restart nobody may get an older version
@@ -156,7 +162,7 @@ class Watcher:
             self.trouble = Trouble(datetime.now(UTC), message)
 
     def _fall_back(self) -> None:
-        self._looked.wait(START_GRACE_SECONDS)
+        self._looked.wait(self._grace)
         if self._none or self._stopped.is_set():
             return  # the registry answered that there is no champion: then there is none
         serve_last_good(self._store, self._holder)

@@ -14,6 +14,7 @@ from typing import Any
 import httpx
 import numpy as np
 import pandas as pd
+import pytest
 import uvicorn
 from fastapi import FastAPI
 
@@ -22,6 +23,11 @@ from driftloop.errors import Unreachable
 from driftloop.holdout import HoldoutRule
 from driftloop.registry import Version
 
+# in every thread, so a warning raised while a request is answered or a model loaded fails the test
+WARNINGS_ARE_ERRORS = [
+    pytest.mark.filterwarnings("error"),
+    pytest.mark.filterwarnings("ignore:::mlflow"),  # its own, when it is imported
+]
 CHURN = """
 name = "churn"
 task = "binary"
@@ -63,9 +69,10 @@ def rows(seed: int) -> pd.DataFrame:
     )
 
 
-def candidate(text: str, seed: int) -> training.Candidate:
+def candidate(text: str, seed: int, names: dict[str, str] | None = None) -> training.Candidate:
+    """A fitted model; ``names`` renames columns of the rows it is fitted on."""
     loop = contract.parse(text)
-    window = frame.check(rows(seed), loop, f"month_{seed:03d}")
+    window = frame.check(rows(seed).rename(columns=names or {}), loop, f"month_{seed:03d}")
     made = training.fit(loop, [window.id], window, HoldoutRule.of(loop))
     return replace(made, facts=made.facts.model_copy(update={"metrics": {"score": 0.5 + seed / 100}}))
 

@@ -22,8 +22,9 @@ from services.api.metrics import Metrics
 from services.api.source import RegistrySource
 from services.api.store import Store
 from services.api.watcher import Watcher
-from tests.integration.api_fakes import ROW, Hanging, Switched, error, serving, version, wait_for
+from tests.integration.api_fakes import ROW, WARNINGS_ARE_ERRORS, Hanging, Switched, error, serving, version, wait_for
 
+pytestmark = WARNINGS_ARE_ERRORS
 pytest_plugins = ["tests.integration.api_fixtures"]
 FAST = 0.05
 NOWHERE = "http://127.0.0.1:1"

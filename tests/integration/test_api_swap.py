@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from itertools import groupby
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -12,14 +12,26 @@ from urllib.request import url2pathname
 
 import httpx
 import pytest
+import yaml
 
 from driftloop.registry import Registry
 from driftloop.settings import Settings
 from services.api.app import create_app
 from services.api.source import RegistrySource
-from tests.integration.api_fakes import CHURN, ROW, SPEND_ROW, Switched, candidate, error, serving, version, wait_for
+from tests.integration.api_fakes import (
+    CHURN,
+    ROW,
+    SPEND_ROW,
+    WARNINGS_ARE_ERRORS,
+    Switched,
+    candidate,
+    error,
+    serving,
+    version,
+    wait_for,
+)
 
-pytestmark = pytest.mark.filterwarnings("error::pytest.PytestUnhandledThreadExceptionWarning")
+pytestmark = WARNINGS_ARE_ERRORS
 pytest_plugins = ["tests.integration.api_fixtures"]
 FAST = 0.05
 
@@ -107,28 +119,54 @@ def test_docs_and_model_show_the_fields_of_whatever_serves(api_registry: Registr
         assert about["since"]
 
 
+def truncate(model: Path) -> None:
+    (model / "model.skops").write_bytes((model / "model.skops").read_bytes()[:2000])
+
+
+def damage_manifest(model: Path) -> None:
+    (model / "MLmodel").write_text("flavors: [half")
+
+
+def lose_file(model: Path) -> None:
+    (model / "model.skops").unlink()
+
+
+def change_predictions(model: Path) -> None:
+    manifest = yaml.safe_load((model / "MLmodel").read_text())
+    manifest["metadata"]["driftloop"]["sample_scores"][0] = 0.123
+    (model / "MLmodel").write_text(yaml.safe_dump(manifest))
+
+
+def change_signature(model: Path) -> None:
+    manifest = yaml.safe_load((model / "MLmodel").read_text())
+    manifest["signature"]["inputs"] = manifest["signature"]["inputs"].replace("fee", "price")
+    (model / "MLmodel").write_text(yaml.safe_dump(manifest))
+
+
 @pytest.mark.parametrize(
     ("damage", "said"),
     [
-        (lambda model: (model / "model.skops").write_bytes((model / "model.skops").read_bytes()[:2000]), "model.skops"),
-        (lambda model: (model / "MLmodel").write_text("flavors: [half"), "MLmodel"),
-        (lambda model: (model / "model.skops").unlink(), "model.skops"),
-        (
-            lambda model: (model / "MLmodel").write_text(
-                (model / "MLmodel").read_text().replace("sample_scores:\n      - ", "sample_scores:\n      - 7")
-            ),
-            "sample",
-        ),
+        (truncate, "model.skops cannot be loaded"),
+        (damage_manifest, "MLmodel cannot be read"),
+        (lose_file, "model.skops"),
+        (change_predictions, "the stored sample rows score up to"),
+        (change_signature, "the signature names ['price'"),
     ],
-    ids=["truncated", "manifest damaged", "file missing", "other predictions"],
 )
 def test_a_damaged_artifact_keeps_the_old_champion_and_says_why(
-    damage, said: str, api_registry: Registry, api_settings: Settings, caplog: pytest.LogCaptureFixture
+    damage: Callable[[Path], None],
+    said: str,
+    api_registry: Registry,
+    api_settings: Settings,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     api_registry.point_champion_at("1")
     bad = api_registry.register(candidate(CHURN, 9), {}, {}, None).number
     damage(stored(api_registry, bad))
-    with serving(create_app(api_settings, "churn", FAST)) as client, caplog.at_level(logging.INFO):
+    with (
+        serving(create_app(api_settings, "churn", FAST)) as client,
+        caplog.at_level(logging.INFO, logger="driftloop.api"),
+    ):
         wait_for(lambda: version(client) == "1")
         api_registry.point_champion_at(bad)
         wait_for(lambda: error(client))
@@ -196,5 +234,5 @@ def test_an_alias_that_is_taken_away_leaves_the_last_champion_serving(
 
 def stored(registry: Registry, number: str) -> Path:
     """Where MLflow keeps the model of a version, to be damaged."""
-    made = registry.client.get_model_version("churn", number)
-    return Path(url2pathname(urlsplit(registry.client.get_logged_model(made.model_id).artifact_location).path))
+    model_id = registry.client.get_model_version("churn", number).source.removeprefix("models:/")
+    return Path(url2pathname(urlsplit(registry.client.get_logged_model(model_id).artifact_location).path))

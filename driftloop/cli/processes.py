@@ -25,9 +25,8 @@ def serve(folder: Path, host: str, port: int, poll: float) -> None:
     Example:
       driftloop serve my-loop --port 8000
     """
-    from services.api.serving import serve as serve_api
-
     from driftloop import contract
+    from services.api.serving import serve as serve_api
 
     serve_api(options.settings(), contract.load(folder).name, host, port, poll)
 

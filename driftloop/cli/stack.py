@@ -61,6 +61,7 @@ def stack(folder: Path, loop: str, settings: Settings, ports: Ports) -> list[Chi
                 f"--server.address={LOCALHOST}",
                 "--server.headless=true",
                 "--browser.gatherUsageStats=false",
+                "--client.toolbarMode=viewer",
             ],
             f"{ports.url('dashboard')}/_stcore/health",
             logs / "dashboard.log",

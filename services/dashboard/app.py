@@ -9,6 +9,7 @@ import urllib.request
 from pathlib import Path
 from typing import Any
 
+import altair as alt
 import pandas as pd
 import streamlit as st
 
@@ -49,8 +50,8 @@ def page(folder: Path, settings: Settings, api_url: str | None) -> None:
     left.subheader("Drift share by window")
     left.line_chart(table[["drift share"]].assign(threshold=loop.drift.threshold), color=["#d62728", "#999999"])
     right.subheader(f"Candidate and champion, val_{loop.promotion.metric}")
-    right.scatter_chart(table[["candidate", "champion"]])
-    st.dataframe(table[list(COLUMNS)], use_container_width=True)
+    right.altair_chart(_scores(table))
+    st.dataframe(table[list(COLUMNS)], width="stretch", height="content")
     _drifted(rows)
 
 
@@ -59,11 +60,18 @@ def _headline(rows: list[dict[str, Any]], api_url: str | None) -> None:
     champion, api, last = st.columns(3)
     champion.metric("Champion in the ledger", rows[-1]["serving"] if rows else "–")
     api.metric("Served by the API", version)
-    last.metric(
-        "Last window", rows[-1]["window"] if rows else "–", rows[-1]["verdict"] if rows else None, delta_color="off"
-    )
+    last.metric("Last window", rows[-1]["window"] if rows else "–")
+    last.caption(rows[-1]["verdict"] if rows else "")
     if problem:
         st.caption(problem)
+
+
+def _scores(table: pd.DataFrame) -> alt.Chart:
+    """A point a model and window, on an axis that need not begin at 0: gains are small."""
+    long = table[["candidate", "champion"]].reset_index().melt("window", var_name="model", value_name="score").dropna()
+    x, y = alt.X("window", title=None), alt.Y("score", title=None, scale=alt.Scale(zero=False))
+    color = alt.Color("model", scale=alt.Scale(range=["#1f77b4", "#ff7f0e"]), legend=alt.Legend(orient="bottom"))
+    return alt.Chart(long).mark_point(size=90, filled=True).encode(x, y, color=color)
 
 
 def _drifted(rows: list[dict[str, Any]]) -> None:

@@ -29,7 +29,10 @@ def a_loop(**changes: Any) -> Loop:
             "target": "left",
             "entity": "user_id",
             "features": {"numeric": ["fee"], "categorical": ["plan"]},
-            "model": {"estimator": "sklearn.linear_model.LogisticRegression"},
+            "model": {
+                "estimator": "sklearn.tree.DecisionTreeClassifier",
+                "params": {"max_depth": 3, "random_state": 0},
+            },
         }
         | changes
     )

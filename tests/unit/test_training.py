@@ -137,9 +137,13 @@ def test_a_forest_grows_on_all_cores_unless_told_otherwise(params: dict[str, Any
     assert build(a_loop(model=model))["model"].n_jobs == n_jobs
 
 
+def test_an_estimator_is_not_given_a_parameter_it_warns_about() -> None:
+    a_candidate(a_loop(model={"estimator": "sklearn.linear_model.LogisticRegression"}))
+
+
 def test_a_value_the_estimator_refuses_is_an_error_with_its_name() -> None:
-    loop = a_loop(model={"estimator": "sklearn.linear_model.LogisticRegression", "params": {"C": -1.0}})
-    with pytest.raises(DriftloopError, match=r"LogisticRegression could not be trained on 2024-01: "):
+    loop = a_loop(model={"estimator": "sklearn.tree.DecisionTreeClassifier", "params": {"max_depth": -1}})
+    with pytest.raises(DriftloopError, match=r"DecisionTreeClassifier could not be trained on 2024-01: "):
         a_candidate(loop)
 
 

@@ -1,0 +1,263 @@
+"""The steps of monitoring a window, with windows and registry in memory."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, cast
+
+import pandas as pd
+import pytest
+
+from driftloop import monitoring
+from driftloop.errors import ContractError, DriftloopError, WindowError
+from driftloop.ledger import Kind, Ledger
+from driftloop.registry import Registry
+from driftloop.report import window_report
+from driftloop.settings import Settings
+from driftloop.training import evaluate, split
+from driftloop.workspace import Champion, Workspace
+from tests.fakes import FakeRegistry, FakeWindows, a_candidate, a_loop, a_window, some_rows, stored
+
+MONTHS = ("2024-01", "2024-02", "2024-03")
+
+
+@pytest.fixture
+def work(tmp_path: Path) -> Any:
+    settings = Settings.from_env({}, tmp_path)
+    ledger = Ledger(settings.ledger_url, "churn")
+    windows = FakeWindows({month: some_rows(200, seed=n) for n, month in enumerate(MONTHS)})
+    yield Workspace(tmp_path, settings, a_loop(), windows, ledger, cast("Registry", FakeRegistry()))
+    ledger._engine.dispose()
+
+
+def tables(work: Workspace) -> dict[str, pd.DataFrame]:
+    return cast("FakeWindows", work.windows).tables
+
+
+def champion(work: Workspace, *windows: str) -> Champion:
+    """A champion trained on the windows, with its metrics on the newest one's holdout."""
+    checked = [work.read(window) for window in windows]
+    candidate = a_candidate(work.loop, checked)
+    _, holdout = split(checked, work.rule)
+    artifact = stored(candidate)
+    return Champion("1", stored(candidate, metrics=evaluate(work.loop, holdout, artifact.score(holdout.X))))
+
+
+def remember(work: Workspace, window: str, *, key: str = "k", retrain: bool = False) -> None:
+    report = window_report("churn", window, retrain=retrain, reason="quiet", champion="1")
+    monitoring.record_verdict(work, key, report)
+
+
+def promoted(work: Workspace, window: str, *trained_on: str, expected: str | None = None) -> None:
+    report = {"champion": {"version": window}, "training": {"windows": list(trained_on)}, "retrain": {"retrain": True}}
+    work.ledger.promote(
+        window, expected=expected, window=window, reason="r", actor="a", details={"key": "k", "report": report}
+    )
+
+
+# labels
+
+
+def test_only_windows_up_to_the_current_one_whose_labels_are_in_count(work: Workspace) -> None:
+    del tables(work)["2024-02"]["left"]
+    assert monitoring.labelled_ids(work, "2024-03") == ["2024-01", "2024-03"]
+    assert monitoring.labelled_ids(work, "2024-02") == ["2024-01"]
+
+
+def test_the_newest_labelled_window_is_the_last_that_can_be_read(work: Workspace) -> None:
+    tables(work)["2024-03"]["fee"] = "broken"
+    newest = monitoring.newest_labelled(work, "2024-03")
+    assert newest is not None
+    assert newest.id == "2024-02"
+
+
+def test_a_target_column_without_a_single_label_yet_is_passed_over(work: Workspace) -> None:
+    tables(work)["2024-03"]["left"] = None
+    newest = monitoring.newest_labelled(work, "2024-03")
+    assert newest is not None
+    assert newest.id == "2024-02"
+
+
+def test_a_target_column_without_a_label_is_passed_over_also_where_the_event_is_named(work: Workspace) -> None:
+    work.loop = work.loop.model_copy(update={"positive": True})
+    tables(work)["2024-03"]["left"] = None
+    newest = monitoring.newest_labelled(work, "2024-03")
+    assert newest is not None
+    assert newest.id == "2024-02"
+
+
+def test_without_any_label_there_is_no_newest_labelled_window(work: Workspace) -> None:
+    for rows in tables(work).values():
+        del rows["left"]
+    assert monitoring.newest_labelled(work, "2024-03") is None
+
+
+def test_windows_that_cannot_be_read_are_told_apart(work: Workspace) -> None:
+    tables(work)["2024-02"]["fee"] = "broken"
+    good, bad = monitoring.read_labelled(work, MONTHS)
+    assert [w.id for w in good] == ["2024-01", "2024-03"]
+    assert [error.window for error in bad] == ["2024-02"]
+
+
+# what was run before
+
+
+def test_the_key_of_a_run_changes_with_data_labels_and_contract(work: Workspace) -> None:
+    before = monitoring.run_key(work, "2024-02")
+    assert monitoring.run_key(work, "2024-02") == before
+    tables(work)["2024-03"] = some_rows(seed=9)  # a later window is none of its business
+    assert monitoring.run_key(work, "2024-02") == before
+    keys = {before}
+    del tables(work)["2024-01"]["left"]
+    keys.add(monitoring.run_key(work, "2024-02"))
+    tables(work)["2024-02"] = some_rows(seed=9)
+    keys.add(monitoring.run_key(work, "2024-02"))
+    work.loop = work.loop.model_copy(update={"target": "churned"})
+    keys.add(monitoring.run_key(work, "2024-02"))
+    assert len(keys) == 4
+
+
+def test_a_run_that_was_never_made_is_not_finished(work: Workspace) -> None:
+    assert monitoring.finished_run(work, "2024-01", "k") is None
+
+
+def test_a_run_over_the_same_is_finished(work: Workspace) -> None:
+    remember(work, "2024-02")
+    found = monitoring.finished_run(work, "2024-02", "k")
+    assert found is not None
+    assert found[1]["window"] == "2024-02"
+
+
+def test_a_run_over_something_else_is_not_finished(work: Workspace) -> None:
+    remember(work, "2024-02", key="other")
+    assert monitoring.finished_run(work, "2024-02", "k") is None
+
+
+def test_a_run_cut_short_before_its_training_is_not_finished(work: Workspace) -> None:
+    remember(work, "2024-02", retrain=True)
+    assert monitoring.finished_run(work, "2024-02", "k") is None
+
+
+def test_a_run_under_an_older_champion_is_not_finished(work: Workspace) -> None:
+    remember(work, "2024-02")
+    promoted(work, "2024-01", "2024-01")
+    assert monitoring.finished_run(work, "2024-02", "k") is None
+
+
+def test_a_window_older_than_the_champions_data_stays_finished(work: Workspace) -> None:
+    remember(work, "2024-02")
+    promoted(work, "2024-03", "2024-03")
+    assert monitoring.finished_run(work, "2024-02", "k") is not None
+
+
+# reading
+
+
+def test_a_window_older_than_the_champions_newest_is_refused(work: Workspace) -> None:
+    with pytest.raises(WindowError, match="older than 2024-02, the newest window that champion 1 knows"):
+        monitoring.read_current(work, "2024-01", champion(work, "2024-01", "2024-02"))
+
+
+def test_categories_the_champion_has_not_seen_are_noted(work: Workspace) -> None:
+    tables(work)["2024-02"].loc[0, "plan"] = "gold"
+    current = monitoring.read_current(work, "2024-02", champion(work, "2024-01"))
+    assert current.notes == ("column plan has unseen categories: gold",)
+
+
+def with_reference(work: Workspace, reference: str) -> Workspace:
+    drift = work.loop.drift.model_copy(update={"reference": reference})
+    work.loop = work.loop.model_copy(update={"drift": drift})
+    return work
+
+
+@pytest.mark.parametrize(
+    ("reference", "window", "expected"),
+    [
+        ("training", "2024-03", ("2024-01", "2024-02")),
+        ("previous", "2024-03", ("2024-02",)),
+        ("previous", "2024-01", ("2024-01", "2024-02")),
+        ("2024-01", "2024-03", ("2024-01",)),
+    ],
+)
+def test_the_reference_is_what_the_contract_says(
+    work: Workspace, reference: str, window: str, expected: tuple[str, ...]
+) -> None:
+    serving = champion(work, "2024-01", "2024-02")
+    assert monitoring.reference_ids(with_reference(work, reference), window, serving) == expected
+
+
+def test_a_reference_that_is_no_window_is_a_contract_error(work: Workspace) -> None:
+    serving = champion(work, "2024-01")
+    with pytest.raises(ContractError, match=r'drift\.reference = "2023-01" is neither "training", "previous" nor'):
+        monitoring.reference_ids(with_reference(work, "2023-01"), "2024-02", serving)
+
+
+def test_a_reference_that_cannot_be_read_stops_the_run(work: Workspace) -> None:
+    tables(work)["2024-01"]["fee"] = "broken"
+    with pytest.raises(DriftloopError, match=r"the reference window 2024-01: .*drift\.reference"):
+        monitoring.read_reference(work, ["2024-01"])
+
+
+# performance and history
+
+
+def test_without_labels_there_is_no_performance(work: Workspace) -> None:
+    serving = champion(work, "2024-01")
+    unlabelled = a_window(some_rows().drop(columns="left"), work.loop, "2024-02")
+    assert monitoring.measure_performance(work, serving, unlabelled) is None
+
+
+def test_performance_is_the_champions_metric_on_the_labelled_rows(work: Workspace) -> None:
+    serving = champion(work, "2024-01")
+    tables(work)["2024-02"]["left"] = tables(work)["2024-02"]["left"].astype(object).where(lambda s: s.index < 150)
+    current = work.read("2024-02")
+    found = monitoring.measure_performance(work, serving, current)
+    assert found is not None
+    value = evaluate(work.loop, current.labelled, serving.artifact.score(current.labelled.X))["auc"]
+    assert (found.metric, found.rows, found.value) == ("auc", 150, value)
+    assert found.drop == pytest.approx(serving.artifact.facts.metrics["auc"] - value)
+
+
+def test_on_a_window_it_was_trained_on_a_champion_is_measured_on_its_holdout_only(work: Workspace) -> None:
+    serving = champion(work, "2024-01")
+    found = monitoring.measure_performance(work, serving, work.read("2024-01"))
+    assert found is not None
+    assert found.rows == work.rule.mask(work.read("2024-01"), newest=True).sum()
+    assert found.drop == pytest.approx(0)
+
+
+def test_the_history_of_a_new_loop(work: Workspace) -> None:
+    current = work.read("2024-01")
+    found = monitoring.history(work, current, None, current.labelled)
+    assert (found.champion, found.new_labels, found.comparable, found.rows) == (False, True, True, 200)
+    assert found.windows_since_training is None
+
+
+def test_labels_the_champion_was_trained_on_are_not_new(work: Workspace) -> None:
+    promoted(work, "2024-02", "2024-01")
+    serving, current = champion(work, "2024-01"), work.read("2024-03")
+    old, new = (work.read(month).labelled for month in ("2024-01", "2024-02"))
+    assert not monitoring.history(work, current, serving, old).new_labels
+    assert monitoring.history(work, current, serving, new).new_labels
+    assert not monitoring.history(work, current, serving, None).new_labels
+
+
+def test_windows_are_counted_since_the_last_training(work: Workspace) -> None:
+    promoted(work, "2024-01", "2024-01")
+    serving = champion(work, "2024-01")
+    since = [monitoring.history(work, work.read(m), serving, None).windows_since_training for m in MONTHS]
+    assert since == [None, 1, 2]
+
+
+# quarantine
+
+
+def test_a_window_is_quarantined_once_per_content(work: Workspace) -> None:
+    error = WindowError("2024-02", ["column fee is missing"])
+    reports = [monitoring.record_quarantine(work, error, "1") for _ in range(2)]
+    assert reports[0] == reports[1]
+    assert reports[0]["quarantine"] == {"problems": ["column fee is missing"]}
+    tables(work)["2024-02"] = some_rows(seed=8)
+    monitoring.record_quarantine(work, error, "1")
+    assert [e.kind for e in work.ledger.entries()] == [Kind.QUARANTINE] * 2
+    assert work.ledger.champion() is None

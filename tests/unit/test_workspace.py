@@ -1,0 +1,80 @@
+"""What a run holds in its hands: reading by content, and an alias that follows the ledger."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, cast
+
+import pytest
+
+from driftloop.errors import ContractError, DriftloopError
+from driftloop.ledger import Ledger
+from driftloop.registry import Registry
+from driftloop.settings import Settings
+from driftloop.workspace import Workspace
+from tests.fakes import FakeRegistry, FakeWindows, a_loop, some_rows
+
+
+@pytest.fixture
+def work(tmp_path: Path) -> Any:
+    settings = Settings.from_env({}, tmp_path)
+    ledger = Ledger(settings.ledger_url, "churn")
+    windows = FakeWindows({"2024-01": some_rows(seed=1), "2024-02": some_rows(seed=2)})
+    yield Workspace(tmp_path, settings, a_loop(), windows, ledger, cast("Registry", FakeRegistry()))
+    ledger._engine.dispose()
+
+
+def promote(work: Workspace, version: str, expected: str | None = None) -> None:
+    work.ledger.promote(version, expected=expected, window="w", reason="r", actor="a", details={})
+
+
+def test_a_window_is_checked_once_until_its_content_changes(work: Workspace) -> None:
+    first = work.read("2024-01")
+    assert work.read("2024-01") is first
+    cast("FakeWindows", work.windows).tables["2024-01"] = some_rows(seed=3)
+    assert work.read("2024-01").fingerprint != first.fingerprint
+
+
+def test_a_window_read_before_still_notes_what_the_champion_has_not_seen(work: Workspace) -> None:
+    work.read("2024-01")
+    notes = work.read("2024-01", seen={"plan": {"basic"}}).notes
+    assert notes == ("column plan has unseen categories: family",)
+
+
+def test_the_newest_window_is_the_last_that_sorts(work: Workspace) -> None:
+    assert work.newest() == "2024-02"
+
+
+def test_without_windows_there_is_no_newest(work: Workspace) -> None:
+    cast("FakeWindows", work.windows).tables.clear()
+    with pytest.raises(ContractError, match="has no window yet; put the first one under windows/"):
+        work.newest()
+
+
+def test_without_a_promotion_there_is_no_champion(work: Workspace) -> None:
+    assert (work.champion(), work.serving()) == (None, None)
+
+
+def test_an_alias_that_agrees_needs_no_healing(work: Workspace) -> None:
+    assert work.heal() is None
+    promote(work, "1")
+    work.registry.point_champion_at("1")
+    assert work.heal() is None
+
+
+@pytest.mark.parametrize(("alias", "said"), [(None, "pointed at nothing"), ("1", "pointed at 1")])
+def test_an_alias_left_behind_follows_the_ledger(work: Workspace, alias: str | None, said: str) -> None:
+    promote(work, "1")
+    promote(work, "2", "1")
+    if alias:
+        work.registry.point_champion_at(alias)
+    assert said in str(work.heal())
+    assert work.registry.champion() == "2"
+    assert work.heal() is None
+
+
+def test_an_alias_the_ledger_never_heard_of_is_an_error_and_stays(work: Workspace) -> None:
+    work.registry.point_champion_at("9")
+    with pytest.raises(DriftloopError, match=r"points at version 9, but the ledger at sqlite:.* records no champion"):
+        work.heal()
+    assert work.registry.champion() == "9"

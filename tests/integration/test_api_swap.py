@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
+import warnings
 from collections.abc import Callable, Iterable
 from itertools import groupby
 from pathlib import Path
@@ -46,7 +47,7 @@ def test_a_hundred_clients_see_no_failure_and_versions_only_in_the_order_of_the_
 ) -> None:
     swaps = ["1", "2", "3", "1", "3", "2"]
     api_registry.point_champion_at(swaps[0])
-    stop, failures = threading.Event(), []
+    stop, failures, filters = threading.Event(), [], list(warnings.filters)
     seen: list[list[str]] = [[] for _ in range(100)]
 
     def ask(url: httpx.URL, mine: list[str]) -> None:
@@ -77,6 +78,7 @@ def test_a_hundred_clients_see_no_failure_and_versions_only_in_the_order_of_the_
             thread.join(60)
         swapped = client.get("/metrics").text
     assert failures == []
+    assert warnings.filters == filters, "scoring in parallel would have cleared the process's warning filters"
     assert {one for mine in seen for one in mine} == {"1", "2", "3"}
     assert all(is_subsequence([key for key, _ in groupby(mine)], swaps) for mine in seen)
     assert f"driftloop_api_swaps_total {len(swaps)}.0" in swapped

@@ -219,6 +219,7 @@ def test_the_rows_a_loop_was_drawn_up_from_pass_its_check(labels: list[Any]) -> 
         "d'été",
         "back\\slash",
         "#hash",
+        "del\x7fete",
         "a = 1",
         "[x]",
         "tab\there",

@@ -51,7 +51,7 @@ def measured(draw: st.DrawFn) -> tuple[Array, Array]:
     return draw(numbers.filter(lambda a: np.ptp(a) > 0)), draw(numbers)
 
 
-def a_test_set(n: int = 400, *, skill: float = 1.5, seed: int = 0) -> tuple[Array, Array, Array]:
+def a_test_set(n: int = 300, *, skill: float = 1.5, seed: int = 0) -> tuple[Array, Array, Array]:
     """(y, a good model's probabilities, a weaker one's) for a binary task."""
     rng = np.random.default_rng(seed)
     signal = rng.normal(size=n)
@@ -60,7 +60,7 @@ def a_test_set(n: int = 400, *, skill: float = 1.5, seed: int = 0) -> tuple[Arra
     return y, good, weak
 
 
-def measurements(n: int = 300, seed: int = 0) -> tuple[Array, Array, Array]:
+def measurements(n: int = 200, seed: int = 0) -> tuple[Array, Array, Array]:
     """(y, a good model's predictions, a weaker one's) for a regression."""
     rng = np.random.default_rng(seed)
     y = rng.normal(50, 10, n)
@@ -165,7 +165,7 @@ def test_delongs_bound_is_near_a_bootstraps() -> None:
     y, good, weak = a_test_set()
     gain = auc(y, good) - auc(y, weak)
     bound = gain_lower_bound("auc", y, good, weak, 0.95)
-    slow = slow_bootstrap("auc", y, good, weak, 0.95, rounds=300)
+    slow = slow_bootstrap("auc", y, good, weak, 0.95, rounds=150)
     assert bound < gain
     assert bound == pytest.approx(slow, abs=0.2 * (gain - slow))
 
@@ -184,7 +184,7 @@ def test_the_bound_of_a_regression_metric_is_near_a_slow_bootstraps(name: str) -
 def assert_near_slow_bootstrap(name: str, y: Array, good: Array, weak: Array) -> None:
     sign = 1 if METRICS[name].higher_is_better else -1
     gain = sign * (METRICS[name](y, good) - METRICS[name](y, weak))
-    slow = slow_bootstrap(name, y, good, weak, 0.9, rounds=200)
+    slow = slow_bootstrap(name, y, good, weak, 0.9, rounds=150)
     bound = gain_lower_bound(name, y, good, weak, 0.9)
     assert bound < gain
     assert bound == pytest.approx(slow, abs=0.25 * (gain - slow))  # two bootstraps differ by chance alone

@@ -170,6 +170,6 @@ def test_a_champion_trained_under_another_holdout_rule_is_not_compared(loop, mon
     toml = loop.folder / "loop.toml"
     toml.write_text(toml.read_text() + "[holdout]\nshare = 0.3\n")
     loop.deliver("2024-02", month(2, shift=1))
-    with pytest.raises(HoldoutMismatch, match="under the holdout rule 'entity.customer. share=0.2 seed=churn'"):
+    with pytest.raises(HoldoutMismatch, match=r"under the holdout rule .entity\(customer\) share=0.2 seed=churn"):
         monitor()
     assert Kind.PROMOTION not in [e.kind for e in loop.open().ledger.entries("2024-02")]

@@ -6,7 +6,7 @@
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 
-readonly DEADLINE=900 STEP=240 SWAP=60   # seconds: all of it, one month, one swap
+readonly DEADLINE=900 START=180 STEP=240 SWAP=60   # seconds: all of it, being healthy, one month, one swap
 readonly CUSTOMER='{"months_active": 12, "monthly_fee": 89.5, "watch_hours_30d": 21.0, "avg_session_mins_7d": 29.0,
   "unique_devices_30d": 2, "skips_7d": 6, "rebuffer_events_7d": 4, "failed_payments_90d": 1, "support_tickets_90d": 2,
   "ticket_avg_resolution_hrs_90d": 11.0, "paperless_billing": true, "plan_stream_tv": true, "plan_stream_movies": null,
@@ -19,8 +19,8 @@ if [ -n "${COMPOSE:-}" ]; then read -ra compose <<<"$COMPOSE"
 elif docker compose version >/dev/null 2>&1; then compose=(docker compose)
 else compose=(docker-compose); fi
 
-flows=$("${compose[@]}" ps -q schedules) && api=$("${compose[@]}" ps -q api) && [ -n "$flows" ] && [ -n "$api" ] ||
-  fail "the stack is not up; start it with: ${compose[*]} up -d"
+flows=$("${compose[@]}" ps -q schedules) api=$("${compose[@]}" ps -q api)
+if [ -z "$flows" ] || [ -z "$api" ]; then fail "the stack is not up; start it with: ${compose[*]} up -d"; fi
 url=http://$("${compose[@]}" port api 8000)
 loop=$(docker inspect -f '{{range .Mounts}}{{if eq .Destination "/loop"}}{{.Source}}{{end}}{{end}}' "$flows")
 image=$(docker inspect -f '{{.Image}}' "$flows")
@@ -38,6 +38,19 @@ from pathlib import Path
 from driftloop import generator
 folder = Path("/delivery")
 next(d for d in generator.deliveries(generator.load(folder)) if d.window == sys.argv[1]).write(folder)' "$1"
+}
+
+remaining() { # the months after the newest that the ledger knows
+  in_flows <<'PY'
+import os
+from pathlib import Path
+from driftloop import contract, generator
+from driftloop.ledger import Ledger
+loop = Path("/loop")
+entries = Ledger(os.environ["DRIFTLOOP_LEDGER_URL"], contract.load(loop).name).entries()
+known = max((entry.window for entry in entries), default="")
+print(*[month for month in generator.load(loop).ids() if month > known])
+PY
 }
 
 schedule() { # MONTH: as a run of the deployment, which the serving process has to pick up
@@ -61,8 +74,10 @@ if done.returncode:
     sys.exit(f"driftloop monitor ended with {done.returncode}")
 report = json.loads(done.stdout)
 drift, decision, champion = report["drift"], report["decision"], report["champion"]
-says = [f"drift share {drift['share']:.3f}"] * bool(drift) + [report["retrain"]["reason"]]
-says += [f"{decision['outcome']}: {decision['reason']}"] * bool(decision)
+says = [f"drift share {drift['share']:.3f}"] if drift else []
+says.append(report["retrain"]["reason"])
+if decision:
+    says.append(f"{decision['outcome']}: {decision['reason']}")
 print(f"{sys.argv[1]}  {'; '.join(says)}; champion {champion['version'] if champion else 'none'}")
 PY
 }
@@ -82,14 +97,18 @@ predict() {
   echo "         the API answers with version $1: churn probability $(field probability <<<"$answer")"
 }
 
-[ "$(ask -o /dev/null -w '%{http_code}' "$url/health")" = 200 ] || fail "$url/health is not 200"
+for container in "$flows" "$api"; do   # docker-compose 1.29 has no --wait
+  until [ "$(docker inspect -f '{{.State.Health.Status}}' "$container")" = healthy ]; do
+    ((SECONDS < START)) || fail "$(docker inspect -f '{{.Name}}' "$container") is not healthy after $START s"
+    sleep 1
+  done
+done
+ask --fail -o /dev/null "$url/health" || fail "$url/health does not answer 200"
 first=$(served) up_since=$(started)
 echo "API at $url, alive; serves ${first:+version }${first:-no model yet}"
 
-months=$(docker run --rm --network none -v "$loop:/loop:ro" "$image" python -c '
-from pathlib import Path
-from driftloop import generator
-print(*generator.load(Path("/loop")).ids())')
+months=$(remaining) || fail "the ledger cannot be read"
+[ -n "$months" ] || fail "all months were monitored before; start anew with: ${compose[*]} down --volumes"
 
 for month in $months; do
   ((SECONDS < DEADLINE)) || fail "no other version after $DEADLINE s"
@@ -109,4 +128,4 @@ for month in $months; do
   echo "passed in $SECONDS s: version $first, then $champion, by the same API process"
   exit 0
 done
-fail "all months were monitored and the version never changed from ${first:-none}; start anew with: ${compose[*]} down --volumes"
+fail "no months are left and the version never changed from ${first:-none}; start anew with: ${compose[*]} down --volumes"

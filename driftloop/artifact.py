@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import ValidationError
 
 from driftloop.errors import ArtifactError
+from driftloop.facts import Facts
 from driftloop.frame import features
 
 if TYPE_CHECKING:
@@ -34,31 +35,6 @@ REVIEWED_TYPES = (
     "sklearn.tree._tree.Tree",
 )
 SAMPLE_TOLERANCE = 1e-9
-
-
-class Facts(BaseModel):
-    """What a version says about itself, stored in the MLmodel file under ``metadata.driftloop``.
-
-    ``sample`` are a few training rows as the API would receive them and ``sample_scores`` what the
-    candidate gave for them: a copy that does not reproduce them does not serve.
-    """
-
-    model_config = ConfigDict(frozen=True, extra="ignore")
-
-    loop: str
-    task: str
-    target: str
-    labels: tuple[str, str] | None
-    numeric: tuple[str, ...]
-    categorical: tuple[str, ...]
-    categories: dict[str, tuple[str, ...]]
-    windows: tuple[str, ...]
-    rows: int
-    fingerprint: str
-    holdout: str
-    metrics: dict[str, float]
-    sample: tuple[dict[str, float | str | None], ...]
-    sample_scores: tuple[float, ...]
 
 
 @dataclass(frozen=True)

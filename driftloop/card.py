@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from driftloop.artifact import Facts
+from driftloop.facts import Facts
 from driftloop.promotion import PromotionDecision
 from driftloop.report import Json
 

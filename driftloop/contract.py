@@ -6,7 +6,7 @@ import hashlib
 import re
 import tomllib
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal, Self, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
@@ -16,10 +16,12 @@ from driftloop.metrics import METRICS
 Task = Literal["binary", "regression"]
 Share = Annotated[float, Field(ge=0, le=1)]
 Label = bool | int | str
+T = TypeVar("T")
+Listed = Annotated[tuple[T, ...], Field(strict=False)]  # TOML has lists where the frozen model has tuples
 
 
 class Section(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, ser_json_inf_nan="constants")
 
 
 class Windows(Section):
@@ -43,8 +45,8 @@ class Windows(Section):
 
 
 class Features(Section):
-    numeric: tuple[str, ...] = ()
-    categorical: tuple[str, ...] = ()
+    numeric: Listed[str] = ()
+    categorical: Listed[str] = ()
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -80,7 +82,7 @@ class Drift(Section):
 class Trigger(Section):
     """When a finding may start a training. ``cooldown`` counts windows since the last one."""
 
-    on: tuple[Literal["drift", "performance"], ...] = ("drift",)
+    on: Listed[Literal["drift", "performance"]] = ("drift",)
     max_drop: Annotated[float, Field(ge=0)] = 0.05
     cooldown: Annotated[int, Field(ge=0)] = 0
     min_rows: Annotated[int, Field(ge=1)] = 30
@@ -184,6 +186,8 @@ def load(folder: Path) -> Loop:
         ) from None
     except OSError as error:
         raise ContractError(f"{file} cannot be read: {error.strerror}.") from None
+    except UnicodeDecodeError as error:
+        raise ContractError(f"{file} cannot be read: it is not UTF-8 ({error}).") from None
     return parse(text, str(file))
 
 

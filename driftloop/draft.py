@@ -65,7 +65,7 @@ class Draft:
             "[features]",
             f"numeric = {_toml(list(self.features.numeric))}",
             f"categorical = {_toml(list(self.features.categorical))}",
-            *([f"# not used: {', '.join(self.unused)}"] if self.unused else []),
+            *([f"# not used: {', '.join(_toml(name)[1:-1] for name in self.unused)}"] if self.unused else []),
             "",
             "[model]",
             f'estimator = "sklearn.ensemble.RandomForest{estimator}"',
@@ -193,7 +193,7 @@ def infer(
     timestamp = timestamp or guess_timestamp(others.drop(columns=[entity] if entity else []))
     task = task or ("binary" if rows[target].dropna().nunique() == 2 else "regression")
     if task == "binary" and positive is None:
-        positive = spelled(positive_label(rows[target], None))
+        positive = positive_label(rows[target], None)
     features, unused = _features(rows, [c for c in (target, entity, timestamp) if c])
     constant = timestamp is not None and rows[timestamp].nunique() == 1
     holdout = "entity" if entity else "time" if timestamp and not constant else "row"
@@ -242,7 +242,7 @@ def _features(rows: pd.DataFrame, roles: Sequence[str]) -> tuple[Features, tuple
             categorical.append(name)
         elif pd.api.types.is_numeric_dtype(column):
             (unused if _numbers_rows(column) or column.isna().all() else numeric).append(name)
-        elif _is_text(column) and categories(column).nunique() <= max(2, min(MANY, len(column) // 2)):
+        elif _names_categories(column):
             categorical.append(name)
         else:
             unused.append(name)
@@ -254,6 +254,12 @@ def _numbers_rows(column: pd.Series) -> bool:
     if str(column.name).lower() == "id" or str(column.name).lower().endswith("_id"):
         return True
     return bool(pd.api.types.is_integer_dtype(column) and column.is_unique and column.is_monotonic_increasing)
+
+
+def _names_categories(column: pd.Series) -> bool:
+    """Whether a text column holds categories: few enough, and any at all."""
+    few = max(2, min(MANY, len(column) // 2))
+    return _is_text(column) and bool(column.notna().any()) and categories(column).nunique() <= few
 
 
 def _is_text(column: pd.Series) -> bool:
@@ -273,4 +279,4 @@ def spelled(label: Label) -> Label:
 
 def _toml(value: object) -> str:
     """TOML's strings, numbers, booleans and arrays of them are written as JSON's."""
-    return json.dumps(value, ensure_ascii=False)
+    return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")  # the one character only TOML escapes

@@ -18,6 +18,9 @@ if TYPE_CHECKING:
     from evidently.core.report import Snapshot
 
 
+SHARE_TOLERANCE = 1e-9
+
+
 @dataclass(frozen=True)
 class DriftReport:
     """What Evidently measured, and its report as one page, about 4 MB of it Evidently's own scripts."""
@@ -65,9 +68,10 @@ def parse(snapshot: Mapping[str, Any], names: Sequence[str]) -> Drift:
         )
     columns = tuple(_column(name, metrics[name], verdicts[metrics[name]["id"]]) for name in names)
     drift = Drift(share=float(share["share"]), columns=columns)
-    if drift.drifted != int(share["count"]):
+    if drift.drifted != int(share["count"]) or abs(drift.share - drift.drifted / len(names)) > SHARE_TOLERANCE:
         raise DriftloopError(
-            f"Evidently counts {share['count']} drifted columns, its columns' verdicts {drift.drifted}."
+            f"Evidently counts {share['count']} drifted columns, a share of {share['share']}, "
+            f"its columns' verdicts say {drift.drifted} of {len(names)}."
         )
     return drift
 
@@ -76,6 +80,8 @@ def _column(name: str, metric: Mapping[str, Any], status: str) -> ColumnDrift:
     value, config = metric["value"], metric["config"]
     if value is None or value != value:
         raise DriftloopError(f"Evidently gives no drift score for column {name}")
+    if status not in ("SUCCESS", "FAIL"):
+        raise DriftloopError(f"Evidently came to no verdict on column {name}: its test ended as {status}")
     return ColumnDrift(name, config["method"], float(value), float(config["threshold"]), status == "FAIL")
 
 

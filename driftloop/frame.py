@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -70,6 +70,8 @@ def categories(column: pd.Series) -> pd.Series:
     >>> categories(pd.Series([True, None, "True", 2.0, "fibre"], dtype=object)).tolist()
     ['True', '(missing)', 'True', '2', 'fibre']
     """
+    if column.dtype == object and len({type(value) for value in column.dropna()}) > 1:
+        column = column.map(_category, na_action="ignore")  # True == 1 == 1.0: factorize would take them for one
     codes, distinct = pd.factorize(column)
     names = np.array([*(_category(value) for value in distinct), MISSING], dtype=object)
     return pd.Series(names[codes], index=column.index, name=column.name)  # code -1, a null, is the last name
@@ -96,9 +98,9 @@ def features(rows: pd.DataFrame, numeric: Sequence[str], categorical: Sequence[s
 
 def _numbers(column: pd.Series, what: str) -> pd.Series:
     try:
-        if pd.api.types.is_datetime64_any_dtype(column):  # to_numeric would read a date as nanoseconds
-            raise ValueError("found dates")
-        return pd.to_numeric(column).astype("float64")
+        if column.dtype.kind in "mM":  # to_numeric would read dates and durations as nanoseconds
+            raise ValueError("found dates or durations")
+        return pd.to_numeric(column).astype("float64") + 0.0  # -0.0 becomes 0.0: the two are one value, and one hash
     except (ValueError, TypeError) as error:
         raise ValueError(f"{what}: expected numbers, {error}") from None
 
@@ -114,12 +116,10 @@ def positive_label(values: pd.Series, given: Label | None) -> Label:
     return str(max(distinct, key=str))
 
 
-def check(rows: pd.DataFrame, loop: Loop, window: str, *, seen: dict[str, set[str]] | None = None) -> Window:
+def check(rows: pd.DataFrame, loop: Loop, window: str) -> Window:
     """Turn the raw rows of a window into a checked one.
 
-    ``rows`` has the target as a column when labels are in. ``seen`` maps a categorical feature to the categories
-    met in earlier windows; what is new is noted, not refused: it is what drift looks for.
-    Raises WindowError listing everything that is wrong.
+    ``rows`` has the target as a column when labels are in. Raises WindowError listing everything that is wrong.
     """
     problems = _problems(rows, loop)
     if problems:
@@ -135,7 +135,7 @@ def check(rows: pd.DataFrame, loop: Loop, window: str, *, seen: dict[str, set[st
     if problems:
         raise WindowError(window, problems)
     entity = categories(rows[loop.entity]) if loop.entity else None
-    return Window(window, X, y, entity, timestamp, labels, tuple(_notes(rows, X, loop, seen or {})))
+    return Window(window, X, y, entity, timestamp, labels, tuple(_notes(rows, X, loop)))
 
 
 def target(values: pd.Series, loop: Loop) -> pd.Series:
@@ -144,6 +144,8 @@ def target(values: pd.Series, loop: Loop) -> pd.Series:
         return _numbers(values, f"target {loop.target}")
     labels = categories(values)
     distinct = sorted(set(labels) - {MISSING})
+    if not distinct:
+        return pd.Series(np.nan, index=values.index)
     positive = _category(positive_label(values, loop.positive))
     if len(distinct) > 2:
         raise ValueError(
@@ -196,14 +198,17 @@ def _value_problems(X: pd.DataFrame, y: pd.Series | None, loop: Loop) -> list[st
     return problems
 
 
-def _notes(rows: pd.DataFrame, X: pd.DataFrame, loop: Loop, seen: dict[str, set[str]]) -> list[str]:
+def unseen(window: Window, seen: Mapping[str, Iterable[str]]) -> tuple[str, ...]:
+    """Notes on categories that earlier windows did not have: not refused, for they are what drift looks for."""
+    new = {name: sorted(set(window.X[name]) - set(earlier)) for name, earlier in seen.items()}
+    return tuple(f"column {name} has unseen categories: {', '.join(c[:5])}" for name, c in new.items() if c)
+
+
+def _notes(rows: pd.DataFrame, X: pd.DataFrame, loop: Loop) -> list[str]:
     known = {*loop.columns.names, loop.target, loop.entity, loop.timestamp}
     notes = []
     if extra := [str(c) for c in rows.columns if c not in known]:
         notes.append(f"columns not in loop.toml, unused: {', '.join(extra)}")
     if constant := [c for c in X.columns if X[c].nunique(dropna=False) == 1]:
         notes.append(f"constant columns: {', '.join(constant)}")
-    for name, earlier in seen.items():
-        if new := sorted(set(X[name]) - earlier):
-            notes.append(f"column {name} has unseen categories: {', '.join(new[:5])}")
     return notes

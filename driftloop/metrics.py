@@ -53,7 +53,8 @@ def _accuracy(y: Array, p: Array) -> Array:
 
 
 def _log_loss(y: Array, p: Array) -> Array:
-    p = np.clip(p, 1e-15, 1 - 1e-15)
+    epsilon = np.finfo(float).eps  # as scikit-learn: a forest's 0 or 1 costs much, not infinitely much
+    p = np.clip(p, epsilon, 1 - epsilon)
     return -(y * np.log(p) + (1 - y) * np.log1p(-p))[:, None]
 
 

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
+from dataclasses import replace
 
 from driftloop import drift_worker
 from driftloop.drift import DriftReport
 from driftloop.errors import ContractError, DriftloopError, WindowError
-from driftloop.frame import Window
+from driftloop.frame import Window, unseen
 from driftloop.ledger import Entry, Kind
 from driftloop.metrics import METRICS
 from driftloop.report import Json, window_report
@@ -60,7 +61,8 @@ def read_current(work: Workspace, window: str, champion: Champion | None) -> Win
         raise WindowError(
             window, [f"it is older than {facts.windows[-1]}, the newest window that champion {champion.version} knows"]
         )
-    return work.read(window, seen={name: set(values) for name, values in facts.categories.items()})
+    current = work.read(window)
+    return replace(current, notes=current.notes + unseen(current, facts.categories))
 
 
 def reference_ids(work: Workspace, window: str, champion: Champion) -> tuple[str, ...]:
@@ -137,13 +139,16 @@ def holdout_of(work: Workspace, newest: Window) -> Window:
 
 
 def read_labelled(work: Workspace, windows: Sequence[str]) -> tuple[list[Window], list[WindowError]]:
-    """The labelled rows of the windows that can be read, and what is wrong with the others."""
-    good, bad = [], []
+    """The labelled rows of the windows that have any and can be read, and what is wrong with the others."""
+    good: list[Window] = []
+    bad: list[WindowError] = []
     for window in windows:
         try:
-            good.append(work.read(window).labelled)
+            read = work.read(window)
         except WindowError as error:
             bad.append(error)
+        else:
+            good += [read.labelled] if read.labelled_rows else []
     return good, bad
 
 

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from mlflow.models import ModelSignature
     from mlflow.models.model import ModelInfo
 
-    from driftloop.artifact import Facts
+    from driftloop.facts import Facts
     from driftloop.training import Candidate
 
 CHAMPION = "champion"

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
-from driftloop.artifact import Facts
+from driftloop.facts import Facts
 from driftloop.promotion import PromotionDecision
 from driftloop.retrain import Drift, Performance
 

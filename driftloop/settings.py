@@ -16,6 +16,9 @@ DEFAULTS = {
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "30",
     "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
+    # a server forgets leases kept in memory when it ends, and the loop's slot would stay taken by a killed run forever
+    "PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE": "prefect.server.concurrency.lease_storage.filesystem",
+    "PREFECT_SERVER_CONCURRENCY_MAXIMUM_CONCURRENCY_SLOT_WAIT_SECONDS": "2",  # how often a waiting run asks again
 }
 
 
@@ -38,7 +41,7 @@ class Settings:
     def from_env(cls, env: Mapping[str, str], cwd: Path) -> Settings:
         """Read DRIFTLOOP_HOME, MLFLOW_TRACKING_URI, DRIFTLOOP_LEDGER_URL, PREFECT_API_URL, DRIFTLOOP_MLFLOW_UI."""
         tracking = env.get("MLFLOW_TRACKING_URI")
-        home = (cwd / env.get("DRIFTLOOP_HOME", ".driftloop")).absolute()
+        home = (cwd / (env.get("DRIFTLOOP_HOME") or ".driftloop")).absolute()
         return cls(
             home=home,
             tracking_uri=tracking or f"sqlite:///{home / 'mlflow.db'}",
@@ -61,7 +64,8 @@ class Settings:
             "DRIFTLOOP_LEDGER_URL": self.ledger_url,
             "PREFECT_HOME": str(self.home / "prefect"),
         }
-        return env | ({"PREFECT_API_URL": self.prefect_api_url} if self.prefect_api_url else {})
+        optional = {"PREFECT_API_URL": self.prefect_api_url, "DRIFTLOOP_MLFLOW_UI": self.mlflow_ui}
+        return env | {name: value for name, value in optional.items() if value}
 
 
 def apply_defaults(env: MutableMapping[str, str]) -> None:
@@ -76,4 +80,4 @@ def without_password(url: str) -> str:
     >>> without_password("postgresql+psycopg://loop:s3cret@db:5432/ledger")
     'postgresql+psycopg://loop:***@db:5432/ledger'
     """
-    return re.sub(r"(://[^:/@]*):[^@/]*@", r"\1:***@", url)
+    return re.sub(r"(://[^:/@]*):[^@]*@", r"\1:***@", url)

@@ -14,9 +14,10 @@ from sklearn.impute import SimpleImputer
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import OneHotEncoder, StandardScaler
 
-from driftloop.artifact import Facts, score
+from driftloop.artifact import score
 from driftloop.contract import Loop
 from driftloop.errors import ContractError, DriftloopError
+from driftloop.facts import Facts
 from driftloop.frame import MISSING, Window
 from driftloop.holdout import HoldoutRule
 from driftloop.metrics import METRICS, Score, gain_lower_bound
@@ -45,8 +46,8 @@ def build(loop: Loop) -> Pipeline:
         raise ContractError(f"model.estimator = {loop.model.estimator!r} cannot be imported: {error}") from None
     except TypeError as error:
         raise ContractError(f"model.params does not fit {loop.model.estimator}: {error}") from None
-    if "n_jobs" in estimator.get_params() and "n_jobs" not in loop.model.params:
-        estimator.set_params(n_jobs=-1)  # the result is the same on any number of cores
+    if {"n_jobs", "n_estimators"} <= set(estimator.get_params()) and "n_jobs" not in loop.model.params:
+        estimator.set_params(n_jobs=-1)  # an ensemble's members are the same on any number of cores
     encode = ColumnTransformer(
         [
             (
@@ -112,7 +113,7 @@ def fit(loop: Loop, windows: Sequence[str], training: Window, rule: HoldoutRule)
         pipeline.fit(training.X, y.astype(int) if loop.task == "binary" else y)
     except ValueError as error:
         raise DriftloopError(f"{loop.model.estimator} could not be trained on {', '.join(windows)}: {error}") from error
-    if "n_jobs" in pipeline["model"].get_params():
+    if {"n_jobs", "n_estimators"} <= set(pipeline["model"].get_params()):
         pipeline["model"].set_params(n_jobs=1)  # starting threads costs more than a request's few rows
     sample = training.X.iloc[np.unique(np.linspace(0, len(training.X) - 1, SAMPLE_ROWS, dtype=int))]
     facts = Facts(

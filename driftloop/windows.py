@@ -61,7 +61,7 @@ class FolderWindows:
             raise ContractError(
                 f"windows.path = {self.root!r} does not exist; put the windows there or correct the path."
             )
-        return sorted(entries)
+        return sorted(i for i, entry in entries.items() if self.labels is None or entry.path != self.labels[1])
 
     def read(self, window: str) -> pd.DataFrame:
         tables = self.tables(window)
@@ -163,19 +163,15 @@ class SqlWindows:
         import sqlalchemy as sa
 
         source = loop.windows
-        self.loop, self.period = (
-            loop,
-            str(source.period),
-        )  # the contract checks that sql, table and period come together
+        self.loop, self.period = loop, str(source.period)  # sql, table and period come together: the contract's check
         self.engine = sa.create_engine(str(source.sql), pool_pre_ping=True)
         self.table = sa.table(str(source.table), sa.column(self.period))
 
     def ids(self) -> list[str]:
         import sqlalchemy as sa
 
-        return sorted(
-            str(v) for v in self._frame(sa.select(self.table.c[self.period]).distinct())[self.period].dropna()
-        )
+        column = self.table.c[self.period]
+        return sorted(map(str, self._frame(sa.select(column).where(column.is_not(None)).distinct())[self.period]))
 
     def read(self, window: str) -> pd.DataFrame:
         import sqlalchemy as sa
@@ -201,9 +197,9 @@ class SqlWindows:
             with self.engine.connect() as connection:
                 rows: pd.DataFrame = pd.read_sql(query, connection)  # type: ignore[call-overload]  # stubs lack Core
                 return rows
-        except OperationalError as error:
-            raise Unreachable(f"the windows' database {address} does not answer: {error.orig}") from None
-        except ProgrammingError as error:
+        except (OperationalError, ProgrammingError) as error:
+            if isinstance(error, OperationalError) and "no such" not in str(error.orig):  # SQLite's word for the latter
+                raise Unreachable(f"the windows' database {address} does not answer: {error.orig}") from None
             raise ContractError(
                 f"windows.table = {self.loop.windows.table!r} cannot be read from {address}: {error.orig}"
             ) from None
@@ -245,7 +241,10 @@ def _column_names(filesystem: pa.fs.FileSystem, file: pa.fs.FileInfo) -> list[st
 
 def _join(window: str, tables: dict[str, pd.DataFrame], entity: str | None) -> pd.DataFrame:
     """One row an entity from tables that all hold the same entities once each."""
-    assert entity is not None, "several tables were refused without an entity"
+    if entity is None:
+        raise ContractError(
+            f"window {window} is a folder of {len(tables)} tables; name the column that joins them: entity = …"
+        )
     problems = []
     first_name, first = next(iter(tables.items()))
     for name, table in tables.items():

@@ -46,11 +46,11 @@ class Workspace:
     def rule(self) -> HoldoutRule:
         return HoldoutRule.of(self.loop)
 
-    def read(self, window: str, *, seen: dict[str, set[str]] | None = None) -> Window:
+    def read(self, window: str) -> Window:
         """The checked rows of a window. Raises WindowError."""
         key = (window, self.windows.digest(window))
         if key not in self._checked:
-            self._checked[key] = frame.check(self.windows.read(window), self.loop, window, seen=seen)
+            self._checked[key] = frame.check(self.windows.read(window), self.loop, window)
             while len(self._checked) > 1 and sum(len(w.X) for w in self._checked.values()) > CACHED_ROWS:
                 self._checked.popitem(last=False)
         return self._checked[key]

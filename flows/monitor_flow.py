@@ -50,6 +50,7 @@ def monitor_flow(
 
 def _monitor(work: Workspace, window: str, key: str, champion: Champion | None) -> Json:
     current = tasks.read_current(work, window, champion)
+    record("window.read", window=window, rows=len(current.X), notes=current.notes)
     newest = tasks.newest_labelled(work, window)
     report = _assess(work, current, newest, champion)
     record("drift.assessed", window=window, **report["retrain"], share=(report["drift"] or {}).get("share"))

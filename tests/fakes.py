@@ -12,7 +12,8 @@ import numpy as np
 import pandas as pd
 
 from driftloop import frame
-from driftloop.artifact import Artifact, Facts
+from driftloop.artifact import Artifact
+from driftloop.facts import Facts
 from driftloop.contract import Loop
 from driftloop.frame import Window
 from driftloop.holdout import HoldoutRule

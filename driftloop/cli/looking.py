@@ -87,11 +87,15 @@ def check(folder: Path, as_json: bool) -> None:
     for name in track(windows.ids(), "checking", transient=True, console=render.progress_console()):
         row: dict[str, Any] = {"window": name, "rows": None, "labelled": None, "problems": [], "notes": []}
         try:
-            window = frame.check(windows.read(name), loop, name, seen=seen)
+            window = frame.check(windows.read(name), loop, name)
         except WindowError as error:
             row["problems"] = error.problems
         else:
-            row |= {"rows": len(window.X), "labelled": window.labelled_rows, "notes": list(window.notes)}
+            row |= {
+                "rows": len(window.X),
+                "labelled": window.labelled_rows,
+                "notes": [*window.notes, *frame.unseen(window, seen)],
+            }
             for column in loop.columns.categorical:
                 seen[column] = seen.get(column, set()) | set(window.X[column])
         found.append(row)

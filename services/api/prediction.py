@@ -8,7 +8,7 @@ from typing import Any
 import pandas as pd
 from pydantic import BaseModel
 
-from driftloop.artifact import Facts
+from driftloop.facts import Facts
 from services.api.champion import Champion
 
 THRESHOLD = 0.5  # from this probability on the answer carries the positive label

@@ -9,7 +9,7 @@ import pydantic_core
 import typing_extensions
 from pydantic import AfterValidator, ConfigDict, Field, TypeAdapter, ValidationError
 
-from driftloop.artifact import Facts
+from driftloop.facts import Facts
 from driftloop.frame import MISSING
 
 MAX_ROWS = 10_000

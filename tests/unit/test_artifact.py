@@ -10,8 +10,9 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from driftloop.artifact import SAMPLE_TOLERANCE, Artifact, Facts, score
+from driftloop.artifact import SAMPLE_TOLERANCE, Artifact, score
 from driftloop.errors import ArtifactError
+from driftloop.facts import Facts
 from tests.fakes import a_candidate, a_loop, a_window, some_rows, stored
 
 CANDIDATE = a_candidate()

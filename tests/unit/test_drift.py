@@ -93,7 +93,7 @@ def test_a_column_without_a_score_is_refused(index: int, value: float | None) ->
 @pytest.mark.parametrize("count", [0.0, 2.0])
 def test_a_count_that_disagrees_with_the_columns_is_refused(count: float) -> None:
     altered = changed("metrics", 0, "value", {"count": count, "share": count / 2})
-    with pytest.raises(DriftloopError, match=rf"counts {count} drifted columns, its columns' verdicts 1"):
+    with pytest.raises(DriftloopError, match=rf"counts {count} drifted columns, .* verdicts say 1 of 2"):
         parse(altered, NAMES)
 
 

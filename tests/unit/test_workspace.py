@@ -35,12 +35,6 @@ def test_a_window_is_checked_once_until_its_content_changes(work: Workspace) -> 
     assert work.read("2024-01").fingerprint != first.fingerprint
 
 
-def test_a_window_read_before_still_notes_what_the_champion_has_not_seen(work: Workspace) -> None:
-    work.read("2024-01")
-    notes = work.read("2024-01", seen={"plan": {"basic"}}).notes
-    assert notes == ("column plan has unseen categories: family",)
-
-
 def test_the_newest_window_is_the_last_that_sorts(work: Workspace) -> None:
     assert work.newest() == "2024-02"
 

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from driftloop.artifact import Facts
+from driftloop.facts import Facts
 from services.api.schema import MAX_ROWS, RequestSchema, TooManyRows, WrongInput
 
 FACTS = Facts(

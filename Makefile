@@ -1,6 +1,12 @@
 # Each target does the set-up it needs. A fresh machine needs Python 3.11+, make and git only.
 PYTHON ?= python3
 BIN := .venv/bin
+LOCKS := dev api flows dashboard
+EXTRAS_dev := --all-extras
+EXTRAS_api := --extra api
+EXTRAS_flows := --extra loop --extra postgresql
+EXTRAS_dashboard := --extra dashboard --extra postgresql
+compile = $(BIN)/uv pip compile pyproject.toml $(EXTRAS_$(1)) $(LOCK)
 LOCK := --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --quiet
 export DO_NOT_TRACK = 1
 export MLFLOW_DISABLE_TELEMETRY = true
@@ -31,12 +37,9 @@ check: setup
 	@$(BIN)/ruff format --check
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports --no-logo
-	@for extra in dev api; do \
-	  cp requirements/$$extra.txt .venv/lock.txt; \
-	  case $$extra in dev) which=--all-extras;; *) which="--extra $$extra";; esac; \
-	  $(BIN)/uv pip compile pyproject.toml $$which $(LOCK) -o .venv/lock.txt >/dev/null && \
-	  diff -u requirements/$$extra.txt .venv/lock.txt || { echo "requirements/$$extra.txt is out of step with pyproject.toml: run make lock"; exit 1; }; \
-	done
+	@set -e; $(foreach lock,$(LOCKS),\
+	  cp requirements/$(lock).txt .venv/lock.txt; $(call compile,$(lock)) -o .venv/lock.txt >/dev/null; \
+	  diff -u requirements/$(lock).txt .venv/lock.txt || { echo "requirements/$(lock).txt is out of step with pyproject.toml: run make lock"; exit 1; };)
 
 bench: setup
 	@$(BIN)/python -m benchmarks
@@ -46,5 +49,4 @@ up: setup
 
 # Compile the locks anew from pyproject.toml; versions already locked stay unless a range forbids them.
 lock: setup
-	@$(BIN)/uv pip compile pyproject.toml --all-extras $(LOCK) -o requirements/dev.txt >/dev/null
-	@$(BIN)/uv pip compile pyproject.toml --extra api $(LOCK) -o requirements/api.txt >/dev/null
+	@set -e; $(foreach lock,$(LOCKS),$(call compile,$(lock)) -o requirements/$(lock).txt >/dev/null;)

@@ -161,6 +161,15 @@ class Registry:
         )
         return str(made.version)
 
+    def log_page(self, version: str, path: str, html: str) -> str | None:
+        """Keep a page beside the run that made a version; returns its address for a browser where MLflow has a UI."""
+        with self._reachable():
+            run_id = self.client.get_model_version(self.name, version).run_id
+            self.client.log_text(run_id, html, path)
+            experiment = self.client.get_run(run_id).info.experiment_id
+        ui = self.settings.mlflow_ui
+        return f"{ui}/#/experiments/{experiment}/runs/{run_id}/artifacts/{path}" if ui else None
+
     def log_decision(self, run_id: str, decision: Mapping[str, Any]) -> None:
         """Keep the decision as JSON beside the run it judged."""
         with self._reachable():

@@ -67,7 +67,7 @@ def _assess(work: Workspace, current: Window, newest: Window | None, champion: C
         reference = tasks.read_reference(work, monitoring.reference_ids(work, current.id, champion))
         measured = tasks.measure_drift(work, reference, current)
         drift = measured.drift
-        tasks.publish_drift(work, current.id, measured)
+        tasks.publish_drift(work, current.id, measured, champion.version)
         performance = tasks.measure_performance(work, champion, current)
     verdict = monitoring.judge(work, drift, performance, monitoring.history(work, current, champion, newest))
     return window_report(

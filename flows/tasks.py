@@ -55,9 +55,9 @@ decide_and_record = _io(promoting.decide_and_record)
 follow = _io(promoting.follow)
 
 
-@_plain
-def publish_drift(work: Workspace, window: str, measured: DriftReport) -> None:
-    """Keep Evidently's page and show the drift table and a link to the page on the run."""
+@_io
+def publish_drift(work: Workspace, window: str, measured: DriftReport, champion: str) -> None:
+    """Keep Evidently's page, here and beside the champion's run; show the drift table and a link to it on this run."""
     page = work.report_page(window)
     page.parent.mkdir(parents=True, exist_ok=True)
     page.write_text(measured.html, encoding="utf-8")
@@ -68,7 +68,8 @@ def publish_drift(work: Workspace, window: str, measured: DriftReport) -> None:
         description=f"{window}: {drift.drifted} of {len(drift.columns)} features drifted, share {drift.share:.3f}, "
         f"threshold {work.loop.drift.threshold}",
     )
-    create_link_artifact(page.as_uri(), f"Evidently report of {window}", key=f"report-{key}")
+    address = work.registry.log_page(champion, f"drift/{window}.html", measured.html) or page.as_uri()
+    create_link_artifact(address, f"Evidently report of {window}", key=f"report-{key}")
 
 
 @_plain

@@ -1,0 +1,209 @@
+"""The commands as a user types them: what they print, where, and how they end."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+
+import pytest
+
+from tests.e2e.conftest import command_line, descendants, interrupt, until
+from tests.integration.conftest import month
+
+pytestmark = pytest.mark.e2e
+
+HEAVY = ("pandas", "numpy", "prefect", "mlflow", "sklearn", "evidently", "sqlalchemy", "fastapi", "streamlit")
+ESTIMATOR = """
+import os, signal
+from pathlib import Path
+from sklearn.linear_model import LogisticRegression
+
+def regression(**params):
+    if Path("deadly").exists():
+        os.kill(os.getpid(), signal.SIGKILL)
+    return LogisticRegression(**params)
+"""
+
+
+def one_paragraph(text):
+    lines = text.strip().splitlines()
+    return len(lines) == 1 and "Traceback" not in text
+
+
+def test_help_imports_nothing_heavy():
+    code = (
+        "import sys\n"
+        "from driftloop.cli.__main__ import main\n"
+        "sys.argv = ['driftloop', '--help']\n"
+        "try:\n"
+        "    main()\n"
+        "except SystemExit as stop:\n"
+        "    assert not stop.code\n"
+        f"print('loaded:', [m for m in {HEAVY} if m in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert "Keep a tabular model in production fresh." in done.stdout
+    assert "loaded: []" in done.stdout
+
+
+def test_version_is_told_with_exit_code_0(shell):
+    done = shell.run("--version")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.startswith("driftloop, version ")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (["monitr", "loop"], "No such command 'monitr'"),
+        (["monitor"], "Missing argument 'DIR'"),
+        (["monitor", "loop", "--windw", "2024-01"], "No such option: --windw"),
+        (["status", "nowhere"], "nowhere/loop.toml does not exist. Write one with `driftloop init nowhere`"),
+        (["init", "nowhere"], "nowhere is not a folder"),
+        (["init", "loop"], "loop.toml is there already"),
+    ],
+)
+def test_wrong_usage_ends_with_exit_code_2_and_says_what_is_wrong(shell, loop, arguments, told):
+    done = shell.run(*arguments)
+    assert done.returncode == 2
+    assert told in done.stderr
+    assert done.stdout == ""
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("command", ["check", "monitor", "status", "replay", "train", "history", "up", "serve"])
+def test_a_typo_in_loop_toml_is_one_paragraph_that_names_file_and_key(shell, loop, command):
+    toml = loop.folder / "loop.toml"
+    toml.write_text(toml.read_text().replace("threshold = 0.3", "treshold = 0.3"))
+    done = shell.run(command, "loop")
+    assert done.returncode == 2
+    assert "loop/loop.toml: drift.treshold is not a known key" in done.stderr
+    assert one_paragraph(done.stderr)
+    assert done.stdout == ""
+
+
+def test_a_wrong_value_names_key_value_and_what_was_expected(shell, loop):
+    toml = loop.folder / "loop.toml"
+    toml.write_text(toml.read_text().replace("threshold = 0.3", "threshold = 3"))
+    done = shell.run("check", "loop")
+    assert done.returncode == 2
+    assert "drift.threshold = 3: Input should be less than or equal to 1" in done.stderr
+    assert one_paragraph(done.stderr)
+
+
+def test_a_traceback_is_shown_with_debug_only(shell):
+    assert "Traceback" not in shell.run("status", "nowhere").stderr
+    assert "Traceback" in shell.run("--debug", "status", "nowhere").stderr
+
+
+@pytest.mark.parametrize("option", [("monitor", "--window"), ("replay", "--to")])
+def test_an_unknown_window_is_wrong_usage(connected_shell, loop, option):
+    command, name = option
+    done = connected_shell.run(command, "loop", name, "2025-01")
+    assert done.returncode == 2
+    assert "there is no window 2025-01" in done.stderr
+    assert one_paragraph(done.stderr)
+
+
+def test_from_a_folder_of_windows_to_a_second_champion(connected_shell, loop):
+    (loop.folder / "loop.toml").unlink()
+
+    made = connected_shell.run("init", "loop")
+    assert made.returncode == 0, made.stderr
+    assert "binary loop 'loop' on 'churned', 2 numeric and 1 categorical features, holdout by entity" in made.stdout
+
+    checked = connected_shell.run("check", "loop", "--json")
+    assert checked.returncode == 0, checked.stderr
+    found = json.loads(checked.stdout)
+    assert (found["loop"], found["ok"]) == ("loop", True)
+    assert [row["labelled"] for row in found["windows"]] == [600, 600]
+
+    first = connected_shell.run("monitor", "loop", "--window", "2024-01", "--json")
+    assert first.returncode == 0, first.stderr
+    assert json.loads(first.stdout)["decision"]["reason"] == "no champion"
+
+    again = connected_shell.run("monitor", "loop", "--window", "2024-01")
+    assert again.returncode == 0, again.stderr
+    assert "Nothing to do: same data, loop.toml and champion as in ledger row 2" in again.stdout
+
+    replayed = connected_shell.run("replay", "loop", "--json")
+    assert replayed.returncode == 0, replayed.stderr
+    reports = [json.loads(line) for line in replayed.stdout.splitlines()]
+    assert [r["window"] for r in reports] == ["2024-01", "2024-02"]
+    assert reports[0]["repeated"] == 2
+    assert reports[1]["decision"]["reason"] == "beats the margin"
+
+    status = json.loads(connected_shell.run("status", "loop", "--json").stdout)
+    assert status["champion"]["version"] == "2"
+    assert [w["state"] for w in status["windows"]] == ["monitored", "monitored"]
+    rows = [json.loads(line) for line in connected_shell.run("history", "loop", "--json").stdout.splitlines()]
+    assert [row["kind"] for row in rows] == ["verdict", "promotion", "verdict", "promotion"]
+    assert [row["seq"] for row in rows] == [1, 2, 3, 4]
+
+
+def test_a_quarantined_window_ends_with_exit_code_1_and_its_report_on_standard_output(connected_shell, loop):
+    loop.deliver("2024-02", month(2).drop(columns="fee"))
+    done = connected_shell.run("monitor", "loop", "--json")
+    assert done.returncode == 1
+    assert json.loads(done.stdout)["quarantine"] == {
+        "problems": ["column fee is missing; the window has customer, usage, plan, churned"]
+    }
+    assert "Window 2024-02 is quarantined: column fee is missing" in done.stderr
+    assert "`driftloop monitor loop --window 2024-02` again" in done.stderr
+    assert one_paragraph(done.stderr)
+
+
+def test_check_names_the_window_that_would_be_quarantined(shell, loop):
+    loop.deliver("2024-02", month(2).drop(columns="fee"))
+    done = shell.run("check", "loop", "--json")
+    assert done.returncode == 1
+    found = json.loads(done.stdout)
+    assert [bool(row["problems"]) for row in found["windows"]] == [False, True]
+    assert "1 of 2 windows would be quarantined" in done.stderr
+
+
+def test_ctrl_c_ends_a_replay_with_130_and_the_next_run_completes_it(shell, loop):
+    replay = shell.start("replay", "loop", "--json")
+    assert json.loads(replay.stdout.readline())["window"] == "2024-01"  # the second window is under way
+    children = descendants(replay.pid)
+    interrupt(replay)
+    _, err = replay.communicate(timeout=60)
+    assert replay.returncode == 130
+    assert "Stopped. What was under way is picked up by the next run." in err
+    assert "Traceback" not in err
+    until(lambda: not any(command_line(pid) for pid in children), f"the end of {children}")
+
+    after = shell.run("replay", "loop", "--json")
+    assert after.returncode == 0, after.stderr
+    reports = [json.loads(line) for line in after.stdout.splitlines()]
+    assert "repeated" in reports[0]
+    assert reports[1]["champion"] == {"version": reports[1]["training"]["version"]}
+
+
+def test_a_killed_monitor_leaves_no_process_behind_and_the_next_run_completes(shell, loop):
+    toml = loop.folder / "loop.toml"
+    toml.write_text(toml.read_text().replace("sklearn.linear_model.LogisticRegression", "deadly_model.regression"))
+    (shell.folder / "deadly_model.py").write_text(ESTIMATOR)
+    (shell.folder / "deadly").touch()
+    monitor = shell.start("monitor", "loop", "--window", "2024-01", "--json")
+    started: dict[int, str] = {}
+
+    def ended():
+        started.update(descendants(monitor.pid))
+        return monitor.poll() is not None
+
+    until(ended, "the kill in the middle of the training", 150)
+    assert monitor.returncode == -signal.SIGKILL
+    named = " ".join(started.values())
+    assert "flows.server" in named
+    assert "driftloop.drift_worker" in named
+    until(lambda: not any(command_line(pid) for pid in started), f"the end of {started}")
+
+    (shell.folder / "deadly").unlink()
+    after = shell.run("monitor", "loop", "--window", "2024-01", "--json", seconds=200)
+    assert after.returncode == 0, after.stderr
+    report = json.loads(after.stdout)
+    assert "repeated" not in report
+    assert report["champion"] == {"version": "1"}

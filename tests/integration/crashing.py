@@ -1,0 +1,53 @@
+"""A run that dies at a chosen moment: ``python -m tests.integration.crashing FOLDER WINDOW MOMENT``.
+
+It takes the flows' steps over one window in their order, without Prefect, on real MLflow and a real ledger, and kills
+its own process with SIGKILL at ``verdict`` (after the verdict is written) or ``alias`` (after the ledger says promoted,
+before MLflow's alias is set).
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+from driftloop import monitoring, promoting
+from driftloop.registry import Registry
+from driftloop.report import window_report
+from driftloop.settings import Settings, apply_defaults
+from driftloop.workspace import open_workspace
+
+
+def die() -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+class RegistryThatDies(Registry):
+    def point_champion_at(self, version: str) -> None:
+        die()
+
+
+def run(folder: Path, window: str, moment: str) -> None:
+    work = open_workspace(folder, Settings.from_env(os.environ, Path.cwd()))
+    champion = work.ledger.champion()
+    report = window_report(
+        work.loop.name, window, retrain=True, reason="first champion" if champion is None else "drift above threshold",
+        champion=champion,
+    )  # fmt: skip
+    verdict = monitoring.record_verdict(work, monitoring.run_key(work, window), report)
+    if moment == "verdict":
+        die()
+    work = replace(work, registry=RegistryThatDies(work.settings, work.loop.name))
+    data = promoting.training_data(work, window)
+    candidate = promoting.train(work, data)
+    version = promoting.register(work, candidate, window)
+    details = promoting.asked_by(work, window, verdict.seq)
+    decision, _ = promoting.decide_and_record(work, candidate, data, version, window, details)
+    promoting.follow(work, decision, version, candidate, None)
+
+
+if __name__ == "__main__":
+    apply_defaults(os.environ)
+    run(Path(sys.argv[1]), sys.argv[2], sys.argv[3])

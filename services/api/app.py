@@ -9,7 +9,9 @@ from typing import Any
 
 from fastapi import FastAPI, HTTPException, Request, Response
 from fastapi.concurrency import run_in_threadpool
-from fastapi.responses import JSONResponse
+from fastapi.openapi.docs import get_swagger_ui_html
+from fastapi.responses import HTMLResponse, JSONResponse
+from fastapi.staticfiles import StaticFiles
 from prometheus_client import CONTENT_TYPE_LATEST
 
 from driftloop.settings import Settings
@@ -23,6 +25,7 @@ from services.api.store import Store
 from services.api.watcher import Watcher
 
 MAX_BYTES = 32 * 2**20
+SWAGGER = "/swagger"
 NO_MODEL = "no model is loaded yet; GET /model says why"
 
 
@@ -30,13 +33,15 @@ class Api(FastAPI):
     """A FastAPI app whose /docs follow the champion: the schema is made at each look, never cached."""
 
     def __init__(self, loop_name: str, holder: Holder, watcher: Watcher, metrics: Metrics) -> None:
-        super().__init__(title=f"driftloop: {loop_name}", lifespan=self._watching)
+        super().__init__(title=f"driftloop: {loop_name}", lifespan=self._watching, docs_url=None, redoc_url=None)
         self.loop_name, self.holder, self.watcher, self.metrics = loop_name, holder, watcher, metrics
         self.add_middleware(Measured, metrics=metrics)
         self.add_exception_handler(Exception, _internal_error)
         for path, endpoint in (("/health", health), ("/ready", ready), ("/model", model), ("/metrics", prometheus)):
             self.add_api_route(path, endpoint, methods=["GET"])
         self.add_api_route("/predict", predict, methods=["POST"])
+        self.mount(SWAGGER, StaticFiles(packages=[("fastapi_offline", "static")]))
+        self.add_api_route("/docs", docs, methods=["GET"], include_in_schema=False)
 
     @asynccontextmanager
     async def _watching(self, _app: FastAPI) -> AsyncIterator[None]:
@@ -59,6 +64,18 @@ def create_app(settings: Settings, loop_name: str, poll_seconds: float = 2.0, so
     store = Store(settings.home / "serving" / loop_name)
     watcher = Watcher(source or RegistrySource(settings, loop_name), store, holder, metrics, poll_seconds)
     return Api(loop_name, holder, watcher, metrics)
+
+
+async def docs(request: Request) -> HTMLResponse:
+    """Swagger's page, with its scripts from here and not from elsewhere."""
+    root = request.scope.get("root_path", "") + SWAGGER
+    return get_swagger_ui_html(
+        openapi_url="openapi.json",
+        title=_api(request).title,
+        swagger_js_url=f"{root}/swagger-ui-bundle.js",
+        swagger_css_url=f"{root}/swagger-ui.css",
+        swagger_favicon_url=f"{root}/favicon.png",
+    )
 
 
 async def health() -> dict[str, str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -211,3 +212,12 @@ def test_a_feature_may_be_called_rows_or_like_a_python_method(api: tuple[Api, ht
     one = client.post("/predict", json=row).json()
     assert client.post("/predict", json={"rows": [row]}).json()["predictions"][0]["probability"] == one["probability"]
     assert client.get("/openapi.json").status_code == 200
+
+
+def test_the_docs_page_needs_nothing_from_elsewhere(churn: tuple[httpx.Client, Champion]) -> None:
+    client, _ = churn
+    page = client.get("/docs").text
+    wanted = re.findall(r'(?:src|href)="([^"]+)"', page)
+    assert wanted
+    assert [client.get(address).status_code for address in wanted] == [200] * len(wanted)
+    assert "://" not in "".join(wanted)

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import sqlalchemy as sa
-from sqlalchemy.exc import IntegrityError, OperationalError
+from sqlalchemy.exc import DatabaseError, IntegrityError, OperationalError
 
 from driftloop.errors import ChampionMoved, Unreachable
 from driftloop.settings import without_password
@@ -167,7 +167,9 @@ class Ledger:
     def _reachable(self) -> Iterator[None]:
         try:
             yield
-        except OperationalError as error:
+        except IntegrityError:
+            raise  # a row that somebody else was faster to insert; the database answers
+        except DatabaseError as error:
             raise Unreachable(
                 f"the ledger at {without_password(self.url)} does not answer: {error.orig}. "
                 f"Start it or correct DRIFTLOOP_LEDGER_URL, then run again."

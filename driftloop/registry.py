@@ -79,7 +79,10 @@ class Registry:
             return Version(number, str(self.client.get_model_version(self.name, number).run_id or ""))
 
     def _aliases(self) -> dict[str, Any]:
-        return dict(self.client.get_registered_model(self.name).aliases)
+        model = self.client.get_registered_model(self.name)
+        if model.name != self.name:  # a proxy's empty 200 would otherwise read as a model without champion
+            raise ConnectionError(f"its answer does not name the model {self.name}")
+        return dict(model.aliases)
 
     def point_champion_at(self, version: str) -> None:
         with self._reachable():

@@ -81,4 +81,5 @@ def without_password(url: str) -> str:
     >>> without_password("postgresql+psycopg://loop:s3cret@db:5432/ledger")
     'postgresql+psycopg://loop:***@db:5432/ledger'
     """
-    return re.sub(r"(://[^:/@]*):[^@]*@", r"\1:***@", url)
+    url = re.sub(r"(://[^:/@]*):[^@]*@", r"\1:***@", url)
+    return re.sub(r"([?&]password=)[^&]*", r"\1***", url)

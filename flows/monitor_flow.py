@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 from prefect import flow
-from pydantic import Field
 
 from driftloop import drift_worker, monitoring
 from driftloop.errors import WindowError
@@ -21,15 +20,17 @@ from flows.train_and_compare_flow import train_and_compare_flow
 @flow(
     name="monitor_flow", flow_run_name="monitor {window} of {loop_dir}", description=__doc__, validate_parameters=True
 )
-def monitor_flow(
-    loop_dir: Annotated[Path, Field(description="Folder with the loop.toml")],
-    window: Annotated[str | None, Field(description="Window id; the newest when left out")] = None,
-    force: Annotated[bool, Field(description="Run although the same window was monitored with the same data")] = False,
-) -> dict[str, Any]:
+def monitor_flow(loop_dir: Path, window: str | None = None, force: bool = False) -> dict[str, Any]:
     """Monitor one window; returns the report that ``driftloop monitor --json`` prints.
 
     A window that cannot be used is recorded as quarantined and its report says so under ``quarantine``.
-    """
+
+    Args:
+        loop_dir: Folder with the loop.toml.
+        window: Window id; the newest when left out.
+        force: Run although the same window was monitored with the same data.
+
+    """  # Prefect takes what it shows of a parameter from here, not from its annotation
     drift_worker.start()
     work = open_here(loop_dir)
     with one_run_at_a_time(work.loop.name):

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Any
 
 from prefect import flow
-from pydantic import Field
 
 from driftloop import promoting
 from flows import tasks
@@ -19,16 +18,15 @@ from flows.orchestration import one_run_at_a_time, open_here, record
     description=__doc__,
     validate_parameters=True,
 )
-def train_and_compare_flow(
-    loop_dir: Annotated[Path, Field(description="Folder with the loop.toml")],
-    window: Annotated[
-        str | None, Field(description="Train on labelled windows up to this one; default the newest")
-    ] = None,
-    verdict: Annotated[
-        int | None, Field(description="Ledger number of the verdict that asked for this training")
-    ] = None,
-) -> dict[str, Any]:
-    """Train, compare, decide; returns the report's window, training, decision and champion parts."""
+def train_and_compare_flow(loop_dir: Path, window: str | None = None, verdict: int | None = None) -> dict[str, Any]:
+    """Train, compare, decide; returns the report's window, training, decision and champion parts.
+
+    Args:
+        loop_dir: Folder with the loop.toml.
+        window: Train on labelled windows up to this one; default the newest.
+        verdict: Ledger number of the verdict that asked for this training.
+
+    """
     work = open_here(loop_dir)
     with one_run_at_a_time(work.loop.name):
         tasks.heal(work)

@@ -7,6 +7,7 @@ import re
 import tomllib
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, TypeVar
+from zoneinfo import ZoneInfo
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
@@ -97,6 +98,15 @@ class Promotion(Section):
 class Schedule(Section):
     cron: Annotated[str, Field(pattern=r"^\S+(\s+\S+){4}$")]
     timezone: str = "UTC"
+
+    @field_validator("timezone")
+    @classmethod
+    def _known(cls, value: str) -> str:
+        try:
+            ZoneInfo(value)
+        except (ValueError, OSError, KeyError):  # not found is a KeyError, a folder an OSError
+            raise ValueError("expected a time zone such as Europe/Paris") from None
+        return value
 
 
 class Loop(Section):

@@ -39,6 +39,13 @@ def serving(api_url: str | None) -> tuple[str, str | None]:
 @st.fragment(run_every=REFRESH_SECONDS)  # type: ignore[untyped-decorator]  # its stubs are not followed
 def page(folder: Path, settings: Settings, api_url: str | None) -> None:
     """Drawn again every few seconds, so that a promotion shows without a reload."""
+    try:
+        _page(folder, settings, api_url)
+    except DriftloopError as error:  # here: Streamlit shows a fragment's exceptions itself, with their traceback
+        st.error(str(error))
+
+
+def _page(folder: Path, settings: Settings, api_url: str | None) -> None:
     loop = contract.load(folder)
     rows = month_rows(Ledger(settings.ledger_url, loop.name).entries())
     _headline(rows, api_url)

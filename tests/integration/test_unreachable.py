@@ -146,7 +146,7 @@ def test_the_api_s_source_tells_no_database_yet_from_no_champion(loop):
     source = RegistrySource(loop.settings, "churn")
     assert source.champion() is None
     (loop.home / "mlflow.db").unlink()
-    with pytest.raises(Unreachable, match="mlflow.db cannot be read"):
+    with pytest.raises(Unreachable, match=r"mlflow\.db cannot be read"):
         source.champion()
     assert not (loop.home / "mlflow.db").exists()
 

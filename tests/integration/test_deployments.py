@@ -1,0 +1,126 @@
+"""The flows as Prefect deployments, and the one slot that runs of a loop share."""
+
+from __future__ import annotations
+
+import contextvars
+import threading
+
+import pytest
+from prefect import flow
+
+from driftloop.errors import ContractError
+from flows.deployments import deployments
+from flows.orchestration import one_run_at_a_time
+
+SCHEDULE = '\n[schedule]\ncron = "0 6 1 * *"\ntimezone = "Europe/Paris"\n'
+SECONDS = 60
+
+
+@pytest.fixture
+def scheduled(loop):
+    toml = loop.folder / "loop.toml"
+    toml.write_text(toml.read_text() + SCHEDULE)
+    return loop
+
+
+def test_a_loop_has_two_deployments_named_after_it(scheduled):
+    made = deployments(scheduled.folder)
+    assert [(d.flow_name, d.name) for d in made] == [("monitor_flow", "churn"), ("train_and_compare_flow", "churn")]
+    assert all(d.tags == ["driftloop", "churn"] for d in made)
+    assert all(d.parameters == {"loop_dir": str(scheduled.folder)} for d in made)
+    assert all("churn" in d.description for d in made)
+
+
+def test_monitoring_runs_on_the_loop_s_schedule_and_training_by_hand_only(scheduled):
+    monitor, train = deployments(scheduled.folder)
+    (schedule,) = [s.schedule for s in monitor.schedules]
+    assert (schedule.cron, schedule.timezone) == ("0 6 1 * *", "Europe/Paris")
+    assert not train.schedules
+
+
+def test_a_loop_without_schedule_is_run_by_hand_only(loop):
+    assert not any(deployment.schedules for deployment in deployments(loop.folder))
+
+
+def test_a_schedule_without_timezone_is_in_utc(loop):
+    toml = loop.folder / "loop.toml"
+    toml.write_text(toml.read_text() + '\n[schedule]\ncron = "@daily"\n'.replace("@daily", "0 0 * * *"))
+    (schedule,) = [s.schedule for s in deployments(loop.folder)[0].schedules]
+    assert schedule.timezone == "UTC"
+
+
+def test_a_person_who_starts_a_run_sees_what_each_parameter_means(scheduled):
+    monitor, train = (deployment._parameter_openapi_schema for deployment in deployments(scheduled.folder))
+    assert list(monitor.properties) == ["loop_dir", "window", "force"]
+    assert all(p["description"] for p in (monitor.properties | train.properties).values())
+    assert monitor.properties["loop_dir"]["format"] == "path"
+    assert monitor.properties["force"]["type"] == "boolean"
+    assert monitor.required == ["loop_dir"]
+
+
+@pytest.mark.parametrize("cron", ["61 6 1 * *", "0 6 1 * whenever", "0 6 1"])
+def test_a_cron_line_that_is_none_is_named(loop, cron):
+    toml = loop.folder / "loop.toml"
+    toml.write_text(toml.read_text() + f'\n[schedule]\ncron = "{cron}"\n')
+    with pytest.raises(ContractError, match=r"schedule\.cron = ") as told:
+        deployments(loop.folder)
+    assert repr(cron) in str(told.value)
+
+
+def test_a_timezone_that_is_none_is_named(loop):
+    toml = loop.folder / "loop.toml"
+    toml.write_text(toml.read_text() + '\n[schedule]\ncron = "0 6 1 * *"\ntimezone = "Mars/Olympus"\n')
+    with pytest.raises(ContractError, match="Mars/Olympus"):
+        deployments(loop.folder)
+
+
+@flow
+def holding(loop: str, inside: threading.Event, release: threading.Event) -> str:
+    with one_run_at_a_time(loop):
+        inside.set()
+        assert release.wait(SECONDS)
+    return "done"
+
+
+class Run(threading.Thread):
+    """A flow run of its own that holds the loop's slot until it is released."""
+
+    def __init__(self, loop: str) -> None:
+        super().__init__(daemon=True)
+        self.context = contextvars.copy_context()  # where Prefect keeps which server it talks to
+        self.loop, self.inside, self.release = loop, threading.Event(), threading.Event()
+        self.start()
+
+    def run(self) -> None:
+        unchecked = holding.with_options(validate_parameters=False)
+        self.context.run(unchecked, self.loop, self.inside, self.release)
+
+
+@pytest.mark.usefixtures("prefect_api")
+def test_a_second_run_of_the_same_loop_starts_only_when_the_first_one_ended():
+    first = Run("shared")
+    assert first.inside.wait(SECONDS)
+    second = Run("shared")
+    other = Run("another")
+    assert other.inside.wait(SECONDS), "another loop's run does not wait"
+    assert not second.inside.wait(5), "two runs of one loop at once"
+    first.release.set()
+    first.join(SECONDS)
+    assert second.inside.wait(SECONDS)
+    for run in (second, other):
+        run.release.set()
+        run.join(SECONDS)
+        assert not run.is_alive()
+
+
+@flow
+def parent(loop: str) -> str:
+    with one_run_at_a_time(loop):
+        release = threading.Event()
+        release.set()
+        return holding.with_options(validate_parameters=False)(loop, threading.Event(), release)
+
+
+@pytest.mark.usefixtures("prefect_api")
+def test_a_training_runs_under_the_slot_of_the_monitoring_that_started_it():
+    assert parent("nested") == "done"

@@ -57,6 +57,12 @@ class Settings:
         """Where MLflow keeps files when it is a local database; None when a server decides."""
         return self.home / "artifacts" if self.tracking_uri.startswith("sqlite:") else None
 
+    @property
+    def mlflow_file(self) -> Path | None:
+        """The file of MLflow's database when it is the one in ``home``."""
+        file = self.home / "mlflow.db"
+        return file if self.tracking_uri == f"sqlite:///{file}" else None
+
     def environment(self) -> dict[str, str]:
         """The same settings as environment variables, for processes this one starts."""
         env = {

@@ -50,10 +50,16 @@ def prefect_at_hand(settings: Settings) -> Iterator[Prefect]:
             yield Prefect(lasting, local, until_end)
 
 
-def remember_server(home: Path, api_url: str) -> None:
-    """Let other commands of the same state folder find the server that `driftloop up` runs."""
+@contextmanager
+def remember_server(home: Path, api_url: str) -> Iterator[None]:
+    """Let other commands of the same state folder find the server that `driftloop up` runs, as long as it does."""
     home.mkdir(parents=True, exist_ok=True)
-    (home / "server.json").write_text(json.dumps({"api_url": api_url}), encoding="utf-8")
+    note = home / "server.json"
+    note.write_text(json.dumps({"api_url": api_url}), encoding="utf-8")
+    try:
+        yield
+    finally:
+        note.unlink(missing_ok=True)
 
 
 def running_server(home: Path) -> str | None:
@@ -68,7 +74,8 @@ def running_server(home: Path) -> str | None:
 def _import_everything() -> None:
     """The heavy libraries, with the garbage collector off: a tenth faster, for nothing they import is garbage."""
     gc.disable()
-    import mlflow.sklearn  # noqa: F401
+    import git  # noqa: F401  # MLflow and skops import these two late, in the middle of a run
+    import skops.io  # noqa: F401
 
     import flows.monitor_flow  # noqa: F401
 

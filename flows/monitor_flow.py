@@ -66,10 +66,11 @@ def _assess(work: Workspace, current: Window, newest: Window | None, champion: C
     drift, performance, reference = None, None, []
     if champion:
         reference = tasks.read_reference(work, monitoring.reference_ids(work, current.id, champion))
-        measured = tasks.measure_drift(work, reference, current)
+        measuring = tasks.measure_drift.submit(work, reference, current)  # in its worker, while the champion is scored
+        performance = tasks.measure_performance(work, champion, current)
+        measured = measuring.result()
         drift = measured.drift
         tasks.publish_drift(work, current.id, measured, champion.version)
-        performance = tasks.measure_performance(work, champion, current)
     verdict = monitoring.judge(work, drift, performance, monitoring.history(work, current, champion, newest))
     return window_report(
         work.loop.name,

@@ -18,6 +18,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
+from driftloop import blank
 from driftloop.errors import DriftloopError, Unreachable
 
 START_SECONDS = 120
@@ -26,6 +27,7 @@ START_SECONDS = 120
 @contextmanager
 def prefect_server(home: Path, env: Mapping[str, str]) -> Iterator[LocalServer]:
     """Start a server that keeps its database under ``home``; it ends with the block."""
+    blank.provide("prefect", home / "prefect.db")
     home.mkdir(parents=True, exist_ok=True)
     port = free_port()
     log = home / "server.log"

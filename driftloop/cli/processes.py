@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
+from contextlib import ExitStack
 from pathlib import Path
 
 import click
@@ -57,7 +58,7 @@ def up(folder: Path, prefect_port: int, mlflow_port: int, api_port: int, dashboa
     for port, what in ports.by_name().items():
         require_free(port, what, f"--{what.lower()}-port")
     console = Console(stderr=True)
-    with children() as group:
+    with children() as group, ExitStack() as until_end:
         parts = stack(folder, loop.name, options.settings(), ports)
         with console.status("starting …") as status:
             for part in parts:
@@ -65,7 +66,8 @@ def up(folder: Path, prefect_port: int, mlflow_port: int, api_port: int, dashboa
                 if part.name == "Prefect":  # the schedules register themselves there, so it has to answer first
                     status.update("starting Prefect …")
                     group.wait_ready(part.name)
-                    remember_server(options.settings().home / "prefect", f"{ports.url('prefect')}/api")
+                    home = options.settings().home / "prefect"
+                    until_end.enter_context(remember_server(home, f"{ports.url('prefect')}/api"))
             for part in parts:
                 status.update(f"starting {part.name} …")
                 group.wait_ready(part.name)

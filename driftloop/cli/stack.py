@@ -6,6 +6,7 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
+from driftloop import blank
 from driftloop.cli.children import Child
 from driftloop.settings import Settings
 
@@ -31,6 +32,9 @@ def stack(folder: Path, loop: str, settings: Settings, ports: Ports) -> list[Chi
 
     A service that the environment names already (PREFECT_API_URL, MLFLOW_TRACKING_URI) is used, not started.
     """
+    blank.provide("prefect", settings.home / "prefect" / "prefect.db")
+    if settings.mlflow_file:
+        blank.provide("mlflow", settings.mlflow_file)
     logs, python = settings.home / "logs", [sys.executable, "-W", "ignore", "-m"]
     prefect_api = settings.prefect_api_url or f"{ports.url('prefect')}/api"
     mlflow_ui = settings.mlflow_ui or ports.url("mlflow")

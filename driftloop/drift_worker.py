@@ -29,6 +29,7 @@ class DriftWorker:
             [sys.executable, "-W", "ignore", "-m", "driftloop.drift_worker"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
+            start_new_session=True,  # Ctrl-C is for the command; the worker would answer it with a traceback
         )
 
     def measure(

@@ -59,7 +59,7 @@ def test_version_is_told_with_exit_code_0(shell):
     [
         (["monitr", "loop"], "No such command 'monitr'"),
         (["monitor"], "Missing argument 'DIR'"),
-        (["monitor", "loop", "--windw", "2024-01"], "No such option: --windw"),
+        (["monitor", "loop", "--windw", "2024-01"], "Did you mean '--window'?"),
         (["status", "nowhere"], "nowhere/loop.toml does not exist. Write one with `driftloop init nowhere`"),
         (["init", "nowhere"], "nowhere is not a folder"),
         (["init", "loop"], "loop.toml is there already"),

@@ -73,7 +73,7 @@ def test_a_registry_with_a_champion_that_the_ledger_never_heard_of_is_not_overwr
     work = loop.open()
     registered(work, "2024-01")
     work.registry.point_champion_at("1")
-    with pytest.raises(DriftloopError, match="points at version 1, but the ledger at .* records no champion"):
+    with pytest.raises(DriftloopError, match=r"points at version 1, but the ledger at .* records no champion"):
         work.heal()
     assert work.registry.champion() == "1"
 

@@ -13,8 +13,8 @@ import pandas as pd
 
 from driftloop import frame
 from driftloop.artifact import Artifact
-from driftloop.facts import Facts
 from driftloop.contract import Loop
+from driftloop.facts import Facts
 from driftloop.frame import Window
 from driftloop.holdout import HoldoutRule
 from driftloop.registry import CHAMPION, Version

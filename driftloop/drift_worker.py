@@ -32,6 +32,11 @@ class DriftWorker:
             start_new_session=True,  # Ctrl-C is for the command; the worker would answer it with a traceback
         )
 
+    def end(self) -> None:
+        """At once, though Evidently may still be on its way in."""
+        self._process.kill()
+        self._process.wait()
+
     def measure(
         self, reference: pd.DataFrame, current: pd.DataFrame, numeric: Sequence[str], categorical: Sequence[str]
     ) -> DriftReport:
@@ -58,6 +63,13 @@ class DriftWorker:
 def start() -> DriftWorker:
     """The process's one worker, started at the first call."""
     return DriftWorker()
+
+
+def stop() -> None:
+    """End the worker, if there is one; the next call of ``start`` makes another."""
+    if start.cache_info().currsize:
+        start().end()
+        start.cache_clear()
 
 
 def _serve(requests: IO[bytes], answers: IO[bytes]) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -102,7 +102,11 @@ class Ledger:
 
     def last_promotion(self) -> Entry | None:
         """The row that made today's champion; None before the first."""
-        return _last_promotion(self.entries())
+        return self.last([Kind.PROMOTION])
+
+    def last(self, kinds: Collection[Kind]) -> Entry | None:
+        """The newest row of one of these kinds."""
+        return _last(self.entries(), kinds)
 
     def entries(self, window: str | None = None) -> list[Entry]:
         """All rows in order, or those of one window."""
@@ -132,7 +136,7 @@ class Ledger:
         # that succeeds proves that nothing was appended since the champion was looked up.
         for attempt in range(_ATTEMPTS):
             entries = self.entries()
-            promotion = _last_promotion(entries)
+            promotion = _last(entries, [Kind.PROMOTION])
             champion = promotion.version if promotion else None
             if expected is not None and champion != expected[0]:
                 raise ChampionMoved(
@@ -182,8 +186,8 @@ def loops(url: str) -> list[str]:
         return [str(name) for name in connection.execute(sa.select(_table.c.loop).distinct()).scalars()]
 
 
-def _last_promotion(entries: list[Entry]) -> Entry | None:
-    return next((e for e in reversed(entries) if e.kind is Kind.PROMOTION), None)
+def _last(entries: list[Entry], kinds: Collection[Kind]) -> Entry | None:
+    return next((e for e in reversed(entries) if e.kind in kinds), None)
 
 
 def _entry(row: sa.Row[Any]) -> Entry:

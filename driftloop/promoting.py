@@ -14,7 +14,7 @@ from driftloop.frame import Window
 from driftloop.holdout import require_same_rule
 from driftloop.ledger import Entry, Kind
 from driftloop.metrics import Score
-from driftloop.monitoring import labelled_ids, read_labelled
+from driftloop.monitoring import TRAININGS, labelled_ids, read_labelled
 from driftloop.promotion import Outcome, PromotionDecision, PromotionPolicy, decide_promotion
 from driftloop.registry import Version, library_versions
 from driftloop.report import Json, decision_json, training_json, window_report
@@ -99,40 +99,54 @@ def decide(work: Workspace, candidate: Candidate, data: TrainingData, champion: 
 
 def decide_and_record(
     work: Workspace, candidate: Candidate, data: TrainingData, version: Version, window: str, details: Mapping[str, Any]
-) -> tuple[PromotionDecision, Json]:
+) -> tuple[PromotionDecision, Entry]:
     """Decide against the champion of this moment and write it down; when another run was faster, decide again.
 
-    Returns the decision and the report's training, decision and champion parts.
+    Returns the decision and the ledger row, whose details hold the whole report and the version's model card.
     """
     for _ in range(ATTEMPTS):
         champion = work.champion()
         decision = decide(work, candidate, data, champion)
         serving = version.number if decision.outcome is Outcome.PROMOTE else champion.version if champion else None
-        outcome: Json = {
+        report: Json = {
+            **details["report"],
             "training": training_json(candidate.facts, version.number),
             "decision": decision_json(decision),
             "champion": {"version": serving} if serving else None,
         }
+        card = model_card(candidate.facts, decision, report["drift"])
         try:
-            _append(work, decision, version.number, champion, window, {**details, **_report(details, outcome)})
+            entry = _append(
+                work, decision, version.number, champion, window, {**details, "report": report, "card": card}
+            )
         except ChampionMoved:
             continue
-        return decision, outcome
+        return decision, entry
     raise ChampionMoved(
         f"the champion of {work.loop.name} changed {ATTEMPTS} times while version {version.number} was compared; "
         f"run again."
     )
 
 
-def follow(
-    work: Workspace, decision: PromotionDecision, version: Version, candidate: Candidate, drift: Json | None
-) -> None:
-    """Let registry and run follow what the ledger says: the alias first, then what explains it."""
-    if decision.outcome is Outcome.PROMOTE:
-        work.heal()  # not our version by name: if yet another run promoted since, the alias is its
-    work.registry.tag(version.number, {"decision": decision.outcome, "reason": decision.reason})
-    work.registry.describe(version.number, model_card(candidate.facts, decision, drift))
-    work.registry.log_decision(version.run_id, decision_json(decision))
+def follow(work: Workspace, entry: Entry) -> None:
+    """Let the registry follow a decision's ledger row: the alias first, then what explains it."""
+    work.point_alias()  # not at this row's version by name: if yet another run promoted since, the alias is its
+    assert entry.version is not None, "a decision is about a version"
+    work.registry.explain(entry.version, entry.details["report"]["decision"], entry.details["card"])
+
+
+def heal(work: Workspace) -> str | None:
+    """Make the registry follow the ledger, which a crash between the two can leave behind.
+
+    Returns what was healed, as a sentence. Raises DriftloopError when the registry names a champion that this ledger
+    never heard of.
+    """
+    healed = work.point_alias()
+    entry = work.ledger.last(TRAININGS)
+    if entry is None or entry.version is None or work.registry.explained(entry.version):
+        return healed
+    follow(work, entry)
+    return healed or f"version {entry.version} had no decision beside it"
 
 
 def _append(
@@ -150,10 +164,6 @@ def _append(
             version, expected=expected, window=window, reason=reason, actor=actor, details=details
         )
     return work.ledger.append(Kind.KEEP, window=window, version=version, reason=reason, actor=actor, details=details)
-
-
-def _report(details: Mapping[str, Any], outcome: Json) -> Json:
-    return {"report": {**details["report"], **outcome}}
 
 
 def _tags(work: Workspace, candidate: Candidate, window: str) -> dict[str, str]:

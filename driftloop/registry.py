@@ -22,6 +22,16 @@ if TYPE_CHECKING:
     from driftloop.training import Candidate
 
 CHAMPION = "champion"
+DECISION = "decision"
+# what MLflow's client makes of an answer that is not a registry's to us
+FAILURES = {
+    "INTERNAL_ERROR": "does not answer",
+    "TEMPORARILY_UNAVAILABLE": "does not answer",
+    "ENDPOINT_NOT_FOUND": "is no MLflow server",
+    "UNAUTHENTICATED": "does not let us in",
+    "CUSTOMER_UNAUTHORIZED": "does not let us in",
+    "PERMISSION_DENIED": "does not let us in",
+}
 LIBRARIES = ("scikit-learn", "skops", "numpy", "pandas", "scipy")
 
 
@@ -88,18 +98,22 @@ class Registry:
         with self._reachable():
             self.client.set_registered_model_alias(self.name, CHAMPION, version)
 
-    def tag(self, version: str, tags: Mapping[str, str]) -> None:
-        with self._reachable():
-            for key, value in tags.items():
-                self.client.set_model_version_tag(self.name, version, key, value)
-
     def tags(self, version: str) -> dict[str, str]:
         with self._reachable():
             return dict(self.client.get_model_version(self.name, version).tags)
 
-    def describe(self, version: str, card: str) -> None:
+    def explain(self, version: str, decision: Mapping[str, Any], card: str) -> None:
+        """Keep a decision with the version it judged: the model card, JSON beside its run, and last of all the tags."""
         with self._reachable():
             self.client.update_model_version(self.name, version, description=card)
+            run_id = self.client.get_model_version(self.name, version).run_id
+            self.client.log_dict(run_id, dict(decision), "decision.json")
+            for tag, value in (("reason", decision["reason"]), (DECISION, decision["outcome"])):
+                self.client.set_model_version_tag(self.name, version, tag, value)
+
+    def explained(self, version: str) -> bool:
+        """Whether ``explain`` went to its end for this version."""
+        return DECISION in self.tags(version)
 
     def download(self, version: str, folder: Path) -> Path:
         """Copy a version's model folder below ``folder`` and return where it lies."""
@@ -173,11 +187,6 @@ class Registry:
         ui = self.settings.mlflow_ui
         return f"{ui}/#/experiments/{experiment}/runs/{run_id}/artifacts/{path}" if ui else None
 
-    def log_decision(self, run_id: str, decision: Mapping[str, Any]) -> None:
-        """Keep the decision as JSON beside the run it judged."""
-        with self._reachable():
-            self.client.log_dict(run_id, dict(decision), "decision.json")
-
     def _experiment(self) -> str:
         found = self.client.get_experiment_by_name(self.name)
         if found:
@@ -188,7 +197,7 @@ class Registry:
 
     @contextmanager
     def _reachable(self) -> Iterator[None]:
-        """Turn "nobody answered" into Unreachable with the address; leave every other error as it is."""
+        """Turn "no registry answered us" into Unreachable with the address; leave every other error as it is."""
         import requests
         from mlflow.exceptions import MlflowException
         from sqlalchemy.exc import OperationalError
@@ -196,18 +205,17 @@ class Registry:
         try:
             yield
         except (requests.RequestException, OperationalError, ConnectionError) as error:
-            raise self._unreachable(error) from error
+            raise self._unreachable("does not answer", error) from error
         except MlflowException as error:
-            if error.error_code in ("INTERNAL_ERROR", "TEMPORARILY_UNAVAILABLE"):
-                raise self._unreachable(error) from error
+            if error.error_code in FAILURES:
+                raise self._unreachable(FAILURES[error.error_code], error) from error
             raise
 
-    def _unreachable(self, error: Exception) -> Unreachable:
+    def _unreachable(self, what: str, error: Exception) -> Unreachable:
         address = without_password(self.settings.tracking_uri)
         cause = str(error).splitlines()[0].replace(self.settings.tracking_uri, address)
         return Unreachable(
-            f"MLflow at {address} does not answer ({cause[:200]}). Start it or correct MLFLOW_TRACKING_URI, then run "
-            f"again."
+            f"MLflow at {address} {what} ({cause[:200]}). Start it or correct MLFLOW_TRACKING_URI, then run again."
         )
 
 

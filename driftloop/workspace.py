@@ -85,10 +85,10 @@ class Workspace:
             self._models = {version: loaded}  # one is enough: a run looks at its champion only
         return self._models[version]
 
-    def heal(self) -> str | None:
-        """Make the alias follow the ledger, which a crash between the two can leave behind.
+    def point_alias(self) -> str | None:
+        """Make the alias follow the ledger.
 
-        Returns what was healed, as a sentence. Raises DriftloopError when the registry names a champion that this
+        Returns what was changed, as a sentence. Raises DriftloopError when the registry names a champion that this
         ledger never heard of.
         """
         truth, alias = self.ledger.champion(), self.registry.champion()

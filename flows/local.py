@@ -47,6 +47,7 @@ def prefect_at_hand(settings: Settings) -> Iterator[Prefect]:
     with nullcontext() if lasting else server.prefect_server(home, os.environ) as local:
         drift_worker.start()
         with ExitStack() as until_end:
+            until_end.callback(drift_worker.stop)
             yield Prefect(lasting, local, until_end)
 
 

@@ -38,7 +38,7 @@ _io = task(
     retry_condition_fn=_unreachable,
 )
 
-heal = _io(Workspace.heal)
+heal = _io(promoting.heal)
 load_champion = _io(Workspace.champion)
 run_key = _io(monitoring.run_key)
 read_current = _io(monitoring.read_current)

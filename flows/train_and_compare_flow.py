@@ -38,8 +38,8 @@ def train_and_compare_flow(loop_dir: Path, window: str | None = None, verdict: i
         candidate = tasks.train(work, data)
         version = tasks.register(work, candidate, window)
         record("candidate.registered", version=version.number, rows=candidate.facts.rows)
-        decision, outcome = tasks.decide_and_record(work, candidate, data, version, window, details)
+        decision, entry = tasks.decide_and_record(work, candidate, data, version, window, details)
         record("promotion.decided", version=version.number, outcome=str(decision.outcome), reason=str(decision.reason))
-        tasks.follow(work, decision, version, candidate, details["report"]["drift"])
+        tasks.follow(work, entry)
         tasks.publish_decision(work, decision, version)
-        return {"loop": work.loop.name, "window": window, **outcome}
+        return {part: entry.details["report"][part] for part in ("loop", "window", "training", "decision", "champion")}

@@ -129,11 +129,9 @@ class FakeRegistry:
         self.tags[number] = dict(tags)
         return Version(number, f"run-{number}")
 
-    def tag(self, version: str, tags: Mapping[str, str]) -> None:
-        self.tags[version] |= tags
-
-    def describe(self, version: str, card: str) -> None:
+    def explain(self, version: str, decision: Mapping[str, Any], card: str) -> None:
         self.cards[version] = card
+        self.decisions[version] = dict(decision)
 
-    def log_decision(self, run_id: str, decision: Mapping[str, Any]) -> None:
-        self.decisions[run_id] = dict(decision)
+    def explained(self, version: str) -> bool:
+        return version in self.decisions

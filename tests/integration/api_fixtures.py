@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
-import shutil
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from driftloop import blank
 from driftloop.registry import Registry
 from driftloop.settings import Settings
 from tests.integration.api_fakes import CHURN, SPEND, candidate
 
 
 @pytest.fixture(scope="session")
-def api_registry(mlflow_tables: Path, tmp_path_factory: pytest.TempPathFactory) -> Registry:
+def api_registry(tmp_path_factory: pytest.TempPathFactory) -> Registry:
     """Versions 1 to 3 of one shape, 4 a regression on other features; the alias is each test's to set."""
     home = tmp_path_factory.mktemp("api-mlflow")
-    shutil.copy(mlflow_tables, home / "mlflow.db")
+    blank.provide("mlflow", home / "mlflow.db")
     registry = Registry(Settings.from_env({"DRIFTLOOP_HOME": str(home)}, Path.cwd()), "churn")
     for seed in (1, 2, 3):
         registry.register(candidate(CHURN, seed), {}, {}, None)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -11,7 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from driftloop.registry import Registry
+from driftloop import blank
 from driftloop.settings import Settings, apply_defaults
 from driftloop.workspace import Workspace, open_workspace
 
@@ -72,21 +71,12 @@ class Loop:
         return open_workspace(self.folder, self.settings)
 
 
-@pytest.fixture(scope="session")
-def mlflow_tables(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A database with MLflow's tables, made once: making them takes three seconds."""
-    home = tmp_path_factory.mktemp("mlflow")
-    settings = Settings.from_env({"DRIFTLOOP_HOME": str(home)}, Path.cwd())
-    Registry(settings, "any").aliases()
-    return home / "mlflow.db"
-
-
 @pytest.fixture
-def loop(tmp_path: Path, mlflow_tables: Path, monkeypatch: pytest.MonkeyPatch) -> Loop:
+def loop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Loop:
     """An empty loop with a state folder of its own, which the process's environment points at."""
     made = Loop(tmp_path / "loop", tmp_path / "home", "churn")
     made.home.mkdir()
-    shutil.copy(mlflow_tables, made.home / "mlflow.db")
+    blank.provide("mlflow", made.home / "mlflow.db")
     monkeypatch.setenv("DRIFTLOOP_HOME", str(made.home))
     for name in ("MLFLOW_TRACKING_URI", "DRIFTLOOP_LEDGER_URL"):
         monkeypatch.delenv(name, raising=False)

@@ -1,8 +1,8 @@
 """A run that dies at a chosen moment: ``python -m tests.integration.crashing FOLDER WINDOW MOMENT``.
 
 It takes the flows' steps over one window in their order, without Prefect, on real MLflow and a real ledger, and kills
-its own process with SIGKILL at ``verdict`` (after the verdict is written) or ``alias`` (after the ledger says promoted,
-before MLflow's alias is set).
+its own process with SIGKILL at ``verdict`` (after the verdict is written), ``alias`` (after the ledger says promoted,
+before MLflow's alias is set) or ``card`` (after the alias, before what explains the decision).
 """
 
 from __future__ import annotations
@@ -10,8 +10,10 @@ from __future__ import annotations
 import os
 import signal
 import sys
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from driftloop import monitoring, promoting
 from driftloop.registry import Registry
@@ -24,8 +26,13 @@ def die() -> None:
     os.kill(os.getpid(), signal.SIGKILL)
 
 
-class RegistryThatDies(Registry):
+class DiesAtAlias(Registry):
     def point_champion_at(self, version: str) -> None:
+        die()
+
+
+class DiesAtCard(Registry):
+    def explain(self, version: str, decision: Mapping[str, Any], card: str) -> None:
         die()
 
 
@@ -39,13 +46,14 @@ def run(folder: Path, window: str, moment: str) -> None:
     verdict = monitoring.record_verdict(work, monitoring.run_key(work, window), report)
     if moment == "verdict":
         die()
-    work = replace(work, registry=RegistryThatDies(work.settings, work.loop.name))
+    dies = {"alias": DiesAtAlias, "card": DiesAtCard}[moment]
+    work = replace(work, registry=dies(work.settings, work.loop.name))
     data = promoting.training_data(work, window)
     candidate = promoting.train(work, data)
     version = promoting.register(work, candidate, window)
     details = promoting.asked_by(work, window, verdict.seq)
-    decision, _ = promoting.decide_and_record(work, candidate, data, version, window, details)
-    promoting.follow(work, decision, version, candidate, None)
+    _, entry = promoting.decide_and_record(work, candidate, data, version, window, details)
+    promoting.follow(work, entry)
 
 
 if __name__ == "__main__":

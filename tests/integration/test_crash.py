@@ -42,6 +42,20 @@ def test_a_crash_between_ledger_and_alias_is_healed_by_the_next_run(loop, monito
     assert kinds(loop) == ["verdict", "promotion", "verdict", "promotion"]
 
 
+@pytest.mark.parametrize("moment", ["alias", "card"])
+def test_what_explains_a_decision_is_caught_up_on_after_a_crash(loop, monitor, moment):
+    loop.deliver("2024-01", month(1))
+    crash(loop, "2024-01", moment)
+    registry = loop.open().registry
+    assert not registry.explained("1")
+
+    monitor()
+    version = registry.client.get_model_version("churn", "1")
+    assert (version.tags["decision"], version.tags["reason"]) == ("promote", "no champion")
+    assert version.description.startswith("# churn")
+    assert "decision.json" in [f.path for f in registry.client.list_artifacts(version.run_id)]
+
+
 def test_a_crash_before_the_very_first_alias_is_healed_by_the_next_window_s_run(loop, monitor):
     loop.deliver("2024-01", month(1))
     crash(loop, "2024-01", "alias")
@@ -74,7 +88,7 @@ def test_a_registry_with_a_champion_that_the_ledger_never_heard_of_is_not_overwr
     registered(work, "2024-01")
     work.registry.point_champion_at("1")
     with pytest.raises(DriftloopError, match=r"points at version 1, but the ledger at .* records no champion"):
-        work.heal()
+        promoting.heal(work)
     assert work.registry.champion() == "1"
 
 
@@ -125,10 +139,10 @@ def test_a_run_that_was_overtaken_decides_again_against_the_new_champion(loop):
     _, _, rival = registered(work, "2024-02")
     mine = registered(work, "2024-02")
     # against version 1 mine wins; version 2, which is as good, was faster
-    decision, outcome = decided(contested(work, [rival.number]), *mine)
+    decision, entry = decided(contested(work, [rival.number]), *mine)
     assert (decision.outcome, decision.reason) == (Outcome.KEEP, PromotionReason.WITHIN_MARGIN)
     assert decision.gain == 0
-    assert outcome["champion"] == {"version": "2"}
+    assert entry.details["report"]["champion"] == {"version": "2"}
     assert work.ledger.champion() == "2"
     assert [(str(e.kind), e.version) for e in work.ledger.entries()][-2:] == [("promotion", "2"), ("keep", "3")]
 
@@ -137,13 +151,14 @@ def test_a_candidate_that_beats_the_faster_rival_too_replaces_it(loop):
     loop.deliver("2024-01", month(1))
     loop.deliver("2024-02", month(2, shift=1, turned=True))
     work = loop.open()
-    assert decided(work, *registered(work, "2024-01"))[1]["champion"] == {"version": "1"}
+    decided(work, *registered(work, "2024-01"))
+    assert work.ledger.champion() == "1"
     _, _, rival = registered(work, "2024-01")
     mine = registered(work, "2024-02")
-    decision, outcome = decided(contested(work, [rival.number]), *mine)
+    decision, entry = decided(contested(work, [rival.number]), *mine)
     assert decision.outcome is Outcome.PROMOTE
-    assert outcome["champion"] == {"version": "3"}
-    promoting.follow(work, decision, mine[2], mine[1], None)
+    assert entry.details["report"]["champion"] == {"version": "3"}
+    promoting.follow(work, entry)
     assert work.registry.aliases() == {"champion": "3"}
     promotions = [e.version for e in work.ledger.entries() if e.kind is Kind.PROMOTION]
     assert promotions == ["1", "2", "3"]

@@ -13,7 +13,7 @@ import pandas as pd
 import pytest
 from click.testing import CliRunner
 
-from driftloop import contract, frame
+from driftloop import blank, contract, frame
 from driftloop.artifact import score
 from driftloop.cli.__main__ import cli
 from driftloop.frame import MISSING
@@ -57,11 +57,11 @@ threshold = 0.02
 
 
 @pytest.fixture
-def state(tmp_path, mlflow_tables, monkeypatch):
+def state(tmp_path, monkeypatch):
     """A state folder that the environment names; returns its settings."""
     home = tmp_path / "home"
     home.mkdir()
-    shutil.copy(mlflow_tables, home / "mlflow.db")
+    blank.provide("mlflow", home / "mlflow.db")
     monkeypatch.setenv("DRIFTLOOP_HOME", str(home))
     for name in ("MLFLOW_TRACKING_URI", "DRIFTLOOP_LEDGER_URL"):
         monkeypatch.delenv(name, raising=False)

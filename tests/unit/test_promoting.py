@@ -46,9 +46,9 @@ def run(work: Workspace, window: str) -> Any:
     candidate = promoting.train(work, data)
     version = promoting.register(work, candidate, window)
     details = promoting.asked_by(work, window, None)
-    decision, outcome = promoting.decide_and_record(work, candidate, data, version, window, details)
-    promoting.follow(work, decision, version, candidate, None)
-    return decision, outcome
+    decision, entry = promoting.decide_and_record(work, candidate, data, version, window, details)
+    promoting.follow(work, entry)
+    return decision, entry.details["report"]
 
 
 def test_training_data_comes_from_the_labelled_windows_that_can_be_read(work: Workspace) -> None:
@@ -80,22 +80,32 @@ def test_a_candidate_is_scored_on_the_holdout(work: Workspace) -> None:
 
 
 def test_the_first_candidate_becomes_champion_and_the_alias_follows(work: Workspace) -> None:
-    decision, outcome = run(work, "2024-01")
+    decision, report = run(work, "2024-01")
     assert (decision.outcome, decision.reason) == (Outcome.PROMOTE, PromotionReason.NO_CHAMPION)
-    assert outcome["champion"] == {"version": "1"}
+    assert report["champion"] == {"version": "1"}
     assert (work.ledger.champion(), work.registry.champion()) == ("1", "1")
     fake = cast("FakeRegistry", work.registry)
-    assert fake.tags["1"]["decision"] == "promote"
     assert fake.cards["1"].startswith("# churn")
-    assert fake.decisions["run-1"]["reason"] == "no champion"
+    assert fake.decisions["1"] == report["decision"]
+
+
+def test_a_decision_that_a_crash_left_unexplained_is_explained_by_the_next_run(work: Workspace) -> None:
+    run(work, "2024-01")
+    fake = cast("FakeRegistry", work.registry)
+    assert promoting.heal(work) is None
+    told = fake.cards.pop("1"), fake.decisions.pop("1")
+    assert promoting.heal(work) == "version 1 had no decision beside it"
+    assert (fake.cards["1"], fake.decisions["1"]) == told
+    fake.aliases.clear()
+    assert "the alias champion pointed at nothing" in str(promoting.heal(work))
 
 
 def test_a_candidate_no_better_than_the_champion_is_kept_out(work: Workspace) -> None:
     run(work, "2024-01")
-    decision, outcome = run(work, "2024-01")  # the same rows make the same model
+    decision, report = run(work, "2024-01")  # the same rows make the same model
     assert (decision.outcome, decision.reason, decision.gain) == (Outcome.KEEP, PromotionReason.WITHIN_MARGIN, 0)
-    assert outcome["champion"] == {"version": "1"}
-    assert outcome["training"]["version"] == "2"
+    assert report["champion"] == {"version": "1"}
+    assert report["training"]["version"] == "2"
     assert [e.kind for e in work.ledger.entries()] == [Kind.PROMOTION, Kind.KEEP]
     assert (work.ledger.champion(), work.registry.champion()) == ("1", "1")
 

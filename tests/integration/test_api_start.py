@@ -25,7 +25,6 @@ from services.api.watcher import Watcher
 from tests.integration.api_fakes import ROW, WARNINGS_ARE_ERRORS, Hanging, Switched, error, serving, version, wait_for
 
 pytestmark = WARNINGS_ARE_ERRORS
-pytest_plugins = ["tests.integration.api_fixtures"]
 FAST = 0.05
 NOWHERE = "http://127.0.0.1:1"
 

@@ -33,7 +33,6 @@ from tests.integration.api_fakes import (
 )
 
 pytestmark = WARNINGS_ARE_ERRORS
-pytest_plugins = ["tests.integration.api_fixtures"]
 FAST = 0.05
 
 

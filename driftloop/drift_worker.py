@@ -35,7 +35,7 @@ class DriftWorker:
     def end(self) -> None:
         """At once, though Evidently may still be on its way in."""
         self._process.kill()
-        self._process.wait()
+        self._process.communicate()
 
     def measure(
         self, reference: pd.DataFrame, current: pd.DataFrame, numeric: Sequence[str], categorical: Sequence[str]

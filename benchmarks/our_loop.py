@@ -22,7 +22,7 @@ numeric = {numeric}
 categorical = {categorical}
 [model]
 estimator = "sklearn.ensemble.RandomForestClassifier"
-params = {{ n_estimators = 300, class_weight = "balanced", random_state = 42 }}
+params = {{ n_estimators = 300, class_weight = "balanced", random_state = 42, n_jobs = -1 }}
 [training]
 strategy = "latest"
 [drift]

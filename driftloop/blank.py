@@ -20,10 +20,12 @@ def kept(library: str) -> Path:
 
 
 def provide(library: str, file: Path) -> None:
-    """Put a blank database at ``file``, unless one is there already or none was made."""
-    if file.exists() or not kept(library).exists():
+    """Put a blank database at ``file``, unless one is there already; make its folder at least, where none was made."""
+    if file.exists():
         return
     file.parent.mkdir(parents=True, exist_ok=True)
+    if not kept(library).exists():
+        return
     copy = file.with_name(f".{file.name}.{uuid4().hex}")
     shutil.copy(kept(library), copy)
     try:

@@ -6,6 +6,7 @@ output, and ends when its input closes, so it cannot outlive the process that st
 
 from __future__ import annotations
 
+import os
 import pickle
 import subprocess
 import sys
@@ -73,6 +74,7 @@ def stop() -> None:
 
 
 def _serve(requests: IO[bytes], answers: IO[bytes]) -> None:
+    os.nice(10)  # the server and the run are waited for first; Evidently takes what they leave
     import evidently  # noqa: F401  # before the first request: this is what the worker is for
 
     from driftloop.drift import measure
@@ -91,8 +93,6 @@ def _serve(requests: IO[bytes], answers: IO[bytes]) -> None:
 
 
 if __name__ == "__main__":
-    import os
-
     # whatever Evidently prints must not get among the answers
     pipe = os.fdopen(os.dup(sys.stdout.fileno()), "wb")
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from driftloop import blank
 from driftloop.artifact import REVIEWED_TYPES
 from driftloop.errors import ArtifactError, Unreachable
 from driftloop.settings import Settings, without_password
@@ -55,11 +56,18 @@ class Registry:
         """MLflow keeps the connection behind it, so a client costs nothing to make."""
         import mlflow
 
+        if self.settings.mlflow_file:
+            blank.provide("mlflow", self.settings.mlflow_file)
         uri = self.settings.tracking_uri
         if mlflow.get_tracking_uri() != uri or mlflow.get_registry_uri() != uri:
             mlflow.set_tracking_uri(uri)  # parts of MLflow (downloads, log_model) know only the process's address
             mlflow.set_registry_uri(uri)
         return mlflow.MlflowClient(uri, uri)
+
+    def open(self) -> None:
+        """Make the connection that the first question would make. Raises Unreachable."""
+        with self._reachable():
+            assert self.client is not None, "made for its side: MLflow keeps the connection behind it"
 
     def champion(self) -> str | None:
         """The version behind the alias, or None when nobody set it.

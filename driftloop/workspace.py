@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
 
-from driftloop import artifact, blank, draft, frame
+from driftloop import artifact, draft, frame
 from driftloop.artifact import Artifact
 from driftloop.contract import Loop
 from driftloop.errors import ContractError, DriftloopError
@@ -116,7 +116,5 @@ def _workspace(folder: Path, settings: Settings, loop_json: str) -> Workspace:
     # keyed by content: a flow and its subflow share what they read, an edited loop.toml opens a new one
     loop = Loop.model_validate_json(loop_json)
     settings.home.mkdir(parents=True, exist_ok=True)
-    if settings.mlflow_file:
-        blank.provide("mlflow", settings.mlflow_file)
     ledger = Ledger(settings.ledger_url, loop.name)
     return Workspace(folder, settings, loop, open_windows(loop, folder), ledger, Registry(settings, loop.name))

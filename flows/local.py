@@ -17,17 +17,22 @@ from flows import server
 class Prefect:
     """A Prefect API that is there or on its way."""
 
-    def __init__(self, lasting: str | None, local: server.LocalServer | None, until_end: ExitStack) -> None:
-        self._lasting, self._local, self._until_end = lasting, local, until_end
+    def __init__(
+        self, settings: Settings, lasting: str | None, local: server.LocalServer | None, until_end: ExitStack
+    ) -> None:
+        self._settings, self._lasting, self._local, self._until_end = settings, lasting, local, until_end
 
     def connect(self) -> str:
-        """Import the flows while the server starts, then point Prefect's client at it; returns the API's URL.
+        """Import the flows and open MLflow while the server starts, then point Prefect's client at it.
 
-        Raises Unreachable when a configured server does not answer.
+        Returns the API's URL.
+
+        Raises Unreachable when a configured server or MLflow's database does not answer.
         """
         if self._lasting:
             server.require(self._lasting)
         _import_everything()
+        _open_registry(self._settings)
         url = self._lasting or (self._local.wait() if self._local else "")
         os.environ["PREFECT_API_URL"] = url
         self._until_end.enter_context(_without_heartbeats())
@@ -48,7 +53,7 @@ def prefect_at_hand(settings: Settings) -> Iterator[Prefect]:
         drift_worker.start()
         with ExitStack() as until_end:
             until_end.callback(drift_worker.stop)
-            yield Prefect(lasting, local, until_end)
+            yield Prefect(settings, lasting, local, until_end)
 
 
 @contextmanager
@@ -82,6 +87,13 @@ def _import_everything() -> None:
 
     gc.enable()
     gc.freeze()
+
+
+def _open_registry(settings: Settings) -> None:
+    """MLflow imports its store and looks at the database's schema when first asked: a second, spent while we wait."""
+    from driftloop.registry import Registry
+
+    Registry(settings, "").open()
 
 
 @contextmanager

@@ -11,7 +11,6 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from driftloop import blank
 from driftloop.registry import Registry
 from driftloop.settings import Settings, apply_defaults
 from driftloop.workspace import Workspace, open_workspace
@@ -78,7 +77,6 @@ def loop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Loop:
     """An empty loop with a state folder of its own, which the process's environment points at."""
     made = Loop(tmp_path / "loop", tmp_path / "home", "churn")
     made.home.mkdir()
-    blank.provide("mlflow", made.home / "mlflow.db")
     monkeypatch.setenv("DRIFTLOOP_HOME", str(made.home))
     for name in ("MLFLOW_TRACKING_URI", "DRIFTLOOP_LEDGER_URL"):
         monkeypatch.delenv(name, raising=False)
@@ -114,7 +112,6 @@ def api_registry(tmp_path_factory: pytest.TempPathFactory) -> Registry:
     from tests.integration.api_fakes import CHURN, SPEND, candidate
 
     home = tmp_path_factory.mktemp("api-mlflow")
-    blank.provide("mlflow", home / "mlflow.db")
     registry = Registry(Settings.from_env({"DRIFTLOOP_HOME": str(home)}, Path.cwd()), "churn")
     for seed in (1, 2, 3):
         registry.register(candidate(CHURN, seed), {}, {}, None)

@@ -13,7 +13,7 @@ import pandas as pd
 import pytest
 from click.testing import CliRunner
 
-from driftloop import blank, contract, frame
+from driftloop import contract, frame
 from driftloop.artifact import score
 from driftloop.cli.__main__ import cli
 from driftloop.frame import MISSING
@@ -61,7 +61,6 @@ def state(tmp_path, monkeypatch):
     """A state folder that the environment names; returns its settings."""
     home = tmp_path / "home"
     home.mkdir()
-    blank.provide("mlflow", home / "mlflow.db")
     monkeypatch.setenv("DRIFTLOOP_HOME", str(home))
     for name in ("MLFLOW_TRACKING_URI", "DRIFTLOOP_LEDGER_URL"):
         monkeypatch.delenv(name, raising=False)

@@ -71,13 +71,14 @@ def categories(column: pd.Series) -> pd.Series:
     ['True', '(missing)', 'True', '2', 'fibre']
     """
     if column.dtype == object and len({type(value) for value in column.dropna()}) > 1:
-        column = column.map(_category, na_action="ignore")  # True == 1 == 1.0: factorize would take them for one
+        column = column.map(category, na_action="ignore")  # True == 1 == 1.0: factorize would take them for one
     codes, distinct = pd.factorize(column)
-    names = np.array([*(_category(value) for value in distinct), MISSING], dtype=object)
+    names = np.array([*(category(value) for value in distinct), MISSING], dtype=object)
     return pd.Series(names[codes], index=column.index, name=column.name)  # code -1, a null, is the last name
 
 
-def _category(value: object) -> str:
+def category(value: object) -> str:
+    """One value as its category's name: 2.0 and 2 are one."""
     if isinstance(value, (float, np.floating)) and float(value).is_integer():
         return str(int(value))
     return str(value)
@@ -105,13 +106,23 @@ def _numbers(column: pd.Series, what: str) -> pd.Series:
         raise ValueError(f"{what}: expected numbers, {error}") from None
 
 
+def _times(column: pd.Series, name: str) -> pd.Series:
+    """Dates as they are, or text in ISO 8601: any other form would be guessed, and differently from month to month."""
+    if pd.api.types.is_numeric_dtype(column):
+        raise ValueError(f"timestamp {name}: expected dates or ISO 8601 text, found numbers such as {column.iloc[0]}")
+    try:
+        return pd.to_datetime(column, format="ISO8601")
+    except (ValueError, TypeError) as error:
+        raise ValueError(f"timestamp {name}: expected dates or ISO 8601 text, {str(error).split(', at')[0]}") from None
+
+
 def positive_label(values: pd.Series, given: Label | None) -> Label:
     """Which of a binary target's labels is the event: the given one, else true, else 1, else the later when sorted."""
     if given is not None:
         return given
     distinct = values.dropna().unique().tolist()
     for label in (True, 1):
-        if any(_category(value) == str(label) for value in distinct):
+        if any(category(value) == str(label) for value in distinct):
             return label
     return str(max(distinct, key=str))
 
@@ -128,7 +139,7 @@ def check(rows: pd.DataFrame, loop: Loop, window: str) -> Window:
         X = features(rows, loop.columns.numeric, loop.columns.categorical)
         y = target(rows[loop.target], loop) if loop.target in rows else None
         labels = _labels(rows[loop.target], loop) if loop.target in rows else None
-        timestamp = pd.to_datetime(rows[loop.timestamp]) if loop.timestamp else None
+        timestamp = _times(rows[loop.timestamp], loop.timestamp) if loop.timestamp else None
     except (ValueError, TypeError) as error:
         raise WindowError(window, [str(error)]) from None
     problems = _value_problems(X, y, loop)
@@ -146,7 +157,7 @@ def target(values: pd.Series, loop: Loop) -> pd.Series:
     distinct = sorted(set(labels) - {MISSING})
     if not distinct:
         return pd.Series(np.nan, index=values.index)
-    positive = _category(positive_label(values, loop.positive))
+    positive = category(positive_label(values, loop.positive))
     if len(distinct) > 2:
         raise ValueError(
             f"target {loop.target}: expected two labels for task binary, found {len(distinct)}: {distinct[:5]}"
@@ -160,7 +171,7 @@ def _labels(values: pd.Series, loop: Loop) -> tuple[str, str] | None:
     distinct = sorted(set(categories(values)) - {MISSING})
     if loop.task != "binary" or len(distinct) != 2:
         return None
-    positive = _category(positive_label(values, loop.positive))
+    positive = category(positive_label(values, loop.positive))
     return (next(label for label in distinct if label != positive), positive)
 
 

@@ -16,7 +16,10 @@ from driftloop.frame import Window
 
 @dataclass(frozen=True)
 class HoldoutRule:
-    """``by`` entity, row or time; ``column`` is the entity's or timestamp's name, empty for row."""
+    """``by`` entity, row or time; ``column`` is the entity's or timestamp's name.
+
+    For row it is a digest of the features' names: the rows' hashes are made of them.
+    """
 
     loop: str
     by: str
@@ -25,8 +28,10 @@ class HoldoutRule:
 
     @classmethod
     def of(cls, loop: Loop) -> HoldoutRule:
-        column = {"entity": loop.entity, "time": loop.timestamp, "row": ""}[loop.holdout.by]
-        return cls(loop.name, loop.holdout.by, column or "", loop.holdout.share)
+        by = loop.holdout.by
+        column = loop.entity if by == "entity" else loop.timestamp if by == "time" else _digest(loop.columns.names)
+        assert column is not None, "the contract holds an entity or a timestamp whenever the holdout is by one"
+        return cls(loop.name, by, column, loop.holdout.share)
 
     def __str__(self) -> str:
         """The form stored on each version.
@@ -52,6 +57,11 @@ class HoldoutRule:
 
         return mask
 
+    def check(self, window: Window) -> None:
+        """Raise WindowError when the window, were it the newest, would have no holdout to be told apart."""
+        if self.by == "time":
+            self._tail(window)
+
     def _tail(self, window: Window) -> np.ndarray:
         times = window.timestamp
         assert times is not None, "the contract holds a timestamp whenever the holdout is by time"
@@ -63,6 +73,10 @@ class HoldoutRule:
                 [f"timestamp {self.column} is {first} in every row, so it has no tail; use holdout.by = 'row'"],
             )
         return tail
+
+
+def _digest(names: tuple[str, ...]) -> str:
+    return hashlib.blake2b("\n".join(names).encode(), digest_size=4).hexdigest()
 
 
 def _fraction(key: str, seed: bytes) -> float:
@@ -83,6 +97,6 @@ def require_same_rule(stored: str | None, rule: HoldoutRule, version: str) -> No
     trained = f"was trained under the holdout rule {stored!r}" if stored else "carries no holdout rule"
     raise HoldoutMismatch(
         f"version {version} {trained}, the loop's is {str(rule)!r}: it may have trained on today's holdout, so the two "
-        f"cannot be compared. Put [holdout] and the loop's name in loop.toml back, or give the loop a new name to "
-        f"start with a first champion under the new rule."
+        f"cannot be compared. Put [holdout] and the loop's name in loop.toml back (by row, [features] too), or give "
+        f"the loop a new name to start with a first champion under the new rule."
     )

@@ -14,7 +14,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.exc import DatabaseError, IntegrityError, OperationalError
 
-from driftloop.errors import ChampionMoved, Unreachable
+from driftloop.errors import ChampionMoved, ContractError, Unreachable
 from driftloop.settings import without_password
 
 
@@ -64,7 +64,14 @@ class Ledger:
 
     def __init__(self, url: str, loop: str) -> None:
         self.url, self.loop = url, loop
-        location = sa.engine.make_url(url)
+        try:
+            location = sa.engine.make_url(url)
+            location.get_dialect()
+        except (sa.exc.ArgumentError, sa.exc.NoSuchModuleError) as error:
+            raise ContractError(
+                f"DRIFTLOOP_LEDGER_URL = {without_password(url)}: expected a database's address such as "
+                f"postgresql+psycopg://user:password@host/ledger ({error})."
+            ) from None
         self._sqlite = location.get_backend_name() == "sqlite"
         if self._sqlite and location.database:
             Path(location.database).parent.mkdir(parents=True, exist_ok=True)
@@ -175,7 +182,7 @@ class Ledger:
             raise  # a row that somebody else was faster to insert; the database answers
         except DatabaseError as error:
             raise Unreachable(
-                f"the ledger at {without_password(self.url)} does not answer: {error.orig}. "
+                f"the ledger at {without_password(self.url)} does not answer: {' '.join(str(error.orig).split())}. "
                 f"Start it or correct DRIFTLOOP_LEDGER_URL, then run again."
             ) from None
 

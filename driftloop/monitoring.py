@@ -7,9 +7,10 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from driftloop import drift_worker
+from driftloop.contract import Loop
 from driftloop.drift import DriftReport
 from driftloop.errors import ContractError, DriftloopError, WindowError
-from driftloop.frame import Window, unseen
+from driftloop.frame import Window, category, unseen
 from driftloop.ledger import Entry, Kind
 from driftloop.metrics import METRICS
 from driftloop.report import Json, window_report
@@ -34,22 +35,45 @@ def labelled_ids(work: Workspace, until: str) -> list[str]:
 def finished_run(work: Workspace, window: str, key: str) -> tuple[Entry, Json] | None:
     """The ledger row and report of an earlier run over the same data, loop.toml and champion, if it went to its end.
 
-    A run that a crash cut short after its verdict is not finished. A champion that moved on makes the window worth
-    another look only where the window is not older than what the champion was trained on.
+    A run that a crash cut short after its verdict is not finished. A champion that moved on, or labels that came in,
+    make a window worth another look only where it is not older than what the champion was trained on.
     """
-    rows = [e for e in work.ledger.entries(window) if e.details.get("key") == key]
+    now = work.serving()
+    older = now is not None and window < now[1][-1]
+    rows = [
+        entry
+        for entry in work.ledger.entries(window)
+        if entry.details.get("key") == key or (older and entry.kind is not Kind.QUARANTINE)
+    ]
     if not rows:
         return None
     last = rows[-1]
-    if last.kind is Kind.VERDICT and last.details["report"]["retrain"]["retrain"]:
-        return None
     report: Json = last.details["report"]
-    then = (report["champion"] or {}).get("version")
-    now = work.serving()
-    moved = now is not None and now[0] != then and last.kind is not Kind.QUARANTINE
-    if moved and now is not None and window >= now[1][-1]:
+    if last.kind is Kind.VERDICT and report["retrain"]["retrain"] and not older:
         return None
-    return last, report
+    then = (report["champion"] or {}).get("version")
+    moved = now is not None and now[0] != then and last.kind is not Kind.QUARANTINE
+    return None if moved and not older else (last, report)
+
+
+def require_same_task(loop: Loop, champion: Champion) -> None:
+    """Raise ContractError when loop.toml asks for something else than what the champion learnt."""
+    facts = champion.artifact.facts
+    event = None if loop.positive is None or facts.labels is None else (category(loop.positive), facts.labels[1])
+    lost = [c for c in facts.numeric if c not in loop.columns.numeric]
+    lost += [c for c in facts.categorical if c not in loop.columns.names]
+    if (facts.task, facts.target) != (loop.task, loop.target):
+        difference = f"predicts {facts.target} ({facts.task}), loop.toml asks for {loop.target} ({loop.task})"
+    elif event and event[0] != event[1]:
+        difference = f"takes {event[1]} for the event, loop.toml says positive = {event[0]}"
+    elif lost:
+        difference = f"needs column {', '.join(lost)}, which [features] in loop.toml no longer lists as it did"
+    else:
+        return
+    raise ContractError(
+        f"champion {champion.version} {difference}: no candidate can be compared with it. Put it back in loop.toml, or "
+        f"give the loop a new name to start with a first champion."
+    )
 
 
 def read_current(work: Workspace, window: str, champion: Champion | None) -> Window:
@@ -62,6 +86,7 @@ def read_current(work: Workspace, window: str, champion: Champion | None) -> Win
             window, [f"it is older than {facts.windows[-1]}, the newest window that champion {champion.version} knows"]
         )
     current = work.read(window)
+    _require_labels(current, facts.labels)
     return replace(current, notes=current.notes + unseen(current, facts.categories))
 
 
@@ -74,11 +99,16 @@ def reference_ids(work: Workspace, window: str, champion: Champion) -> tuple[str
     if wanted != "previous":
         if wanted not in ids:
             raise ContractError(
-                f'drift.reference = "{wanted}" is neither "training", "previous" nor a window there is.'
+                f'loop.toml: drift.reference = "{wanted}" is neither "training", "previous" nor a window there is.'
             )
         return (wanted,)
-    earlier = [i for i in ids if i < window]
-    return (earlier[-1],) if earlier else champion.artifact.facts.windows
+    for earlier in reversed([i for i in ids if i < window]):
+        try:
+            work.read(earlier)
+        except WindowError:
+            continue  # quarantined when its turn was
+        return (earlier,)
+    return champion.artifact.facts.windows
 
 
 def read_reference(work: Workspace, windows: Sequence[str]) -> list[Window]:
@@ -138,27 +168,43 @@ def holdout_of(work: Workspace, newest: Window) -> Window:
     return labelled.where(work.rule.mask(labelled, newest=True))
 
 
-def read_labelled(work: Workspace, windows: Sequence[str]) -> tuple[list[Window], list[WindowError]]:
-    """The labelled rows of the windows that have any and can be read, and what is wrong with the others."""
+def read_labelled(
+    work: Workspace, until: str, *, limit: int | None, labels: tuple[str, str] | None
+) -> tuple[list[Window], list[WindowError]]:
+    """The labelled rows of the newest ``limit`` usable windows up to ``until``, and what is wrong with those passed by.
+
+    Oldest first. ``labels`` is how the champion's were spelled; without one, the newest window's spelling counts.
+    """
     good: list[Window] = []
     bad: list[WindowError] = []
-    for window in windows:
+    for window in reversed(labelled_ids(work, until)):
+        if len(good) == limit:
+            break
         try:
             read = work.read(window)
+            if not read.labelled_rows:
+                continue
+            labels = labels or read.labels
+            _require_labels(read, labels)
+            work.rule.check(read.labelled)
         except WindowError as error:
             bad.append(error)
         else:
-            good += [read.labelled] if read.labelled_rows else []
-    return good, bad
+            good.append(read.labelled)
+    return good[::-1], bad[::-1]
 
 
-def newest_labelled(work: Workspace, until: str) -> Window | None:
-    """The newest window up to ``until`` that has labels and can be read."""
-    for window in reversed(labelled_ids(work, until)):
-        good, _ = read_labelled(work, [window])
-        if good:
-            return good[0]
-    return None
+def _require_labels(window: Window, labels: tuple[str, str] | None) -> None:
+    """Raise WindowError where 0 and 1 have become no and yes: the event could be the other one."""
+    if window.labels and labels and window.labels != labels:
+        here, there = " and ".join(window.labels), " and ".join(labels)
+        raise WindowError(window.id, [f"its labels are {here}, those of the other windows {there}"])
+
+
+def newest_labelled(work: Workspace, until: str, champion: Champion | None) -> Window | None:
+    """The newest window up to ``until`` that has labels and can be used."""
+    good, _ = read_labelled(work, until, limit=1, labels=champion.artifact.facts.labels if champion else None)
+    return good[0] if good else None
 
 
 def judge(work: Workspace, drift: Drift | None, performance: Performance | None, past: History) -> RetrainVerdict:
@@ -169,7 +215,7 @@ def judge(work: Workspace, drift: Drift | None, performance: Performance | None,
     return decide_retrain(drift, performance, past, policy)
 
 
-def record_verdict(work: Workspace, key: str, report: Json) -> Entry:
+def record_verdict(work: Workspace, key: str, report: Json, notes: Sequence[str] = ()) -> Entry:
     champion = report["champion"]
     return work.ledger.append(
         Kind.VERDICT,
@@ -177,7 +223,7 @@ def record_verdict(work: Workspace, key: str, report: Json) -> Entry:
         version=champion["version"] if champion else None,
         reason=report["retrain"]["reason"],
         actor="monitor_flow",
-        details={"key": key, "report": report},
+        details={"key": key, "report": report, "notes": list(notes)},
     )
 
 

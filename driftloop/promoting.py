@@ -9,16 +9,16 @@ from typing import Any
 
 from driftloop.artifact import score
 from driftloop.card import model_card
-from driftloop.errors import ChampionMoved, LabelsNotReady, WindowError
+from driftloop.errors import ChampionMoved, ContractError, LabelsNotReady, WindowError
 from driftloop.frame import Window
 from driftloop.holdout import require_same_rule
 from driftloop.ledger import Entry, Kind
 from driftloop.metrics import Score
-from driftloop.monitoring import TRAININGS, labelled_ids, read_labelled
+from driftloop.monitoring import TRAININGS, read_labelled, require_same_task
 from driftloop.promotion import Outcome, PromotionDecision, PromotionPolicy, decide_promotion
 from driftloop.registry import Version, library_versions
 from driftloop.report import Json, decision_json, training_json, window_report
-from driftloop.training import Candidate, compare, evaluate, fit, pick, split
+from driftloop.training import Candidate, compare, evaluate, fit, split, window_limit
 from driftloop.workspace import Champion, Workspace
 
 ATTEMPTS = 10
@@ -34,16 +34,41 @@ class TrainingData:
     left_out: tuple[WindowError, ...]
 
 
-def training_data(work: Workspace, until: str) -> TrainingData:
-    """By the loop's strategy, from all labelled windows up to ``until``. Raises LabelsNotReady when there is none."""
-    good, bad = read_labelled(work, pick(labelled_ids(work, until), work.loop.training.strategy))
+def training_data(work: Workspace, until: str, champion: Champion | None) -> TrainingData:
+    """By the loop's strategy, from the labelled windows up to ``until``.
+
+    Raises LabelsNotReady when there is none, ContractError when there is no such window, and as require_comparable.
+    """
+    if until not in (ids := work.windows.ids()):
+        raise ContractError(f"there is no window {until}; there are {', '.join(ids)}.")
+    labels = champion.artifact.facts.labels if champion else None
+    good, bad = read_labelled(work, until, limit=window_limit(work.loop.training.strategy), labels=labels)
     if not good:
         raise LabelsNotReady(
             f"no window up to {until} has usable labels, so there is nothing to train on. Labels are read from "
             f"{work.loop.windows.labels or f'the column {work.loop.target} of each window'}."
         )
     training, holdout = split(good, work.rule)
-    return TrainingData(tuple(window.id for window in good), training, holdout, tuple(bad))
+    data = TrainingData(tuple(window.id for window in good), training, holdout, tuple(bad))
+    if champion:
+        require_comparable(work, champion, data)
+    return data
+
+
+def require_comparable(work: Workspace, champion: Champion, data: TrainingData) -> None:
+    """Raise unless the champion may be scored on the data's holdout, beside a candidate trained on its other rows.
+
+    HoldoutMismatch when the champion was trained under another rule; ContractError when it learnt another task, or
+    newer windows than these.
+    """
+    require_same_task(work.loop, champion)
+    facts = champion.artifact.facts
+    require_same_rule(facts.holdout, work.rule, champion.version)
+    if data.windows[-1] < facts.windows[-1]:
+        raise ContractError(
+            f"the newest usable labels are those of {data.windows[-1]}, older than {facts.windows[-1]}, which champion "
+            f"{champion.version} was trained on: a candidate without them is no successor. Train on a newer window."
+        )
 
 
 def train(work: Workspace, data: TrainingData) -> Candidate:
@@ -63,7 +88,10 @@ def asked_by(work: Workspace, window: str, verdict: int | None) -> Json:
             "key": None,
             "report": window_report(work.loop.name, window, retrain=True, reason="asked by hand", champion=champion),
         }
-    return next(dict(entry.details) for entry in work.ledger.entries(window) if entry.seq == verdict)
+    asked = [entry for entry in work.ledger.entries(window) if entry.seq == verdict and entry.kind is Kind.VERDICT]
+    if not asked:
+        raise ContractError(f"verdict = {verdict}: the ledger has no such verdict on window {window}.")
+    return dict(asked[0].details)
 
 
 def register(work: Workspace, candidate: Candidate, window: str) -> Version:
@@ -84,14 +112,14 @@ def register(work: Workspace, candidate: Candidate, window: str) -> Version:
 def decide(work: Workspace, candidate: Candidate, data: TrainingData, champion: Champion | None) -> PromotionDecision:
     """Compare the candidate with the champion on the holdout and decide.
 
-    Raises HoldoutMismatch when the champion was trained under another rule.
+    Raises as require_comparable: the champion may be another than when the training began.
     """
     metric, rows = work.loop.promotion.metric, data.holdout
     policy = PromotionPolicy(work.loop.promotion.delta, work.loop.promotion.confidence)
     if champion is None:
         own = Score(metric, candidate.facts.metrics[metric], len(rows.X), rows.fingerprint)
         return decide_promotion(own, None, None, policy)
-    require_same_rule(champion.artifact.facts.holdout, work.rule, champion.version)
+    require_comparable(work, champion, data)
     task = work.loop.task
     comparison = compare(work.loop, rows, score(candidate.estimator, rows.X, task), champion.artifact.score(rows.X))
     return decide_promotion(comparison.candidate, comparison.champion, comparison, policy)
@@ -177,12 +205,11 @@ def _tags(work: Workspace, candidate: Candidate, window: str) -> dict[str, str]:
         "holdout": facts.holdout,
         "libraries": ", ".join(f"{name} {version}" for name, version in library_versions().items()),
     }
-    commit = _git_commit(work)
-    return tags | ({"git_commit": commit} if commit else {})
+    return tags | {"git_commit": _git_commit(work) or work.settings.git_commit}
 
 
 def _git_commit(work: Workspace) -> str | None:
-    """The commit the loop's folder is at; None outside a repository or without git."""
+    """The commit the loop's folder is at; None outside a repository, before the first commit or without git."""
     try:
         done = subprocess.run(
             ["git", "-C", str(work.folder), "rev-parse", "HEAD"],

@@ -7,6 +7,8 @@ from enum import StrEnum
 
 from driftloop.metrics import Score
 
+ROUNDING = 1e-12  # 0.76 - 0.75 is a little more than 0.01 in binary fractions, and still exactly the margin
+
 
 class Outcome(StrEnum):
     PROMOTE = "promote"
@@ -86,7 +88,7 @@ def decide_promotion(
 def _judge(comparison: Comparison, policy: PromotionPolicy) -> tuple[Outcome, PromotionReason]:
     if comparison.gain < 0:
         return Outcome.KEEP, PromotionReason.WORSE
-    if comparison.gain <= policy.delta:
+    if comparison.gain <= policy.delta + ROUNDING:
         return Outcome.KEEP, PromotionReason.WITHIN_MARGIN
     if policy.confidence:
         if comparison.gain_low is None:

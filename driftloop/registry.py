@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from driftloop import blank
 from driftloop.artifact import REVIEWED_TYPES
-from driftloop.errors import ArtifactError, Unreachable
+from driftloop.errors import ArtifactError, ContractError, Unreachable
 from driftloop.settings import Settings, without_password
 
 if TYPE_CHECKING:
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from driftloop.training import Candidate
 
 CHAMPION = "champion"
+CHALLENGER = "challenger"
 DECISION = "decision"
 # what MLflow's client makes of an answer that is not a registry's to us
 FAILURES = {
@@ -82,7 +83,7 @@ class Registry:
 
         try:
             with self._reachable():
-                return {alias: str(version) for alias, version in self._aliases().items()}
+                return self._aliases()
         except MlflowException as error:
             if error.error_code == "RESOURCE_DOES_NOT_EXIST":
                 return {}
@@ -96,11 +97,11 @@ class Registry:
         with self._reachable():
             return Version(number, str(self.client.get_model_version(self.name, number).run_id or ""))
 
-    def _aliases(self) -> dict[str, Any]:
+    def _aliases(self) -> dict[str, str]:
         model = self.client.get_registered_model(self.name)
         if model.name != self.name:  # a proxy's empty 200 would otherwise read as a model without champion
             raise ConnectionError(f"its answer does not name the model {self.name}")
-        return dict(model.aliases)
+        return {alias: str(version) for alias, version in model.aliases.items()}
 
     def point_champion_at(self, version: str) -> None:
         with self._reachable():
@@ -113,6 +114,8 @@ class Registry:
     def explain(self, version: str, decision: Mapping[str, Any], card: str) -> None:
         """Keep a decision with the version it judged: the model card, JSON beside its run, and last of all the tags."""
         with self._reachable():
+            if self._aliases().get(CHALLENGER) == version:
+                self.client.delete_registered_model_alias(self.name, CHALLENGER)
             self.client.update_model_version(self.name, version, description=card)
             run_id = self.client.get_model_version(self.name, version).run_id
             self.client.log_dict(run_id, dict(decision), "decision.json")
@@ -135,6 +138,8 @@ class Registry:
         self, candidate: Candidate, params: Mapping[str, Any], tags: Mapping[str, str], report: str | None
     ) -> Version:
         """Log a training as an MLflow run and register its model; the version returned is the one MLflow gave it.
+
+        It is the challenger until ``explain`` says what was decided about it.
 
         ``report`` is the Evidently report as HTML. Raises ArtifactError when the model holds types nobody reviewed.
         """
@@ -171,6 +176,7 @@ class Registry:
                     f"Choose an estimator whose types are reviewed (docs/loop-toml.md lists them)."
                 ) from error
             version = self._create_version(info, run.info.run_id, tags)
+            self.client.set_registered_model_alias(self.name, CHALLENGER, version)
         return Version(version, run.info.run_id)
 
     def _create_version(self, info: ModelInfo, run_id: str, tags: Mapping[str, str]) -> str:
@@ -208,11 +214,18 @@ class Registry:
         """Turn "no registry answered us" into Unreachable with the address; leave every other error as it is."""
         import requests
         from mlflow.exceptions import MlflowException
-        from sqlalchemy.exc import OperationalError
+        from mlflow.tracking.registry import UnsupportedModelRegistryStoreURIException
+        from sqlalchemy.exc import DatabaseError
 
         try:
             yield
-        except (requests.RequestException, OperationalError, ConnectionError) as error:
+        except UnsupportedModelRegistryStoreURIException:
+            address = without_password(self.settings.tracking_uri)
+            raise ContractError(
+                f"MLFLOW_TRACKING_URI = {address}: expected the address of an MLflow server or of a database, such as "
+                f"http://localhost:5000 or sqlite:///mlflow.db."
+            ) from None
+        except (requests.RequestException, DatabaseError, ConnectionError) as error:
             raise self._unreachable("does not answer", error) from error
         except MlflowException as error:
             if error.error_code in FAILURES:

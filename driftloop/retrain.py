@@ -6,6 +6,8 @@ import math
 from dataclasses import dataclass
 from enum import StrEnum
 
+ROUNDING = 1e-12  # 0.80 - 0.75 is a little more than 0.05 in binary fractions, and still exactly the limit
+
 
 class RetrainReason(StrEnum):
     FIRST_CHAMPION = "first champion"
@@ -111,7 +113,7 @@ def decide_retrain(
 def _trigger(drift: Drift, performance: Performance | None, policy: TriggerPolicy) -> RetrainReason | None:
     if "drift" in policy.on and drift.share > policy.threshold:
         return RetrainReason.DRIFT
-    if "performance" in policy.on and performance and performance.drop > policy.max_drop:
+    if "performance" in policy.on and performance and performance.drop > policy.max_drop + ROUNDING:
         return RetrainReason.PERFORMANCE
     return None
 

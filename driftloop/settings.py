@@ -30,6 +30,7 @@ class Settings:
     ``home`` holds everything by default; a URL from the environment moves one part elsewhere.
     ``prefect_api_url`` is None when no server was named: a local one is then started for the run.
     ``mlflow_ui`` is where a person's browser finds MLflow, None when it runs nowhere.
+    ``git_commit`` is told of models where the loop's folder is no repository, as in a container.
     """
 
     home: Path
@@ -37,10 +38,11 @@ class Settings:
     ledger_url: str
     prefect_api_url: str | None
     mlflow_ui: str | None
+    git_commit: str = "unknown"
 
     @classmethod
     def from_env(cls, env: Mapping[str, str], cwd: Path) -> Settings:
-        """Read DRIFTLOOP_HOME, MLFLOW_TRACKING_URI, DRIFTLOOP_LEDGER_URL, PREFECT_API_URL, DRIFTLOOP_MLFLOW_UI."""
+        """Read DRIFTLOOP_HOME, _LEDGER_URL, _MLFLOW_UI, _GIT_COMMIT, MLFLOW_TRACKING_URI and PREFECT_API_URL."""
         tracking = env.get("MLFLOW_TRACKING_URI")
         home = (cwd / (env.get("DRIFTLOOP_HOME") or ".driftloop")).absolute()
         return cls(
@@ -50,6 +52,7 @@ class Settings:
             prefect_api_url=env.get("PREFECT_API_URL") or None,
             mlflow_ui=env.get("DRIFTLOOP_MLFLOW_UI")
             or (tracking if tracking and tracking.startswith("http") else None),
+            git_commit=env.get("DRIFTLOOP_GIT_COMMIT") or "unknown",
         )
 
     @property

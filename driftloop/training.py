@@ -28,7 +28,7 @@ SAMPLE_ROWS = 20
 
 @dataclass(frozen=True)
 class Candidate:
-    """A fitted pipeline with the facts that go into its version; ``y`` is the training target, for the signature."""
+    """A fitted pipeline with the facts that go into its version."""
 
     estimator: Pipeline
     facts: Facts
@@ -43,9 +43,17 @@ def build(loop: Loop) -> Pipeline:
     try:
         estimator = getattr(importlib.import_module(module), name)(**loop.model.params)
     except (ImportError, AttributeError) as error:
-        raise ContractError(f"model.estimator = {loop.model.estimator!r} cannot be imported: {error}") from None
+        raise ContractError(
+            f"loop.toml: model.estimator = {loop.model.estimator!r} cannot be imported: {error}"
+        ) from None
     except TypeError as error:
-        raise ContractError(f"model.params does not fit {loop.model.estimator}: {error}") from None
+        raise ContractError(f"loop.toml: model.params does not fit {loop.model.estimator}: {error}") from None
+    asked = "predict_proba" if loop.task == "binary" else "predict"
+    if not (hasattr(estimator, "fit") and hasattr(estimator, "get_params") and hasattr(estimator, asked)):
+        raise ContractError(
+            f"loop.toml: model.estimator = {loop.model.estimator!r}: task {loop.task} needs a scikit-learn estimator "
+            f"with {asked}"
+        )
     if {"n_jobs", "n_estimators"} <= set(estimator.get_params()) and "n_jobs" not in loop.model.params:
         estimator.set_params(n_jobs=-1)  # an ensemble's members are the same on any number of cores
     encode = ColumnTransformer(
@@ -65,17 +73,15 @@ def build(loop: Loop) -> Pipeline:
     return Pipeline([("encode", encode), ("model", estimator)])
 
 
-def pick(windows: Sequence[str], strategy: str) -> tuple[str, ...]:
-    """Which of the labelled windows, oldest first, a candidate trains on.
+def window_limit(strategy: str) -> int | None:
+    """How many of the newest labelled windows a candidate trains on; None for all of them.
 
-    >>> pick(["2024-01", "2024-02", "2024-03"], "rolling:2")
-    ('2024-02', '2024-03')
+    >>> window_limit("rolling:3")
+    3
     """
     if strategy == "latest":
-        return tuple(windows[-1:])
-    if strategy.startswith("rolling:"):
-        return tuple(windows[-int(strategy.removeprefix("rolling:")) :])
-    return tuple(windows)
+        return 1
+    return int(strategy.removeprefix("rolling:")) if strategy.startswith("rolling:") else None
 
 
 def split(windows: Sequence[Window], rule: HoldoutRule) -> tuple[Window, Window]:
@@ -86,12 +92,6 @@ def split(windows: Sequence[Window], rule: HoldoutRule) -> tuple[Window, Window]
     newest = windows[-1]
     masks = [rule.mask(window, newest=window is newest) for window in windows]
     training = [window.where(~mask) for window, mask in zip(windows, masks, strict=True)]
-    spelled = {window.labels for window in windows}
-    if len(spelled) > 1:
-        raise DriftloopError(
-            f"the windows {windows[0].id} to {newest.id} spell their labels differently: {sorted(map(str, spelled))}. "
-            f"Name the event with positive = … in loop.toml and make the labels agree."
-        )
     rows = replace(
         newest,
         X=pd.concat([w.X for w in training], ignore_index=True),

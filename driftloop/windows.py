@@ -15,6 +15,7 @@ import pyarrow.parquet
 
 from driftloop.contract import Loop
 from driftloop.errors import ContractError, Unreachable, WindowError
+from driftloop.frame import categories
 from driftloop.settings import without_password
 
 SUFFIXES = (".parquet", ".csv")
@@ -91,7 +92,10 @@ class FolderWindows:
 
     def tables(self, window: str) -> dict[str, pd.DataFrame]:
         """The window's tables by file name, labels not among them."""
-        return {f.base_name: read_table(window, self.files, f) for f in self._window_files(window)}
+        files = self._window_files(window)
+        if not files:
+            raise WindowError(window, [f"{self.root}/{window} holds no .csv or .parquet table"])
+        return {f.base_name: read_table(window, self.files, f, self.entity) for f in files}
 
     def _window_files(self, window: str) -> list[pa.fs.FileInfo]:
         entry = (self._list(self.files, self.root) or {}).get(window)
@@ -101,10 +105,7 @@ class FolderWindows:
             )
         if entry.type == pa.fs.FileType.File:
             return [entry]
-        tables = sorted((self._list(self.files, entry.path) or {}).values(), key=lambda f: f.base_name)
-        if not tables:
-            raise WindowError(window, [f"{entry.path} holds no .csv or .parquet table"])
-        return tables
+        return sorted((self._list(self.files, entry.path) or {}).values(), key=lambda f: f.base_name)
 
     def label_file(self, window: str) -> pa.fs.FileInfo | None:
         """Where the window's labels lie, if they are in."""
@@ -117,7 +118,7 @@ class FolderWindows:
         if entity is None or target is None:
             raise ContractError("windows.labels needs entity = … in loop.toml: labels are joined on it")
         assert self.labels is not None, "a label file was found below it"
-        labels = read_table(window, self.labels[0], file)
+        labels = read_table(window, self.labels[0], file, entity)
         if missing := [c for c in (entity, target) if c not in labels]:
             raise WindowError(window, [f"{file.path} has no column {', '.join(missing)}"])
         problems = []
@@ -145,7 +146,7 @@ class FolderWindows:
         for info in found:
             stem, dot, suffix = info.base_name.rpartition(".")
             is_folder = info.type == pa.fs.FileType.Directory
-            if info.base_name.startswith((".", "_")) or not (is_folder or f".{suffix}" in SUFFIXES):
+            if info.base_name.startswith((".", "_")) or not (is_folder or f".{suffix.lower()}" in SUFFIXES):
                 continue
             key = info.base_name if is_folder or not dot else stem
             if key in entries:
@@ -212,20 +213,61 @@ def _filesystem(path: str, folder: Path) -> tuple[pa.fs.FileSystem, str]:
     return pa.fs.LocalFileSystem(), str((folder / path).absolute())
 
 
-def read_table(window: str, filesystem: pa.fs.FileSystem, file: pa.fs.FileInfo) -> pd.DataFrame:
-    """One .csv or .parquet file. Raises WindowError when it is empty, damaged or half-written."""
+def read_table(
+    window: str, filesystem: pa.fs.FileSystem, file: pa.fs.FileInfo, entity: str | None = None
+) -> pd.DataFrame:
+    """One .csv or .parquet file, its entities as text.
+
+    Raises WindowError when it is empty, damaged, half-written, or no comma-separated UTF-8.
+    """
     try:
-        if file.extension == "csv":
+        if file.extension.lower() == "csv":
+            _require_whole_rows(window, filesystem, file)
             with filesystem.open_input_stream(file.path) as stream:
-                return pd.read_csv(stream)
+                # "007" read as a number in one window and as text in another would be two entities
+                return pd.read_csv(stream, dtype={entity: str} if entity else None)
         table: pd.DataFrame = pa.parquet.read_table(file.path, filesystem=filesystem).to_pandas()
+        if entity in table:
+            table[entity] = _as_text(table[entity])
         return table
     except pd.errors.EmptyDataError:
         raise WindowError(window, [f"{file.path} is empty"]) from None
-    except (pa.ArrowInvalid, pd.errors.ParserError, UnicodeDecodeError, EOFError) as error:
+    except UnicodeDecodeError as error:
+        raise WindowError(window, [f"{file.path} is not UTF-8: {error}"]) from None
+    except (pa.ArrowInvalid, pd.errors.ParserError, EOFError) as error:
         raise WindowError(window, [f"{file.path} cannot be read, is it half-written? {error}"]) from None
     except OSError as error:
         raise WindowError(window, [f"{file.path} cannot be read: {error}"]) from None
+
+
+def _require_whole_rows(window: str, filesystem: pa.fs.FileSystem, file: pa.fs.FileInfo) -> None:
+    """Raise unless every row has as many fields as the header: pandas fills up a row that was cut off.
+
+    Only the first column is kept, a block at a time. Raises WindowError or ArrowInvalid.
+    """
+    with filesystem.open_input_stream(file.path) as stream:
+        header = stream.read(1 << 16).partition(b"\n")[0]
+    for other, name in ((b";", "semicolons"), (b"\t", "tabs")):
+        if b"," not in header and other in header:
+            raise WindowError(window, [f"{file.path} separates its columns by {name}; expected commas"])
+    if not header:
+        return  # pandas says that it is empty
+    with filesystem.open_input_stream(file.path) as stream:
+        rows = pa.csv.open_csv(
+            stream,
+            pa.csv.ReadOptions(autogenerate_column_names=True),
+            pa.csv.ParseOptions(newlines_in_values=True),
+            pa.csv.ConvertOptions(include_columns=["f0"], column_types={"f0": pa.binary()}),
+        )
+        for _ in rows:
+            pass
+
+
+def _as_text(column: pd.Series) -> pd.Series:
+    """Entities as text, the same for a number and its text; nulls stay."""
+    text = categories(column)
+    text[column.isna()] = None
+    return text
 
 
 def _column_names(filesystem: pa.fs.FileSystem, file: pa.fs.FileInfo) -> list[str]:

@@ -13,17 +13,16 @@ from driftloop.frame import Window
 from driftloop.report import Json, window_report
 from driftloop.workspace import Champion, Workspace
 from flows import tasks
-from flows.orchestration import one_run_at_a_time, open_here, record
+from flows.orchestration import one_run_at_a_time, record, run_name
 from flows.train_and_compare_flow import train_and_compare_flow
 
 
-@flow(
-    name="monitor_flow", flow_run_name="monitor {window} of {loop_dir}", description=__doc__, validate_parameters=True
-)
+@flow(name="monitor_flow", flow_run_name=run_name("monitor"), description=__doc__, validate_parameters=True)
 def monitor_flow(loop_dir: Path, window: str | None = None, force: bool = False) -> dict[str, Any]:
     """Monitor one window; returns the report that ``driftloop monitor --json`` prints.
 
-    A window that cannot be used is recorded as quarantined and its report says so under ``quarantine``.
+    A window that cannot be used is recorded as quarantined and its report says so under ``quarantine``; what is only
+    unusual about one stands under ``notes``.
 
     Args:
         loop_dir: Folder with the loop.toml.
@@ -32,19 +31,23 @@ def monitor_flow(loop_dir: Path, window: str | None = None, force: bool = False)
 
     """  # Prefect takes what it shows of a parameter from here, not from its annotation
     drift_worker.start()
-    work = open_here(loop_dir)
+    work = tasks.open_loop(loop_dir)
     with one_run_at_a_time(work.loop.name):
         tasks.heal(work)
-        window = window or work.newest()
+        window = window or tasks.newest(work)
         key = tasks.run_key(work, window)
-        if not force and (earlier := monitoring.finished_run(work, window, key)):
+        if not force and (earlier := tasks.finished_run(work, window, key)):
             entry, report = earlier
             record("window.repeated", window=window, ledger=entry.seq)
             return {**report, "repeated": entry.seq}
         champion = tasks.load_champion(work)
+        if champion:
+            monitoring.require_same_task(work.loop, champion)
         try:
             return _monitor(work, window, key, champion)
         except WindowError as error:
+            if error.window != window:
+                raise
             record("window.quarantined", window=window, problems=error.problems)
             return tasks.record_quarantine(work, error, champion.version if champion else None)
 
@@ -52,10 +55,11 @@ def monitor_flow(loop_dir: Path, window: str | None = None, force: bool = False)
 def _monitor(work: Workspace, window: str, key: str, champion: Champion | None) -> Json:
     current = tasks.read_current(work, window, champion)
     record("window.read", window=window, rows=len(current.X), notes=current.notes)
-    newest = tasks.newest_labelled(work, window)
+    newest = tasks.newest_labelled(work, window, champion)
     report = _assess(work, current, newest, champion)
     record("drift.assessed", window=window, **report["retrain"], share=(report["drift"] or {}).get("share"))
-    verdict = tasks.record_verdict(work, key, report)
+    verdict = tasks.record_verdict(work, key, report, current.notes)
+    report |= {"notes": list(current.notes)}
     if not report["retrain"]["retrain"]:
         return report
     return {**report, **train_and_compare_flow(work.folder, window, verdict=verdict.seq)}
@@ -71,7 +75,7 @@ def _assess(work: Workspace, current: Window, newest: Window | None, champion: C
         measured = measuring.result()
         drift = measured.drift
         tasks.publish_drift(work, current.id, measured, champion.version)
-    verdict = monitoring.judge(work, drift, performance, monitoring.history(work, current, champion, newest))
+    verdict = monitoring.judge(work, drift, performance, tasks.history(work, current, champion, newest))
     return window_report(
         work.loop.name,
         current.id,

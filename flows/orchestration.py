@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -26,12 +26,19 @@ def open_here(folder: Path) -> Workspace:
     return open_workspace(folder, Settings.from_env(os.environ, Path.cwd()))
 
 
+def run_name(doing: str) -> Callable[[], str]:
+    """What names a run in Prefect: ``monitor 2024-03 of streamflow``."""
+
+    def name() -> str:
+        given = runtime.flow_run.parameters
+        return f"{doing} {given.get('window') or 'the newest window'} of {Path(given['loop_dir']).name}"
+
+    return name
+
+
 @contextmanager
 def one_run_at_a_time(loop: str) -> Iterator[None]:
-    """Hold the loop's only slot; further runs wait here. A subflow runs under its parent's slot."""
-    if runtime.flow_run.parent_flow_run_id:
-        yield
-        return
+    """Hold the loop's only slot; further runs wait here."""
     name = f"driftloop-{loop}"
     with get_client(sync_client=True) as client:
         client.upsert_global_concurrency_limit_by_name(name, 1)

@@ -16,6 +16,7 @@ from driftloop.errors import Unreachable
 from driftloop.promotion import PromotionDecision
 from driftloop.registry import Version
 from driftloop.workspace import Workspace
+from flows.orchestration import open_here
 
 
 def _unreachable(_task: object, _run: object, state: Any) -> bool:
@@ -38,16 +39,21 @@ _io = task(
     retry_condition_fn=_unreachable,
 )
 
+open_loop = _io(open_here)
+newest = _io(Workspace.newest)
 heal = _io(promoting.heal)
 load_champion = _io(Workspace.champion)
 run_key = _io(monitoring.run_key)
+finished_run = _io(monitoring.finished_run)
 read_current = _io(monitoring.read_current)
 newest_labelled = _io(monitoring.newest_labelled)
 read_reference = _io(monitoring.read_reference)
+history = _io(monitoring.history)
 measure_drift = _plain(monitoring.measure_drift)
 measure_performance = _plain(monitoring.measure_performance)
 record_verdict = _io(monitoring.record_verdict)
 record_quarantine = _io(monitoring.record_quarantine)
+asked_by = _io(promoting.asked_by)
 read_training_data = _io(promoting.training_data)
 train = _plain(promoting.train)
 register = _io(promoting.register)

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 from prefect import flow
 
-from driftloop import promoting
 from flows import tasks
-from flows.orchestration import one_run_at_a_time, open_here, record
+from flows.orchestration import one_run_at_a_time, record, run_name
 
 
 @flow(
     name="train_and_compare_flow",
-    flow_run_name="train for {window} of {loop_dir}",
+    flow_run_name=run_name("train for"),
     description=__doc__,
     validate_parameters=True,
 )
@@ -24,17 +24,18 @@ def train_and_compare_flow(loop_dir: Path, window: str | None = None, verdict: i
     Args:
         loop_dir: Folder with the loop.toml.
         window: Train on labelled windows up to this one; default the newest.
-        verdict: Ledger number of the verdict that asked for this training.
+        verdict: Ledger number of the verdict that asked for this training; monitor_flow fills it in.
 
     """
-    work = open_here(loop_dir)
-    with one_run_at_a_time(work.loop.name):
+    work = tasks.open_loop(loop_dir)
+    with nullcontext() if verdict is not None else one_run_at_a_time(work.loop.name):  # monitor_flow holds the slot
         tasks.heal(work)
-        window = window or work.newest()
-        details = promoting.asked_by(work, window, verdict)
-        data = tasks.read_training_data(work, window)
+        window = window or tasks.newest(work)
+        details = tasks.asked_by(work, window, verdict)
+        champion = tasks.load_champion(work)
+        data = tasks.read_training_data(work, window, champion)
         for error in data.left_out:
-            tasks.record_quarantine(work, error, work.ledger.champion())
+            tasks.record_quarantine(work, error, champion.version if champion else None)
         candidate = tasks.train(work, data)
         version = tasks.register(work, candidate, window)
         record("candidate.registered", version=version.number, rows=candidate.facts.rows)

@@ -8,6 +8,7 @@ import shutil
 import sys
 import time
 import urllib.request
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -57,18 +58,22 @@ def _months(folder: Path, settings: Settings, group: Children, progress: Progres
 
     plan = generator.load(folder)
     bar = progress.add_task("starting Prefect, MLflow and the API", total=len(plan.ids()))
-    api = _api(contract.load(folder).name, settings, free_port())
+    loop = contract.load(folder).name
+    api = _api(loop, settings, free_port())
     reports: list[dict[str, Any]] = []
     answer: Answer | None = None
     with prefect_at_hand(settings) as prefect:
         prefect.connect()
+        from prefect import tags
+
         from flows.monitor_flow import monitor_flow
 
         group.start(api)
         for delivery in generator.deliveries(plan):
             progress.update(bar, description=f"{delivery.window} arrives")
             delivery.write(folder)
-            reports.append(monitor_flow(folder, delivery.window))
+            with tags("driftloop", loop):
+                reports.append(monitor_flow(folder, delivery.window))
             progress.console.print(_line(reports[-1]))
             if (reports[-1]["decision"] or {}).get("outcome") == "promote":
                 answer = _same_request(group, api, settings, reports[-1], answer, progress)
@@ -149,10 +154,20 @@ def _start_anew(folder: Path, settings: Settings) -> None:
                 f"with its own. Run it apart: DRIFTLOOP_HOME=.driftloop-demo driftloop demo."
             )
         shutil.rmtree(home)
-    for made in ("windows", "labels"):
-        shutil.rmtree(folder / made, ignore_errors=True)
+    _remove_windows(folder, generator.load(folder).ids())
     home.mkdir(parents=True, exist_ok=True)
     (home / MARKER).touch()
+
+
+def _remove_windows(folder: Path, made: Sequence[str]) -> None:
+    """Remove the months an earlier demo delivered. Raises DriftloopError when there are others beside them."""
+    for place in (folder / "windows", folder / "labels"):
+        if own := sorted(f.name for f in place.glob("[!.]*") if f.stem not in made):
+            raise DriftloopError(
+                f"{place} holds {', '.join(own[:3])}, which the generator did not make and the demo would monitor. "
+                f"Move them elsewhere, or run the demo on another folder."
+            )
+        shutil.rmtree(place, ignore_errors=True)
 
 
 def _line(report: dict[str, Any]) -> str:

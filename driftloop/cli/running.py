@@ -31,6 +31,8 @@ def monitor(folder: Path, window: str | None, force: bool, as_json: bool) -> Non
 
     with _flows(folder, f"monitoring {window or 'the newest window'}") as flows:
         report = flows.monitor(folder, window, force)
+    for note in report.pop("notes", ()):
+        click.echo(f"Noted: {note}.", err=True)
     print_json(report) if as_json else render.window(report)
     if "quarantine" in report:
         click.echo(_quarantined(report, folder), err=True)
@@ -77,6 +79,7 @@ def replay(folder: Path, first: str | None, last: str | None, force: bool, as_js
         for number, name in enumerate(windows, 1):
             flows.say(f"monitoring {name} ({number} of {len(windows)})")
             reports.append(flows.monitor(folder, name, force))
+            reports[-1].pop("notes", None)  # `driftloop check` tells them of all windows
             if as_json:
                 print_json(reports[-1])
             if "quarantine" in reports[-1]:
@@ -137,6 +140,10 @@ def _flows(folder: Path, doing: str) -> Iterator[Flows]:
     with Console(stderr=True).status(f"{doing} …") as status, prefect_at_hand(options.settings()) as prefect:
         from driftloop import contract
 
-        contract.load(folder)
+        loop = contract.load(folder)
         prefect.connect()
-        yield Flows(status)
+
+        from prefect import tags
+
+        with tags("driftloop", loop.name):
+            yield Flows(status)

@@ -48,7 +48,7 @@ def run(folder: Path, window: str, moment: str) -> None:
         die()
     dies = {"alias": DiesAtAlias, "card": DiesAtCard}[moment]
     work = replace(work, registry=dies(work.settings, work.loop.name))
-    data = promoting.training_data(work, window)
+    data = promoting.training_data(work, window, work.champion())
     candidate = promoting.train(work, data)
     version = promoting.register(work, candidate, window)
     details = promoting.asked_by(work, window, verdict.seq)

@@ -94,7 +94,7 @@ def test_a_registry_with_a_champion_that_the_ledger_never_heard_of_is_not_overwr
 
 def registered(work, window):
     """A candidate trained up to the window, and the version it became."""
-    data = promoting.training_data(work, window)
+    data = promoting.training_data(work, window, work.champion())
     candidate = promoting.train(work, data)
     return data, candidate, promoting.register(work, candidate, window)
 

@@ -36,9 +36,9 @@ def test_a_database_that_is_there_stays(prefix: Path) -> None:
     assert (prefix / "mlflow.db").read_bytes() == b"runs"
 
 
-def test_where_none_was_made_nothing_happens(prefix: Path) -> None:
+def test_where_none_was_made_only_the_folder_is(prefix: Path) -> None:
     blank.provide("prefect", prefix / "home" / "prefect.db")
-    assert not (prefix / "home").exists()
+    assert list((prefix / "home").iterdir()) == []
 
 
 def test_the_blank_database_belongs_to_one_version_of_the_library(prefix: Path) -> None:

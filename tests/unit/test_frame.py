@@ -181,6 +181,20 @@ def test_a_timestamp_that_is_no_time_is_refused() -> None:
     assert "soon" in problem
 
 
+@pytest.mark.parametrize(
+    ("at", "told"),
+    [
+        ([1704067200, 1704067201, 1704067202, 1704067203], "found numbers such as 1704067200"),
+        (["01/02/2024", "12/02/2024", "01/03/2024", "01/04/2024"], "01/02/2024"),
+    ],
+    ids=["epoch", "day or month first"],
+)
+def test_a_timestamp_that_would_have_to_be_guessed_is_refused(at: list[object], told: str) -> None:
+    (problem,) = problems(rows(at=at), a_loop(timestamp="at"))
+    assert problem.startswith("timestamp at: expected dates or ISO 8601 text")
+    assert told in problem
+
+
 def test_an_empty_window_is_refused() -> None:
     assert problems(rows().iloc[:0]) == ["it holds no rows"]
 

@@ -185,9 +185,10 @@ def test_by_time_the_holdout_is_the_newest_windows() -> None:
     ("changes", "expected"),
     [
         ({}, "entity(user_id) share=0.2 seed=churn"),
-        ({"entity": None}, "row() share=0.2 seed=churn"),
+        ({"entity": None}, "row(9deb0ec9) share=0.2 seed=churn"),
+        ({"entity": None, "features": {"numeric": ["fee"]}}, "row(0cdcbe25) share=0.2 seed=churn"),
         ({"entity": None, "timestamp": "at"}, "time(at) share=0.2 seed=churn"),
-        ({"holdout": {"by": "row", "share": 0.25}}, "row() share=0.25 seed=churn"),
+        ({"holdout": {"by": "row", "share": 0.25}}, "row(9deb0ec9) share=0.25 seed=churn"),
     ],
 )
 def test_the_rule_is_the_loops(changes: dict[str, object], expected: str) -> None:

@@ -66,14 +66,14 @@ def test_only_windows_up_to_the_current_one_whose_labels_are_in_count(work: Work
 
 def test_the_newest_labelled_window_is_the_last_that_can_be_read(work: Workspace) -> None:
     tables(work)["2024-03"]["fee"] = "broken"
-    newest = monitoring.newest_labelled(work, "2024-03")
+    newest = monitoring.newest_labelled(work, "2024-03", None)
     assert newest is not None
     assert newest.id == "2024-02"
 
 
 def test_a_target_column_without_a_single_label_yet_is_passed_over(work: Workspace) -> None:
     tables(work)["2024-03"]["left"] = None
-    newest = monitoring.newest_labelled(work, "2024-03")
+    newest = monitoring.newest_labelled(work, "2024-03", None)
     assert newest is not None
     assert newest.id == "2024-02"
 
@@ -81,7 +81,7 @@ def test_a_target_column_without_a_single_label_yet_is_passed_over(work: Workspa
 def test_a_target_column_without_a_label_is_passed_over_also_where_the_event_is_named(work: Workspace) -> None:
     work.loop = work.loop.model_copy(update={"positive": True})
     tables(work)["2024-03"]["left"] = None
-    newest = monitoring.newest_labelled(work, "2024-03")
+    newest = monitoring.newest_labelled(work, "2024-03", None)
     assert newest is not None
     assert newest.id == "2024-02"
 
@@ -89,14 +89,77 @@ def test_a_target_column_without_a_label_is_passed_over_also_where_the_event_is_
 def test_without_any_label_there_is_no_newest_labelled_window(work: Workspace) -> None:
     for rows in tables(work).values():
         del rows["left"]
-    assert monitoring.newest_labelled(work, "2024-03") is None
+    assert monitoring.newest_labelled(work, "2024-03", None) is None
 
 
 def test_windows_that_cannot_be_read_are_told_apart(work: Workspace) -> None:
     tables(work)["2024-02"]["fee"] = "broken"
-    good, bad = monitoring.read_labelled(work, MONTHS)
+    good, bad = monitoring.read_labelled(work, "2024-03", limit=None, labels=None)
     assert [w.id for w in good] == ["2024-01", "2024-03"]
     assert [error.window for error in bad] == ["2024-02"]
+
+
+def test_only_as_many_windows_are_read_as_are_asked_for(work: Workspace) -> None:
+    tables(work)["2024-03"]["fee"] = tables(work)["2024-01"]["fee"] = "broken"
+    good, bad = monitoring.read_labelled(work, "2024-03", limit=1, labels=None)
+    assert [w.id for w in good] == ["2024-02"]
+    assert [error.window for error in bad] == ["2024-03"]
+
+
+def spell(work: Workspace, window: str, true: str, false: str) -> None:
+    tables(work)[window]["left"] = tables(work)[window]["left"].map({True: true, False: false})
+
+
+def test_a_window_whose_labels_are_spelled_unlike_the_champions_is_passed_by(work: Workspace) -> None:
+    spell(work, "2024-03", "yes", "no")
+    good, (error,) = monitoring.read_labelled(work, "2024-03", limit=1, labels=("False", "True"))
+    assert [w.id for w in good] == ["2024-02"]
+    assert "its labels are no and yes, those of the other windows False and True" in str(error)
+    with pytest.raises(WindowError, match="its labels are no and yes"):
+        monitoring.read_current(work, "2024-03", champion(work, "2024-01"))
+
+
+def test_without_a_champion_the_newest_windows_spelling_counts(work: Workspace) -> None:
+    spell(work, "2024-03", "yes", "no")
+    good, bad = monitoring.read_labelled(work, "2024-03", limit=None, labels=None)
+    assert ([w.id for w in good], len(bad)) == (["2024-03"], 2)
+
+
+def test_a_window_without_a_tail_is_no_holdout_by_time(work: Workspace) -> None:
+    for month, rows in tables(work).items():
+        rows["at"] = pd.date_range(f"{month}-01", periods=len(rows), freq="h")
+    tables(work)["2024-03"]["at"] = pd.Timestamp("2024-03-01")
+    work.loop = a_loop(timestamp="at", holdout={"by": "time"})
+    newest = monitoring.newest_labelled(work, "2024-03", None)
+    assert newest is not None
+    assert newest.id == "2024-02"
+
+
+# the same question
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({"target": "paid"}, r"predicts left \(binary\), loop.toml asks for paid \(binary\)"),
+        ({"positive": False}, "takes True for the event, loop.toml says positive = False"),
+        ({"features": {"numeric": ["age"], "categorical": ["plan"]}}, "needs column fee, which"),
+        ({"features": {"categorical": ["plan", "fee"]}}, "needs column fee, which"),
+    ],
+)
+def test_a_champion_that_learnt_something_else_is_not_asked(
+    work: Workspace, changes: dict[str, object], told: str
+) -> None:
+    serving = champion(work, "2024-01")
+    with pytest.raises(ContractError, match=f"champion 1 {told}"):
+        monitoring.require_same_task(a_loop(**changes), serving)
+
+
+@pytest.mark.parametrize(
+    "changes", [{}, {"positive": True}, {"features": {"numeric": ["fee", "age"], "categorical": ["plan"]}}]
+)
+def test_a_champion_of_the_same_task_is_asked(work: Workspace, changes: dict[str, object]) -> None:
+    monitoring.require_same_task(a_loop(**changes), champion(work, "2024-01"))
 
 
 # what was run before
@@ -150,6 +213,14 @@ def test_a_window_older_than_the_champions_data_stays_finished(work: Workspace) 
     assert monitoring.finished_run(work, "2024-02", "k") is not None
 
 
+def test_labels_that_come_in_late_do_not_reopen_a_window_older_than_the_champions_data(work: Workspace) -> None:
+    remember(work, "2024-02", key="before its labels")
+    promoted(work, "2024-03", "2024-03")
+    found = monitoring.finished_run(work, "2024-02", "k")
+    assert found is not None
+    assert found[1]["retrain"]["reason"] == "quiet"
+
+
 # reading
 
 
@@ -184,6 +255,12 @@ def test_the_reference_is_what_the_contract_says(
 ) -> None:
     serving = champion(work, "2024-01", "2024-02")
     assert monitoring.reference_ids(with_reference(work, reference), window, serving) == expected
+
+
+def test_the_previous_window_is_the_last_that_can_be_read(work: Workspace) -> None:
+    serving = champion(work, "2024-01")
+    tables(work)["2024-02"]["fee"] = "broken"
+    assert monitoring.reference_ids(with_reference(work, "previous"), "2024-03", serving) == ("2024-01",)
 
 
 def test_a_reference_that_is_no_window_is_a_contract_error(work: Workspace) -> None:

@@ -9,7 +9,7 @@ import pytest
 
 from driftloop import promoting
 from driftloop.artifact import Artifact
-from driftloop.errors import HoldoutMismatch, LabelsNotReady
+from driftloop.errors import ContractError, HoldoutMismatch, LabelsNotReady
 from driftloop.ledger import Kind, Ledger
 from driftloop.promotion import Outcome, PromotionReason
 from driftloop.registry import Registry
@@ -36,13 +36,17 @@ def work(tmp_path: Path) -> Any:
     ledger._engine.dispose()
 
 
+def training_data(work: Workspace, window: str) -> promoting.TrainingData:
+    return promoting.training_data(work, window, work.champion())
+
+
 def tables(work: Workspace) -> Any:
     return cast("FakeWindows", work.windows).tables
 
 
 def run(work: Workspace, window: str) -> Any:
     """One training and comparison, as the flow puts its steps together."""
-    data = promoting.training_data(work, window)
+    data = training_data(work, window)
     candidate = promoting.train(work, data)
     version = promoting.register(work, candidate, window)
     details = promoting.asked_by(work, window, None)
@@ -53,7 +57,7 @@ def run(work: Workspace, window: str) -> Any:
 
 def test_training_data_comes_from_the_labelled_windows_that_can_be_read(work: Workspace) -> None:
     tables(work)["2024-02"]["fee"] = "broken"
-    data = promoting.training_data(work, "2024-03")
+    data = training_data(work, "2024-03")
     assert data.windows == ("2024-01", "2024-03")
     assert data.holdout.id == "2024-03"
     assert [error.window for error in data.left_out] == ["2024-02"]
@@ -62,18 +66,18 @@ def test_training_data_comes_from_the_labelled_windows_that_can_be_read(work: Wo
 def test_a_window_whose_target_column_is_still_empty_is_not_trained_on(work: Workspace) -> None:
     tables(work)["2024-03"]["left"] = None
     work.loop = work.loop.model_copy(update={"positive": True})
-    assert promoting.training_data(work, "2024-03").windows == ("2024-01", "2024-02")
+    assert training_data(work, "2024-03").windows == ("2024-01", "2024-02")
 
 
 def test_without_labels_there_is_nothing_to_train_on(work: Workspace) -> None:
     for rows in tables(work).values():
         del rows["left"]
     with pytest.raises(LabelsNotReady, match="no window up to 2024-02 has usable labels"):
-        promoting.training_data(work, "2024-02")
+        training_data(work, "2024-02")
 
 
 def test_a_candidate_is_scored_on_the_holdout(work: Workspace) -> None:
-    data = promoting.training_data(work, "2024-01")
+    data = training_data(work, "2024-01")
     metrics = promoting.train(work, data).facts.metrics
     assert set(metrics) == {"auc", "accuracy", "f1", "log_loss", "brier"}
     assert metrics["auc"] > 0.6
@@ -128,6 +132,23 @@ def test_a_champion_of_another_holdout_rule_is_not_compared_and_nothing_is_writt
     assert work.ledger.entries() == before
 
 
+def test_nothing_is_trained_on_windows_older_than_the_champions(work: Workspace) -> None:
+    run(work, "2024-02")
+    with pytest.raises(ContractError, match="labels are those of 2024-01, older than 2024-02, which champion 1"):
+        run(work, "2024-01")
+    assert len(cast("FakeRegistry", work.registry).candidates) == 1
+
+
+def test_nothing_is_trained_for_a_window_there_is_not(work: Workspace) -> None:
+    with pytest.raises(ContractError, match="there is no window 2025-01; there are 2024-01, 2024-02, 2024-03"):
+        training_data(work, "2025-01")
+
+
+def test_a_verdict_that_the_ledger_does_not_hold_asks_for_nothing(work: Workspace) -> None:
+    with pytest.raises(ContractError, match="verdict = 7: the ledger has no such verdict on window 2024-01"):
+        promoting.asked_by(work, "2024-01", 7)
+
+
 class Overtaken(ServingFrom):
     """Another run promotes version 1 after this one has looked up its champion, once."""
 
@@ -145,7 +166,7 @@ class Overtaken(ServingFrom):
 
 def test_a_run_that_was_overtaken_decides_again_against_the_new_champion(work: ServingFrom) -> None:
     slow = Overtaken(work.folder, work.settings, work.loop, work.windows, work.ledger, work.registry)
-    data = promoting.training_data(slow, "2024-01")
+    data = promoting.training_data(slow, "2024-01", None)
     candidate = promoting.train(slow, data)
     promoting.register(slow, candidate, "2024-01")  # version 1, which the other run promotes
     version = promoting.register(slow, candidate, "2024-01")

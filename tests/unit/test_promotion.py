@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -50,6 +51,12 @@ def test_without_a_champion_the_candidate_is_promoted_whatever_its_score() -> No
 
 def test_a_gain_above_delta_with_a_bound_above_zero_is_promoted() -> None:
     assert verdict(decide(0.75 + 1e-9, 0.5, 1e-9)) == (Outcome.PROMOTE, PromotionReason.BEATS_MARGIN)
+
+
+@pytest.mark.parametrize(("candidate", "champion"), [(0.76, 0.75), (0.80, 0.79), (0.61, 0.60), (0.65, 0.64)])
+def test_a_gain_of_exactly_delta_in_decimals_is_within_the_margin(candidate: float, champion: float) -> None:
+    decision = decide(candidate, champion, policy=replace(POLICY, delta=0.01))
+    assert decision.reason is PromotionReason.WITHIN_MARGIN
 
 
 def test_a_gain_of_exactly_delta_is_within_the_margin() -> None:

@@ -71,11 +71,12 @@ def test_a_threshold_of_one_is_never_exceeded() -> None:
 
 
 def test_performance_that_fell_by_more_than_max_drop_retrains() -> None:
-    assert reason(CALM, fell(math.nextafter(0.05, 1))) == RetrainReason.PERFORMANCE
+    assert reason(CALM, fell(0.050001)) == RetrainReason.PERFORMANCE
 
 
 def test_a_drop_of_exactly_max_drop_is_quiet() -> None:
     assert reason(CALM, fell(0.05)) == RetrainReason.QUIET
+    assert reason(CALM, fell(0.80 - 0.75)) == RetrainReason.QUIET
 
 
 def test_better_performance_is_quiet() -> None:

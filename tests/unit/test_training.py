@@ -7,15 +7,13 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from driftloop.artifact import score
 from driftloop.errors import ContractError, DriftloopError
 from driftloop.frame import MISSING, Window
 from driftloop.holdout import HoldoutRule
 from driftloop.metrics import METRICS, gain_lower_bound
-from driftloop.training import build, comparable, compare, evaluate, fit, pick, split
+from driftloop.training import build, comparable, compare, evaluate, fit, split, window_limit
 from tests.fakes import a_candidate, a_loop, a_window, some_rows
 
 LOOP = a_loop()
@@ -30,33 +28,9 @@ def labelled(y: list[float], window: str = "2024-01") -> Window:
 # which windows
 
 
-@pytest.mark.parametrize(
-    ("strategy", "expected"),
-    [
-        ("all", "abcd"),
-        ("latest", "d"),
-        ("rolling:1", "d"),
-        ("rolling:3", "bcd"),
-        ("rolling:4", "abcd"),
-        ("rolling:9", "abcd"),
-    ],
-)
-def test_a_strategy_picks_from_the_labelled_windows(strategy: str, expected: str) -> None:
-    assert pick("abcd", strategy) == tuple(expected)
-
-
-@pytest.mark.parametrize("strategy", ["all", "latest", "rolling:2"])
-def test_of_no_windows_none_is_picked(strategy: str) -> None:
-    assert pick([], strategy) == ()
-
-
-@given(n=st.integers(1, 30), last=st.integers(1, 40))
-def test_every_strategy_ends_with_the_newest_window(n: int, last: int) -> None:
-    windows = [f"{i:02d}" for i in range(n)]
-    for strategy in ("all", "latest", f"rolling:{last}"):
-        picked = pick(windows, strategy)
-        assert list(picked) == windows[len(windows) - len(picked) :]
-        assert picked
+@pytest.mark.parametrize(("strategy", "limit"), [("all", None), ("latest", 1), ("rolling:1", 1), ("rolling:12", 12)])
+def test_a_strategy_says_how_many_of_the_newest_windows_count(strategy: str, limit: int | None) -> None:
+    assert window_limit(strategy) == limit
 
 
 # which rows
@@ -75,12 +49,15 @@ def test_the_holdout_is_the_newest_windows_and_no_window_trains_on_its_own() -> 
     assert training.y.index.equals(training.X.index)
 
 
-def test_windows_that_spell_their_labels_differently_are_refused() -> None:
-    rows = some_rows()
-    spelled = rows.assign(left=rows["left"].map({True: "yes", False: "no"}))
-    windows = [a_window(rows, window="2024-01"), a_window(spelled, window="2024-02")]
-    with pytest.raises(DriftloopError, match="the windows 2024-01 to 2024-02 spell their labels differently"):
-        split(windows, RULE)
+@pytest.mark.parametrize(
+    ("estimator", "task", "asked"),
+    [("os.getcwd", "binary", "predict_proba"), ("sklearn.linear_model.LinearRegression", "binary", "predict_proba"),
+     ("sklearn.preprocessing.StandardScaler", "regression", "predict")],
+)  # fmt: skip
+def test_what_cannot_do_the_task_is_told_before_it_is_fitted(estimator: str, task: str, asked: str) -> None:
+    loop = a_loop(task=task, promotion={}, model={"estimator": estimator})
+    with pytest.raises(ContractError, match=f"'{estimator}'.* needs a scikit-learn estimator with {asked}$"):
+        build(loop)
 
 
 def test_rows_without_labels_cannot_be_split() -> None:

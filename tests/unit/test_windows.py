@@ -116,13 +116,45 @@ def test_an_empty_file_is_refused(suffix: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "content", [b"user_id,fee\na,1\nb,2,3,4\n", b"user_id,fee\n\xff\xfe,1\n", b'user_id,fee\n"a,1\nb,2\n'],
-    ids=["ragged", "not utf-8", "open quote"],
+    ("content", "told"),
+    [
+        (b"user_id,fee\na,1\nb,2,3,4\n", "is it half-written?"),
+        (b"user_id,fee,age\na,1,30\nb,2", "is it half-written?"),
+        (b'user_id,fee\n"a,1\nb,2\n', "is it half-written?"),
+        (b"user_id,fee\n\xff\xfe,1\n", "is not UTF-8"),
+        (b"user_id;fee\na;1,5\n", "separates its columns by semicolons; expected commas"),
+        (b"user_id\tfee\na\t1.5\n", "separates its columns by tabs; expected commas"),
+    ],
+    ids=["ragged", "cut off", "open quote", "not utf-8", "semicolons", "tabs"],
 )  # fmt: skip
-def test_a_damaged_csv_is_refused(content: bytes, tmp_path: Path) -> None:
+def test_a_damaged_or_foreign_csv_is_refused(content: bytes, told: str, tmp_path: Path) -> None:
     put(content, tmp_path / "windows" / "2024-01.csv")
     (problem,) = refused(tmp_path)
-    assert "cannot be read" in problem
+    assert told in problem
+
+
+def test_a_csv_may_hold_line_breaks_quotes_and_no_last_newline(tmp_path: Path) -> None:
+    put('user_id,fee,plan\na,1.5,"one,\ntwo"\nb,2.5,""""', tmp_path / "windows" / "2024-01.CSV")
+    assert windows(tmp_path).read("2024-01")["plan"].tolist() == ["one,\ntwo", '"']
+
+
+def test_an_entity_is_the_same_text_in_every_kind_of_file(tmp_path: Path) -> None:
+    put("user_id,fee\n007,1\n8,2\n", tmp_path / "windows" / "2024-01.csv")
+    put("user_id,fee\n007,1\nA8,2\n", tmp_path / "windows" / "2024-02.csv")
+    put(pd.DataFrame({"user_id": [7, 8], "fee": [1.0, 2.0]}), tmp_path / "windows" / "2024-03.parquet")
+    put("user_id,left\n7,True\n8,False\n", tmp_path / "labels" / "2024-03.csv")
+    found = windows(tmp_path)
+    read = {month: found.read(month)["user_id"].tolist() for month in found.ids()}
+    assert read == {"2024-01": ["007", "8"], "2024-02": ["007", "A8"], "2024-03": ["7", "8"]}
+    assert found.read("2024-03")["left"].tolist() == [True, False]
+
+
+def test_an_empty_folder_is_a_window_that_cannot_be_read(tmp_path: Path) -> None:
+    (tmp_path / "windows" / "2024-01").mkdir(parents=True)
+    assert not windows(tmp_path).has_labels("2024-01")
+    assert windows(tmp_path).digest("2024-01")
+    (problem,) = refused(tmp_path)
+    assert "holds no .csv or .parquet table" in problem
 
 
 def test_a_damaged_window_has_a_digest_all_the_same(tmp_path: Path) -> None:

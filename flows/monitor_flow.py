@@ -21,8 +21,7 @@ from flows.train_and_compare_flow import train_and_compare_flow
 def monitor_flow(loop_dir: Path, window: str | None = None, force: bool = False) -> dict[str, Any]:
     """Monitor one window; returns the report that ``driftloop monitor --json`` prints.
 
-    A window that cannot be used is recorded as quarantined and its report says so under ``quarantine``; what is only
-    unusual about one stands under ``notes``.
+    A window that cannot be used is recorded as quarantined and its report says so under ``quarantine``.
 
     Args:
         loop_dir: Folder with the loop.toml.
@@ -59,7 +58,6 @@ def _monitor(work: Workspace, window: str, key: str, champion: Champion | None) 
     report = _assess(work, current, newest, champion)
     record("drift.assessed", window=window, **report["retrain"], share=(report["drift"] or {}).get("share"))
     verdict = tasks.record_verdict(work, key, report, current.notes)
-    report |= {"notes": list(current.notes)}
     if not report["retrain"]["retrain"]:
         return report
     return {**report, **train_and_compare_flow(work.folder, window, verdict=verdict.seq)}

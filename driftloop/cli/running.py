@@ -31,9 +31,10 @@ def monitor(folder: Path, window: str | None, force: bool, as_json: bool) -> Non
 
     with _flows(folder, f"monitoring {window or 'the newest window'}") as flows:
         report = flows.monitor(folder, window, force)
-    for note in report.pop("notes", ()):
-        click.echo(f"Noted: {note}.", err=True)
+        notes = flows.notes(folder, report["window"])
     print_json(report) if as_json else render.window(report)
+    for note in notes:
+        click.echo(f"Noted: {note}.", err=True)
     if "quarantine" in report:
         click.echo(_quarantined(report, folder), err=True)
         sys.exit(1)
@@ -79,7 +80,6 @@ def replay(folder: Path, first: str | None, last: str | None, force: bool, as_js
         for number, name in enumerate(windows, 1):
             flows.say(f"monitoring {name} ({number} of {len(windows)})")
             reports.append(flows.monitor(folder, name, force))
-            reports[-1].pop("notes", None)  # `driftloop check` tells them of all windows
             if as_json:
                 print_json(reports[-1])
             if "quarantine" in reports[-1]:
@@ -117,6 +117,13 @@ class Flows:
         from flows.train_and_compare_flow import train_and_compare_flow
 
         return train_and_compare_flow(folder.absolute(), window)
+
+    def notes(self, folder: Path, window: str) -> list[str]:
+        """What was unusual about the window, and no reason to put it aside."""
+        from driftloop.workspace import open_workspace
+
+        entries = open_workspace(folder, options.settings()).ledger.entries(window)
+        return next((list(entry.details["notes"]) for entry in reversed(entries) if "notes" in entry.details), [])
 
     def windows(self, folder: Path, first: str | None, last: str | None) -> list[str]:
         """The ids from ``first`` to ``last``, both included."""

@@ -6,7 +6,7 @@ import contextvars
 import threading
 
 import pytest
-from prefect import flow
+from prefect import Flow, flow
 
 from driftloop.errors import ContractError
 from flows.deployments import deployments
@@ -85,14 +85,15 @@ def holding(loop: str, inside: threading.Event, release: threading.Event) -> str
 class Run(threading.Thread):
     """A flow run of its own that holds the loop's slot until it is released."""
 
-    def __init__(self, loop: str) -> None:
+    def __init__(self, loop: str, starts: Flow | None = None) -> None:
         super().__init__(daemon=True)
         self.context = contextvars.copy_context()  # where Prefect keeps which server it talks to
+        self.starts = starts or holding
         self.loop, self.inside, self.release = loop, threading.Event(), threading.Event()
         self.start()
 
     def run(self) -> None:
-        unchecked = holding.with_options(validate_parameters=False)
+        unchecked = self.starts.with_options(validate_parameters=False)
         self.context.run(unchecked, self.loop, self.inside, self.release)
 
 
@@ -114,13 +115,17 @@ def test_a_second_run_of_the_same_loop_starts_only_when_the_first_one_ended():
 
 
 @flow
-def parent(loop: str) -> str:
-    with one_run_at_a_time(loop):
-        release = threading.Event()
-        release.set()
-        return holding.with_options(validate_parameters=False)(loop, threading.Event(), release)
+def somebody_s(loop: str, inside: threading.Event, release: threading.Event) -> str:
+    return holding.with_options(validate_parameters=False)(loop, inside, release)
 
 
 @pytest.mark.usefixtures("prefect_api")
-def test_a_training_runs_under_the_slot_of_the_monitoring_that_started_it():
-    assert parent("nested") == "done"
+def test_a_run_that_somebody_s_own_flow_started_waits_its_turn_too():
+    first = Run("called")
+    assert first.inside.wait(SECONDS)
+    second = Run("called", somebody_s)
+    assert not second.inside.wait(5), "two runs of one loop at once"
+    for run in (first, second):
+        run.release.set()
+        run.join(SECONDS)
+        assert not run.is_alive()

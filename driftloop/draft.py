@@ -12,11 +12,12 @@ import pandas as pd
 
 from driftloop import contract
 from driftloop.contract import Features, Label, Loop
-from driftloop.errors import ContractError
+from driftloop.errors import ContractError, WindowError
 from driftloop.frame import categories, positive_label
 from driftloop.windows import SUFFIXES, FolderWindows, open_windows, read_table
 
 TARGET_NAMES = ("target", "label", "y", "churn", "churn_label", "class", "outcome")
+FEW = 10  # owners whose rows come again and again; a share of fewer cannot be held out
 MANY = 50  # a string column with more distinct values than this, in most rows its own, names rows and is no category
 
 
@@ -104,12 +105,16 @@ def layout(folder: Path) -> tuple[str, str | None]:
 
 @dataclass(frozen=True)
 class Survey:
-    """What lies in a folder: the ids of its windows and the rows of the first one that has labels."""
+    """What lies in a folder: the ids of its windows, the rows of the first one that has labels and of the newest.
+
+    ``later`` is None when the two are the same window, or the newest cannot be read.
+    """
 
     path: str
     labels: str | None
     ids: tuple[str, ...]
     rows: pd.DataFrame
+    later: pd.DataFrame | None
     entity: str | None
     target: str | None
 
@@ -135,8 +140,15 @@ def survey(folder: Path, *, entity: str | None, target: str | None) -> Survey:
     if label_file is not None and target is None:
         others = [c for c in tables[-1].columns if c != entity]
         target = str(others[0]) if len(others) == 1 else None
-    rows = FolderWindows(folder, path, labels, entity=entity, target=target).read(first)
-    return Survey(path, labels, tuple(ids), rows, entity, target)
+    windows = FolderWindows(folder, path, labels, entity=entity, target=target)
+    return Survey(path, labels, tuple(ids), windows.read(first), _later(windows, first, ids[-1]), entity, target)
+
+
+def _later(windows: FolderWindows, first: str, newest: str) -> pd.DataFrame | None:
+    try:
+        return None if newest == first else windows.read(newest)
+    except WindowError:
+        return None  # `check` says what is wrong with it
 
 
 def _shared_key(tables: Sequence[pd.DataFrame]) -> str | None:
@@ -164,6 +176,7 @@ def loop_name(folder: Path) -> str:
 
 def infer(
     rows: pd.DataFrame,
+    later: pd.DataFrame | None = None,
     *,
     name: str,
     path: str,
@@ -174,9 +187,9 @@ def infer(
     entity: str | None = None,
     timestamp: str | None = None,
 ) -> Draft:
-    """Draw up a loop from the first labelled window's rows; what is given wins over what is inferred.
+    """Draw up a loop from the first labelled window's rows, and a later one's; what is given wins over the inferred.
 
-    Raises ContractError when the target cannot be told.
+    Raises ContractError when the target cannot be told, or is of no task there is.
     """
     for role, column in (("target", target), ("entity", entity), ("timestamp", timestamp)):
         if column is not None and column not in rows:
@@ -189,9 +202,9 @@ def infer(
             f"which column is to be predicted? Say so with --target, one of: {', '.join(map(str, rows.columns))}."
         )
     others = rows.drop(columns=target)
-    entity = entity or guess_entity(others)
-    timestamp = timestamp or guess_timestamp(others.drop(columns=[entity] if entity else []))
-    task = task or ("binary" if rows[target].dropna().nunique() == 2 else "regression")
+    timestamp = timestamp or guess_timestamp(others.drop(columns=[entity] if entity else []), later)
+    entity = entity or guess_entity(others, timestamp)
+    task = task or guess_task(rows[target])
     if task == "binary" and positive is None:
         positive = positive_label(rows[target], None)
     features, unused = _features(rows, [c for c in (target, entity, timestamp) if c])
@@ -211,25 +224,60 @@ def guess_target(columns: Sequence[str]) -> str | None:
     return found[0] if len(found) == 1 else None
 
 
-def guess_entity(rows: pd.DataFrame) -> str | None:
-    """A column named id or ending in _id, without nulls and all different."""
-    named = [c for c in rows if str(c).lower() == "id" or str(c).lower().endswith("_id")]
-    return next((str(c) for c in named if rows[c].notna().all() and rows[c].is_unique), None)
+def guess_task(target: pd.Series) -> str:
+    """Binary for two values, regression for numbers. Raises ContractError for anything else."""
+    distinct = target.dropna().unique()
+    if len(distinct) == 2:
+        return "binary"
+    if pd.api.types.is_numeric_dtype(target) and not pd.api.types.is_bool_dtype(target):
+        return "regression"
+    raise ContractError(
+        f"target {target.name} holds {len(distinct)} different values, e.g. {', '.join(map(str, distinct[:3]))}: "
+        f"expected two labels (binary) or numbers (regression). Name another column with --target."
+    )
 
 
-def guess_timestamp(rows: pd.DataFrame) -> str | None:
-    """The first date column, or string column all of whose values are dates and which is named like one."""
+def guess_entity(rows: pd.DataFrame, timestamp: str | None) -> str | None:
+    """A column named like an id, without nulls and all different, in the window or (for several) at each of its times."""
+    named = [c for c in rows if c != timestamp and is_id(c) and rows[c].notna().all()]
+    once = [c for c in named if rows[c].is_unique]
+    again = [c for c in named if timestamp and rows[c].nunique() >= FEW and not rows.duplicated([c, timestamp]).any()]
+    return next((str(name) for name in once + again), None)
+
+
+def guess_timestamp(rows: pd.DataFrame, later: pd.DataFrame | None) -> str | None:
+    """The first date column whose dates lie before the later window's: a birthday's or a sign-up's do not.
+
+    With one window only, a column of dates by type, or text named like a time that hardly repeats.
+    """
     for name in rows:
-        if pd.api.types.is_datetime64_any_dtype(rows[name]):
-            return str(name)
-    for name in rows:
-        like = any(part in str(name).lower() for part in ("time", "date"))
-        # a birthday or a signup date repeats, a time within the window does not
-        if like and _is_text(rows[name]) and rows[name].nunique() > len(rows) / 2:
-            times = pd.to_datetime(rows[name], errors="coerce", format="ISO8601")
-            if times.notna().all():
+        times = _dates(rows[name])
+        if times is None:
+            continue
+        if later is not None:
+            afterwards = _dates(later[name]) if name in later else None
+            if afterwards is not None and times.max() < afterwards.min():
                 return str(name)
+        elif not _is_text(rows[name]) or (
+            any(part in str(name).lower() for part in ("time", "date")) and times.nunique() > len(rows) / 2
+        ):
+            return str(name)
     return None
+
+
+def _dates(column: pd.Series) -> pd.Series | None:
+    """The column as UTC times; None unless all its values are dates or ISO 8601 text."""
+    if pd.api.types.is_numeric_dtype(column) or column.isna().any() or column.empty:
+        return None
+    if _is_text(column) and not re.match(r"\d{4}-\d\d", str(column.iloc[0])):
+        return None  # "2024" and "10" are ISO 8601 too, and no dates
+    times = pd.to_datetime(column, errors="coerce", format="ISO8601", utc=True)
+    return times if times.notna().all() else None
+
+
+def is_id(name: object) -> bool:
+    """``id``, ``user_id``, ``user id``, ``UserId``, ``userID``."""
+    return bool(re.search(r"(^|[_\W])id$", str(name), re.IGNORECASE) or re.search(r"[a-z0-9](Id|ID)$", str(name)))
 
 
 def _features(rows: pd.DataFrame, roles: Sequence[str]) -> tuple[Features, tuple[str, ...]]:
@@ -242,7 +290,7 @@ def _features(rows: pd.DataFrame, roles: Sequence[str]) -> tuple[Features, tuple
             categorical.append(name)
         elif pd.api.types.is_numeric_dtype(column):
             (unused if _numbers_rows(column) or column.isna().all() else numeric).append(name)
-        elif _names_categories(column):
+        elif _names_categories(column) and not is_id(name) and _dates(column.dropna()) is None:
             categorical.append(name)
         else:
             unused.append(name)
@@ -251,9 +299,9 @@ def _features(rows: pd.DataFrame, roles: Sequence[str]) -> tuple[Features, tuple
 
 def _numbers_rows(column: pd.Series) -> bool:
     """Whether a numeric column is an id: named like one, or whole numbers that only ever rise from row to row."""
-    if str(column.name).lower() == "id" or str(column.name).lower().endswith("_id"):
-        return True
-    return bool(pd.api.types.is_integer_dtype(column) and column.is_unique and column.is_monotonic_increasing)
+    return is_id(column.name) or bool(
+        pd.api.types.is_integer_dtype(column) and column.is_unique and column.is_monotonic_increasing
+    )
 
 
 def _names_categories(column: pd.Series) -> bool:

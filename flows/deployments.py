@@ -25,7 +25,7 @@ def deployments(folder: Path) -> list[RunnerDeployment]:
             loop.name,
             tags=tags,
             parameters=parameters,
-            schedule=_schedule(loop),
+            schedule=schedule(loop),
             description=f"Monitor the newest window of {loop.name}; retrain when it drifted.",
         ),
         train_and_compare_flow.to_deployment(
@@ -39,13 +39,14 @@ def deployments(folder: Path) -> list[RunnerDeployment]:
     return [deployment for deployment in made if isinstance(deployment, RunnerDeployment)]
 
 
-def _schedule(loop: contract.Loop) -> Schedule | None:
+def schedule(loop: contract.Loop) -> Schedule | None:
+    """The loop's schedule, None when it has none. Raises ContractError when its cron line is none."""
     if loop.schedule is None:
         return None
     try:
         return Cron(loop.schedule.cron, timezone=loop.schedule.timezone)
     except ValueError as error:
-        raise ContractError(f"schedule.cron = {loop.schedule.cron!r}: {error}") from None
+        raise ContractError(f"loop.toml: schedule.cron = {loop.schedule.cron!r}: {error}") from None
 
 
 @click.command()

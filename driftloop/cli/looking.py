@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from driftloop.cli import options
 from driftloop.cli.options import as_json, loop_dir, print_json
 from driftloop.errors import ContractError, DriftloopError, WindowError
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from driftloop.contract import Loop
 
 
 @click.command()
@@ -45,6 +50,7 @@ def init(folder: Path, force: bool, name: str | None, target: str | None, **give
         target = click.prompt("Which column is to be predicted?", type=click.Choice([str(c) for c in rows.columns]))
     drawn = draft.infer(
         rows,
+        seen.later,
         name=name or draft.loop_name(folder),
         path=seen.path,
         labels=seen.labels,
@@ -58,9 +64,17 @@ def init(folder: Path, force: bool, name: str | None, target: str | None, **give
     click.echo(
         f"Wrote {file}: {drawn.task} loop {drawn.name!r} on {drawn.target!r}, {len(drawn.features.numeric)} numeric "
         f"and {len(drawn.features.categorical)} categorical features, holdout by {drawn.holdout}, "
-        f"{len(seen.ids)} windows.\n"
+        f"{len(seen.ids)} windows.\n{_ownerless(rows, drawn.entity)}"
         f"Read it through, then: driftloop check {folder}"
     )
+
+
+def _ownerless(rows: pd.DataFrame, entity: str | None) -> str:
+    from driftloop.draft import is_id
+
+    passed_by = [str(name) for name in rows if is_id(name)] if entity is None else []
+    reason = f"No one owns a row: {', '.join(passed_by)} repeats or holds nulls. If it should, name it with --entity.\n"
+    return reason if passed_by else ""
 
 
 @click.command()
@@ -82,6 +96,7 @@ def check(folder: Path, as_json: bool) -> None:
     loop = draft.resolved(folder)
     training.build(loop)
     windows = open_windows(loop, folder)
+    _check_values(loop, windows.ids())
     found: list[dict[str, Any]] = []
     seen: dict[str, set[str]] = {}
     for name in track(windows.ids(), "checking", transient=True, console=render.progress_console()):
@@ -101,10 +116,26 @@ def check(folder: Path, as_json: bool) -> None:
         found.append(row)
     if not found:
         raise ContractError(f"there is no window under {folder / loop.windows.path}; put the first one there.")
+    if not any(windows.has_labels(name) for name in windows.ids()):
+        wherever = f"{loop.windows.labels}/ or " if loop.windows.labels else ""
+        click.echo(f"Noted: no window has labels yet; target {loop.target} is in no {wherever}window.", err=True)
     bad = [row for row in found if row["problems"]]
     print_json({"loop": loop.name, "ok": not bad, "windows": found}) if as_json else render.checked(loop.name, found)
     if bad:
         raise DriftloopError(f"{len(bad)} of {len(found)} windows would be quarantined; mend them and check again.")
+
+
+def _check_values(loop: Loop, ids: list[str]) -> None:
+    """Raise ContractError for what only the windows, or Prefect, can tell is wrong in loop.toml."""
+    reference = loop.drift.reference
+    if reference not in ("training", "previous", *ids):
+        raise ContractError(
+            f'loop.toml: drift.reference = "{reference}" is neither "training", "previous" nor a window there is.'
+        )
+    if loop.schedule:
+        from flows.deployments import schedule
+
+        schedule(loop)
 
 
 @click.command()

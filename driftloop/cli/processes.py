@@ -18,7 +18,13 @@ from driftloop.errors import DriftloopError
 @loop_dir
 @click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
 @click.option("--port", default=8000, show_default=True, help="Port to listen on.")
-@click.option("--poll", default=2.0, show_default=True, help="Seconds between looks at the champion alias.")
+@click.option(
+    "--poll",
+    type=click.FloatRange(min=0.05),
+    default=2.0,
+    show_default=True,
+    help="Seconds between looks at the champion alias.",
+)
 def serve(folder: Path, host: str, port: int, poll: float) -> None:
     """Serve the loop's champion over HTTP; a new champion is taken over without a restart.
 

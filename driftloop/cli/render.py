@@ -106,10 +106,14 @@ def status(found: Json, folder: Path) -> None:
         )
     else:
         console.print(f"[bold]{escape(found['loop'])}[/] has no champion yet.")
+    if last := found["last"]:
+        console.print(f"Last: {last['kind']} on {last['window']}, {escape(last['reason'])}.")
     table = Table("window", "labels", "state", box=SIMPLE_HEAD)
     for row in found["windows"]:
         table.add_row(row["window"], "in" if row["labels"] else "not in", row["state"])
     console.print(table)
+    if waiting := [row["window"] for row in found["windows"] if not row["labels"]]:
+        console.print(f"Waits for the labels of {_span(waiting)}.")
     if new := [row["window"] for row in found["windows"] if row["state"] == "new"]:
         console.print(f"{len(new)} new. Next: driftloop {'monitor' if len(new) == 1 else 'replay'} {folder}")
 

@@ -37,8 +37,12 @@ class Api(FastAPI):
         self.loop_name, self.holder, self.watcher, self.metrics = loop_name, holder, watcher, metrics
         self.add_middleware(Measured, metrics=metrics)
         self.add_exception_handler(Exception, _internal_error)
-        for path, endpoint in (("/health", health), ("/ready", ready), ("/model", model), ("/metrics", prometheus)):
+        for path, endpoint in (("/health", health), ("/metrics", prometheus)):
             self.add_api_route(path, endpoint, methods=["GET"])
+        for path, endpoint in (("/ready", ready), ("/model", model)):
+            self.add_api_route(
+                path, endpoint, methods=["GET"], responses={503: {"description": "No model is loaded yet."}}
+            )
         self.add_api_route("/predict", predict, methods=["POST"])
         self.mount(SWAGGER, StaticFiles(packages=[("fastapi_offline", "static")]))
         self.add_api_route("/docs", docs, methods=["GET"], include_in_schema=False)

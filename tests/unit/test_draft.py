@@ -96,10 +96,21 @@ def test_a_target_that_cannot_be_told_is_asked_for() -> None:
         ({"shop_id": [1, 1, 2], "user_id": [1, 2, 3]}, "user_id"),
         ({"user_id": [1, 2, None]}, None),
         ({"paid": [1, 2, 3], "idle": [1, 2, 3]}, None),
+        ({"CustomerId": [1, 2, 3]}, "CustomerId"),
+        ({"customerID": [1, 2, 3]}, "customerID"),
+        ({"customer id": [1, 2, 3]}, "customer id"),
     ],
 )
 def test_an_entity_is_an_id_that_is_there_and_differs_in_every_row(columns: dict[str, Any], entity: str | None) -> None:
-    assert draft.guess_entity(pd.DataFrame(columns)) == entity
+    assert draft.guess_entity(pd.DataFrame(columns), None) == entity
+
+
+@pytest.mark.parametrize(("customers", "entity"), [(40, "customer_id"), (9, None)])
+def test_an_entity_may_come_again_at_other_times(customers: int, entity: str | None) -> None:
+    days = pd.date_range("2024-01-01", periods=28)
+    rows = pd.DataFrame([{"customer_id": c, "day": day} for c in range(customers) for day in days])
+    assert draft.guess_entity(rows, "day") == entity
+    assert draft.guess_entity(rows, None) is None
 
 
 @pytest.mark.parametrize(
@@ -114,7 +125,37 @@ def test_an_entity_is_an_id_that_is_there_and_differs_in_every_row(columns: dict
     ],
 )
 def test_a_timestamp_is_a_time_that_moves(columns: dict[str, Any], timestamp: str | None) -> None:
-    assert draft.guess_timestamp(pd.DataFrame(columns)) == timestamp
+    assert draft.guess_timestamp(pd.DataFrame(columns), None) == timestamp
+
+
+@pytest.mark.parametrize(
+    ("first", "later", "timestamp"),
+    [
+        (["2024-01-01", "2024-01-31"], ["2024-02-01", "2024-02-28"], "when"),
+        (["2024-01-31", "2024-01-31"], ["2024-02-29", "2024-02-29"], "when"),
+        (["2019-05-01", "2023-01-31"], ["2020-02-01", "2024-02-28"], None),
+        (["2024", "2025"], ["2026", "2027"], None),
+    ],
+    ids=["within the month", "the month's end", "a sign-up", "years are numbers"],
+)
+def test_with_two_windows_a_timestamp_is_what_lies_before_the_next(
+    first: list[str], later: list[str], timestamp: str | None
+) -> None:
+    windows = [pd.DataFrame({"when": dates}) for dates in (first, later)]
+    assert draft.guess_timestamp(*windows) == timestamp
+
+
+def test_dates_and_ids_are_no_features() -> None:
+    rows = table(signup_date=["2020-01-01", "2021-01-01"] * (N // 2), shop_id=["a", "b"] * (N // 2))
+    drawn = infer(rows)
+    assert {"signup_date", "shop_id"} <= set(drawn.unused)
+
+
+def test_a_target_of_several_labels_is_of_no_task_there_is() -> None:
+    with pytest.raises(
+        ContractError, match=r"target churn holds 4 different values, e\.g\. a, b, c: expected two labels"
+    ):
+        infer(table(churn=list("abcd") * (N // 4)))
 
 
 @pytest.mark.parametrize(

@@ -238,7 +238,7 @@ def guess_task(target: pd.Series) -> str:
 
 
 def guess_entity(rows: pd.DataFrame, timestamp: str | None) -> str | None:
-    """A column named like an id, without nulls and all different, in the window or (for several) at each of its times."""
+    """A column named like an id, without nulls and all different, in the window or (if several) at each time."""
     named = [c for c in rows if c != timestamp and is_id(c) and rows[c].notna().all()]
     once = [c for c in named if rows[c].is_unique]
     again = [c for c in named if timestamp and rows[c].nunique() >= FEW and not rows.duplicated([c, timestamp]).any()]

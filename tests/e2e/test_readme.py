@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -98,3 +99,32 @@ def test_own_data_in_five_minutes(tmp_path):
         assert "Traceback" not in done.stderr
         assert done.stdout
     assert "beats the margin" in done.stdout or "within the margin" in done.stdout or "worse" in done.stdout
+
+
+def played(text: str) -> list[tuple[str, list[float]]]:
+    """The story's lines without their numbers, and the numbers: floats may differ a little between machines."""
+    lines = [line.strip() for line in text.splitlines() if re.match(r"\s+(2024-|the API)", line)]
+    number = r"\d\.\d{3}"
+    return [(re.sub(number, "#", line), [float(n) for n in re.findall(number, line)]) for line in lines]
+
+
+@pytest.mark.e2e
+def test_the_demo_plays_the_story_that_the_readme_tells(tmp_path):
+    folder = tmp_path / "streamflow"
+    folder.mkdir()
+    for name in ("loop.toml", "generator.toml"):
+        shutil.copyfile(ROOT / "data" / "streamflow" / name, folder / name)
+    env = {k: v for k, v in os.environ.items() if not k.startswith(("PREFECT", "MLFLOW", "DRIFTLOOP"))}
+    done = subprocess.run(
+        [str(Path(sys.executable).parent / "driftloop"), "demo", "--folder", str(folder)],
+        cwd=tmp_path, env=env, capture_output=True, text=True, timeout=400, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    told = played(re.search(r"```text\ndriftloop demo.*?```", README, flags=re.DOTALL)[0])
+    assert len(told) == 15
+    shown = played(done.stdout)[: len(told)]
+    assert [line for line, _ in shown] == [line for line, _ in told]
+    for (line, numbers), (_, expected) in zip(shown, told, strict=True):
+        assert numbers == pytest.approx(expected, abs=0.02), line
+    assert "Traceback" not in done.stderr
+    assert "Warning" not in done.stdout + done.stderr

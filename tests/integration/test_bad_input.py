@@ -87,6 +87,38 @@ def test_a_half_written_file_is_quarantined_once_and_runs_when_it_is_whole(loop,
     assert monitor()["retrain"]["reason"] == "quiet"
 
 
+def empty_folder(loop):
+    (loop.folder / "windows/2024-02").mkdir()
+
+
+def cut_off(loop):
+    whole = month(2).drop(columns="churned").to_csv(index=False)
+    (loop.folder / "windows/2024-02.csv").write_text(whole[: len(whole) // 2].rstrip("\n").rpartition(",")[0])
+
+
+def relabelled(loop):
+    loop.deliver("2024-02", month(2).assign(churned=lambda d: d["churned"].map({True: "yes", False: "no"})))
+
+
+@pytest.mark.parametrize(
+    ("deliver", "told"),
+    [
+        (empty_folder, "holds no .csv or .parquet table"),
+        (cut_off, "is it half-written?"),
+        (relabelled, "its labels are no and yes, those of the other windows False and True"),
+    ],
+)
+def test_a_month_that_was_badly_delivered_is_quarantined_and_the_next_one_runs(loop, monitor, deliver, told):
+    loop.deliver("2024-01", month(1))
+    monitor()
+    deliver(loop)
+    assert told in monitor()["quarantine"]["problems"][0]
+    loop.deliver("2024-03", month(3, shift=1, turned=True))
+    after = monitor()
+    assert (after["window"], after["decision"]["outcome"]) == ("2024-03", "promote")
+    assert after["training"]["windows"] == ["2024-01", "2024-03"]
+
+
 def test_tables_that_do_not_join_one_to_one_are_quarantined(loop, monitor):
     rows = month(1).drop(columns="churned")
     folder = loop.folder / "windows/2024-01"

@@ -74,7 +74,7 @@ def stop() -> None:
 
 
 def _serve(requests: IO[bytes], answers: IO[bytes]) -> None:
-    os.nice(10)  # the server and the run are waited for first; Evidently takes what they leave
+    os.nice(19)  # the server and the run are waited for first; Evidently takes what they leave
     import evidently  # noqa: F401  # before the first request: this is what the worker is for
 
     from driftloop.drift import measure

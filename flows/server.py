@@ -17,11 +17,25 @@ import urllib.request
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from driftloop import blank
 from driftloop.errors import DriftloopError, Unreachable
 
+if TYPE_CHECKING:  # this module is imported before everything heavy, to start the server first
+    from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
 START_SECONDS = 120
+# what a server of one command has no use for: they write to its database beside the run, which finds it locked
+IDLE_SERVICES = (
+    "CANCELLATION_CLEANUP",
+    "EVENT_PERSISTER",
+    "FOREMAN",
+    "LATE_RUNS",
+    "PAUSE_EXPIRATIONS",
+    "SCHEDULER",
+    "TRIGGERS",
+)
 
 
 @contextmanager
@@ -37,7 +51,7 @@ def prefect_server(home: Path, env: Mapping[str, str]) -> Iterator[LocalServer]:
             stdin=subprocess.PIPE,
             stdout=out,
             stderr=subprocess.STDOUT,
-            env={**env, "PREFECT_HOME": str(home), "PREFECT_UI_ENABLED": "0", "PREFECT_LOGGING_LEVEL": "ERROR"},
+            env={**env, **_settings(home)},
             start_new_session=True,  # Ctrl-C reaches the command, which still reports the run's end to the server
         )
     try:
@@ -46,6 +60,11 @@ def prefect_server(home: Path, env: Mapping[str, str]) -> Iterator[LocalServer]:
         assert process.stdin is not None, "it was opened as a pipe"
         process.stdin.close()
         process.wait()
+
+
+def _settings(home: Path) -> dict[str, str]:
+    idle = {f"PREFECT_SERVER_SERVICES_{service}_ENABLED": "false" for service in IDLE_SERVICES}
+    return {"PREFECT_HOME": str(home), "PREFECT_UI_ENABLED": "0", "PREFECT_LOGGING_LEVEL": "ERROR", **idle}
 
 
 class LocalServer:
@@ -92,6 +111,24 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
+class RetrySoon:
+    """ASGI: tell clients to come again at once when two writers met in SQLite, which Prefect answers with 503.
+
+    Without the header its client waits two seconds and more.
+    """
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        async def answer(message: Message) -> None:
+            if message["type"] == "http.response.start" and message["status"] == 503:
+                message["headers"] = [*message["headers"], (b"retry-after", b"0.2")]
+            await send(message)
+
+        await self.app(scope, receive, answer)
+
+
 def _end_with_parent() -> None:
     sys.stdin.buffer.read()
     os._exit(0)
@@ -109,7 +146,7 @@ def main(port: int) -> None:
 
         from prefect.server.api.server import create_app
 
-        config = uvicorn.Config(create_app, factory=True, host="127.0.0.1", port=port, log_level="error")
+        config = uvicorn.Config(RetrySoon(create_app()), host="127.0.0.1", port=port, log_level="error")
         server = uvicorn.Server(config)
         threading.Thread(target=_unlock_when_started, args=(server, lock.fileno()), daemon=True).start()
         server.run()

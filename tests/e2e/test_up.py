@@ -77,7 +77,7 @@ def test_up_answers_at_four_addresses_runs_the_loop_and_ctrl_c_ends_it_all(shell
     assert monitored.returncode == 0, monitored.stderr
     assert json.loads(monitored.stdout)["champion"] == {"version": "1"}
     runs = json.loads(answer(f"{prefect}/flow_runs/filter", {})[1])
-    assert f"monitor 2024-01 of {loop.folder}" in {run["name"] for run in runs}
+    assert f"monitor 2024-01 of {loop.folder.name}" in {run["name"] for run in runs}
     api = f"http://127.0.0.1:{ports['api']}"
     until(lambda: answer(f"{api}/ready")[0] == 200, "the champion in the API")
     assert json.loads(answer(f"{api}/model")[1])["version"] == "1"

@@ -15,6 +15,7 @@ from functools import cache
 from typing import IO, TYPE_CHECKING
 
 from driftloop.errors import DriftloopError
+from driftloop.importing import uncollected
 
 if TYPE_CHECKING:  # this module is imported before everything heavy, to start the worker first
     import pandas as pd
@@ -75,9 +76,10 @@ def stop() -> None:
 
 def _serve(requests: IO[bytes], answers: IO[bytes]) -> None:
     os.nice(19)  # the server and the run are waited for first; Evidently takes what they leave
-    import evidently  # noqa: F401  # before the first request: this is what the worker is for
+    with uncollected():
+        import evidently  # noqa: F401  # before the first request: this is what the worker is for
 
-    from driftloop.drift import measure
+        from driftloop.drift import measure
 
     while True:
         try:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import json
 import os
 from collections.abc import Iterator
@@ -10,6 +9,7 @@ from contextlib import ExitStack, contextmanager, nullcontext
 from pathlib import Path
 
 from driftloop import drift_worker
+from driftloop.importing import uncollected
 from driftloop.settings import Settings
 from flows import server
 
@@ -31,8 +31,9 @@ class Prefect:
         """
         if self._lasting:
             server.require(self._lasting)
-        _import_everything()
-        _open_registry(self._settings)
+        with uncollected():
+            _import_everything()
+            _open_registry(self._settings)
         url = self._lasting or (self._local.wait() if self._local else "")
         os.environ["PREFECT_API_URL"] = url
         self._until_end.enter_context(_without_heartbeats())
@@ -78,15 +79,10 @@ def running_server(home: Path) -> str | None:
 
 
 def _import_everything() -> None:
-    """The heavy libraries, with the garbage collector off: a tenth faster, for nothing they import is garbage."""
-    gc.disable()
     import git  # noqa: F401  # MLflow and skops import these two late, in the middle of a run
     import skops.io  # noqa: F401
 
     import flows.monitor_flow  # noqa: F401
-
-    gc.enable()
-    gc.freeze()
 
 
 def _open_registry(settings: Settings) -> None:

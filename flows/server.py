@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING
 
 from driftloop import blank
 from driftloop.errors import DriftloopError, Unreachable
+from driftloop.importing import uncollected
 
 if TYPE_CHECKING:  # this module is imported before everything heavy, to start the server first
     from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -144,7 +145,8 @@ def main(port: int) -> None:
         fcntl.flock(lock, fcntl.LOCK_EX)  # two first commands at once would both create the tables
         threading.Thread(target=_end_with_parent, daemon=True).start()
 
-        from prefect.server.api.server import create_app
+        with uncollected():
+            from prefect.server.api.server import create_app
 
         config = uvicorn.Config(RetrySoon(create_app()), host="127.0.0.1", port=port, log_level="error")
         server = uvicorn.Server(config)

@@ -12,7 +12,8 @@ from driftloop.registry import Registry
 from driftloop.settings import Settings, apply_defaults
 from flows.server import prefect_server
 
-OF_ONE_STATE_FOLDER = {"prefect": ("configuration",)}  # holds keys and ids that no two folders should share
+# keys and ids, and an experiment that stores below the folder it was made in: the library makes its own at its start
+OF_ONE_STATE_FOLDER = {"prefect": ("configuration",), "mlflow": ("experiments",)}
 
 
 def main() -> None:

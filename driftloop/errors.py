@@ -42,5 +42,9 @@ class ArtifactError(DriftloopError):
     """A stored model cannot be loaded, or does not predict what it predicted when it was stored."""
 
 
+class NotInRegistry(DriftloopError):
+    """The registry answers that it does not hold what was asked for."""
+
+
 class Unreachable(DriftloopError):
     """A service did not answer; never taken to mean that what it holds is absent."""

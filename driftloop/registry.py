@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from driftloop import blank
 from driftloop.artifact import REVIEWED_TYPES
-from driftloop.errors import ArtifactError, ContractError, Unreachable
+from driftloop.errors import ArtifactError, ContractError, NotInRegistry, Unreachable
 from driftloop.settings import Settings, without_password
 
 if TYPE_CHECKING:
@@ -79,15 +79,11 @@ class Registry:
 
     def aliases(self) -> dict[str, str]:
         """Alias to version; empty while no version was ever registered."""
-        from mlflow.exceptions import MlflowException
-
         try:
             with self._reachable():
                 return self._aliases()
-        except MlflowException as error:
-            if error.error_code == "RESOURCE_DOES_NOT_EXIST":
-                return {}
-            raise
+        except NotInRegistry:
+            return {}
 
     def champion_version(self) -> Version | None:
         """The champion with the run that made it, which tells it from another registry's version of that number."""
@@ -228,6 +224,11 @@ class Registry:
         except (requests.RequestException, DatabaseError, ConnectionError) as error:
             raise self._unreachable("does not answer", error) from error
         except MlflowException as error:
+            if error.error_code == "RESOURCE_DOES_NOT_EXIST":
+                raise NotInRegistry(
+                    f"MLflow at {without_password(self.settings.tracking_uri)} does not hold what the ledger says was "
+                    f"registered: {error}. Point MLFLOW_TRACKING_URI at the registry that this ledger belongs to."
+                ) from error
             if error.error_code in FAILURES:
                 raise self._unreachable(FAILURES[error.error_code], error) from error
             raise

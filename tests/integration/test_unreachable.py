@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from driftloop import promoting
-from driftloop.errors import ContractError, Unreachable
+from driftloop.errors import ContractError, NotInRegistry, Unreachable
 from driftloop.ledger import Ledger, loops
 from driftloop.registry import Registry, Version
 from driftloop.settings import Settings, without_password
@@ -238,3 +238,10 @@ def test_a_command_names_the_prefect_server_that_does_not_answer(loop, dead):
     assert f"Prefect at http://{dead}/api does not answer. Start it, correct PREFECT_API_URL" in done.stderr
     assert "Traceback" not in done.stderr
     assert done.stdout == ""
+
+
+def test_a_registry_without_what_the_ledger_names_says_that_the_two_do_not_belong_together(loop):
+    work = loop.open()
+    work.ledger.promote("3", expected=None, window="w", reason="r", actor="a", details={})
+    with pytest.raises(NotInRegistry, match=r"MLflow at sqlite:.* does not hold what the ledger says"):
+        promoting.heal(work)

@@ -25,6 +25,7 @@ from driftloop.settings import apply_defaults
 
 ROOT = Path(__file__).parents[1]
 PAIRS = 3
+SWAPS = 5
 LIBRARIES = ("prefect", "mlflow", "evidently", "scikit-learn", "pandas", "fastapi", "skops")
 
 
@@ -33,7 +34,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         months, source = _months(Path(folder))
         pairs = [(_run("naive_loop", months), _run("our_loop", months)) for _ in range(PAIRS)]
-        swaps = [alias_to_served(Path(folder) / f"swap{n}") for n in range(PAIRS)]
+        swaps = [alias_to_served(Path(folder) / f"swap{n}", pause=2 * n / SWAPS) for n in range(SWAPS)]
     help_seconds = [_help() for _ in range(7)]
     text = _results(pairs, help_seconds, swaps, source)
     (ROOT / "benchmarks" / "RESULTS.md").write_text(text, encoding="utf-8")

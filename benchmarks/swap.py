@@ -29,8 +29,11 @@ params = { n_estimators = 300, random_state = 42 }
 """
 
 
-def alias_to_served(home: Path) -> float:
-    """Seconds from setting the alias to the first answer by that version, at the API's default poll."""
+def alias_to_served(home: Path, pause: float) -> float:
+    """Seconds from setting the alias to the first answer by that version, at the API's default poll.
+
+    The alias is set ``pause`` seconds after the API is ready: at another moment between two looks at it.
+    """
     settings = Settings.from_env({"DRIFTLOOP_HOME": str(home)}, Path.cwd())
     home.mkdir()
     registry = Registry(settings, "swap")
@@ -42,6 +45,7 @@ def alias_to_served(home: Path) -> float:
     with children() as group:
         group.start(Child("API", command, f"{base}/ready", home / "api.log", settings.environment()))
         group.wait_ready("API")
+        time.sleep(pause)
         registry.point_champion_at(versions[1])
         began = time.monotonic()
         while _version(base) != versions[1]:

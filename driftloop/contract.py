@@ -22,7 +22,9 @@ Listed = Annotated[tuple[T, ...], Field(strict=False)]  # TOML has lists where t
 
 
 class Section(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, ser_json_inf_nan="constants")
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", strict=True, allow_inf_nan=False, ser_json_inf_nan="constants"
+    )
 
 
 class Windows(Section):

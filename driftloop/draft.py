@@ -95,7 +95,7 @@ def layout(folder: Path) -> tuple[str, str | None]:
     labels = "labels" if (folder / "labels").is_dir() and any((folder / "labels").iterdir()) else None
     if (folder / "windows").is_dir():
         return "windows", labels
-    if any(f.suffix in SUFFIXES or _holds_tables(f) for f in folder.iterdir()):
+    if any(f.suffix.lower() in SUFFIXES or _holds_tables(f) for f in folder.iterdir()):
         return ".", labels
     raise ContractError(
         f"{folder} holds no windows: expected files such as windows/2024-01.csv or 2024-01.parquet, or one folder of "
@@ -315,7 +315,7 @@ def _is_text(column: pd.Series) -> bool:
 
 
 def _holds_tables(folder: Path) -> bool:
-    return folder.is_dir() and folder.name != "labels" and any(f.suffix in SUFFIXES for f in folder.iterdir())
+    return folder.is_dir() and folder.name != "labels" and any(f.suffix.lower() in SUFFIXES for f in folder.iterdir())
 
 
 def spelled(label: Label) -> Label:

@@ -67,7 +67,7 @@ class Window:
 def categories(column: pd.Series) -> pd.Series:
     """Values as strings, the same for a bool, its string, an integer and its float; a null is "(missing)".
 
-    >>> categories(pd.Series([True, None, "True", 2.0, "fibre"], dtype=object)).tolist()
+    >>> categories(pd.Series([True, None, "true", 2.0, "fibre"], dtype=object)).tolist()
     ['True', '(missing)', 'True', '2', 'fibre']
     """
     if column.dtype == object and len({type(value) for value in column.dropna()}) > 1:
@@ -78,7 +78,9 @@ def categories(column: pd.Series) -> pd.Series:
 
 
 def category(value: object) -> str:
-    """One value as its category's name: 2.0 and 2 are one."""
+    """One value as its category's name: 2.0 and 2 are one, and so are a bool and its word however it is written."""
+    if isinstance(value, str) and value.lower() in ("true", "false"):
+        return value.capitalize()
     if isinstance(value, (float, np.floating)) and float(value).is_integer():
         return str(int(value))
     return str(value)

@@ -74,7 +74,7 @@ class Ledger:
             ) from None
         self._sqlite = location.get_backend_name() == "sqlite"
         if self._sqlite and location.database:
-            Path(location.database).parent.mkdir(parents=True, exist_ok=True)
+            _make_folder(Path(location.database).parent)
         self._engine = sa.create_engine(url, connect_args={"timeout": 30} if self._sqlite else {}, pool_pre_ping=True)
         with self._reachable():
             self._create()
@@ -181,10 +181,28 @@ class Ledger:
         except IntegrityError:
             raise  # a row that somebody else was faster to insert; the database answers
         except DatabaseError as error:
+            cure = "Restore the file, or correct" if self._sqlite else "Start it or correct"
             raise Unreachable(
                 f"the ledger at {without_password(self.url)} does not answer: {' '.join(str(error.orig).split())}. "
-                f"Start it or correct DRIFTLOOP_LEDGER_URL, then run again."
+                f"{cure} DRIFTLOOP_LEDGER_URL, then run again."
             ) from None
+
+
+def peek(url: str, loop: str) -> list[Entry]:
+    """All rows of a loop in order, without making a ledger where there is none yet."""
+    location = sa.engine.make_url(url)
+    if location.get_backend_name() == "sqlite" and location.database and not Path(location.database).exists():
+        return []
+    return Ledger(url, loop).entries()
+
+
+def _make_folder(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ContractError(
+            f"{folder} cannot be made ({error.strerror}); name a folder to keep state in with DRIFTLOOP_HOME."
+        ) from None
 
 
 def loops(url: str) -> list[str]:

@@ -115,9 +115,10 @@ def read_reference(work: Workspace, windows: Sequence[str]) -> list[Window]:
     """All rows of the reference windows, the holdout's included."""
     try:
         return [work.read(window) for window in windows]
-    except WindowError as error:
+    except (WindowError, ContractError) as error:
         raise DriftloopError(
-            f"the reference {error}. Put the window back as it was, or name another with drift.reference."
+            f"what drift is compared with cannot be read: {str(error).rstrip('.')}. Put the window back as it was, or "
+            f"name another with drift.reference in loop.toml."
         ) from error
 
 

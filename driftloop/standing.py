@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from driftloop import contract
-from driftloop.ledger import Entry, Kind, Ledger
+from driftloop.ledger import Entry, Kind, peek
 from driftloop.settings import Settings
 from driftloop.windows import open_windows
 
@@ -15,20 +16,21 @@ def standing(folder: Path, settings: Settings) -> dict[str, Any]:
     """Champion, windows and last verdict as one JSON object; ``champion`` and ``last`` are None before the first."""
     loop = contract.load(folder)
     windows = open_windows(loop, folder)
-    entries = Ledger(settings.ledger_url, loop.name).entries()
-    monitored = {entry.window for entry in entries if entry.kind is not Kind.QUARANTINE}
+    entries = peek(settings.ledger_url, loop.name)
+    champion, ids = _champion(entries), windows.ids()
+    behind = passed_by(ids, entries)
     return {
         "loop": loop.name,
-        "champion": _champion(entries),
+        "champion": champion,
         "windows": [
-            {"window": i, "labels": windows.has_labels(i), "state": _state(i, monitored, entries)}
-            for i in windows.ids()
+            {"window": i, "labels": windows.has_labels(i), "state": "passed by" if i in behind else _state(i, entries)}
+            for i in ids
         ],
         "last": _last(entries),
     }
 
 
-def _champion(entries: list[Entry]) -> dict[str, Any] | None:
+def _champion(entries: Sequence[Entry]) -> dict[str, Any] | None:
     promotion = next((e for e in reversed(entries) if e.kind is Kind.PROMOTION), None)
     if promotion is None:
         return None
@@ -43,11 +45,18 @@ def _champion(entries: list[Entry]) -> dict[str, Any] | None:
     }
 
 
-def _state(window: str, monitored: set[str], entries: list[Entry]) -> str:
+def passed_by(ids: Sequence[str], entries: Sequence[Entry]) -> set[str]:
+    """The windows never monitored and older than the newest the champion was trained on: it is too late for them."""
+    champion = _champion(entries)
+    known = {entry.window for entry in entries}
+    return {i for i in ids if champion and i < champion["trained_on"][-1] and i not in known}
+
+
+def _state(window: str, entries: list[Entry]) -> str:
     last = next((e for e in reversed(entries) if e.window == window), None)
-    if last is not None and last.kind is Kind.QUARANTINE:
-        return "quarantined"
-    return "monitored" if window in monitored else "new"
+    if last is None:
+        return "new"
+    return "quarantined" if last.kind is Kind.QUARANTINE else "monitored"
 
 
 def _last(entries: list[Entry]) -> dict[str, Any] | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from functools import reduce
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import pandas as pd
 import pyarrow as pa
@@ -17,6 +17,9 @@ from driftloop.contract import Loop
 from driftloop.errors import ContractError, Unreachable, WindowError
 from driftloop.frame import categories
 from driftloop.settings import without_password
+
+if TYPE_CHECKING:
+    import sqlalchemy as sa
 
 SUFFIXES = (".parquet", ".csv")
 
@@ -44,7 +47,7 @@ class Windows(Protocol):
 def open_windows(loop: Loop, folder: Path) -> Windows:
     """The windows that ``loop`` describes; relative paths lie beside ``folder``'s loop.toml."""
     if loop.windows.sql:
-        return SqlWindows(loop)
+        return SqlWindows(loop, folder)
     return FolderWindows(folder, loop.windows.path, loop.windows.labels, entity=loop.entity, target=loop.target)
 
 
@@ -160,12 +163,12 @@ class FolderWindows:
 class SqlWindows:
     """Windows as the rows of one table, told apart by the values of its period column."""
 
-    def __init__(self, loop: Loop) -> None:
+    def __init__(self, loop: Loop, folder: Path) -> None:
         import sqlalchemy as sa
 
         source = loop.windows
         self.loop, self.period = loop, str(source.period)  # sql, table and period come together: the contract's check
-        self.engine = sa.create_engine(str(source.sql), pool_pre_ping=True)
+        self.engine = sa.create_engine(_database(str(source.sql), folder), pool_pre_ping=True)
         self.table = sa.table(str(source.table), sa.column(self.period))
 
     def ids(self) -> list[str]:
@@ -206,11 +209,37 @@ class SqlWindows:
             ) from None
 
 
+def _database(address: str, folder: Path) -> sa.URL:
+    """The windows' database; a SQLite file lies beside loop.toml, and is not made when it is not there."""
+    import sqlalchemy as sa
+
+    try:
+        url = sa.engine.make_url(address)
+        url.get_dialect()
+    except (sa.exc.ArgumentError, sa.exc.NoSuchModuleError) as error:
+        raise ContractError(
+            f"loop.toml: windows.sql = {without_password(address)}: expected a database's address such as "
+            f"postgresql+psycopg://user@host/name ({error})."
+        ) from None
+    if url.get_backend_name() != "sqlite" or not url.database or url.database == ":memory:":
+        return url
+    file = folder / url.database
+    if not file.exists():
+        raise ContractError(f"loop.toml: windows.sql = {address}: there is no file {file}.")
+    return url.set(database=str(file))
+
+
 def _filesystem(path: str, folder: Path) -> tuple[pa.fs.FileSystem, str]:
     if "://" in path:
-        filesystem, root = pa.fs.FileSystem.from_uri(path)
+        try:
+            filesystem, root = pa.fs.FileSystem.from_uri(path)
+        except pa.ArrowInvalid as error:
+            raise ContractError(f"loop.toml: windows.path = {path!r}: {error}.") from None
         return filesystem, root
-    return pa.fs.LocalFileSystem(), str((folder / path).absolute())
+    place = (folder / path).absolute()
+    if place.is_file():
+        raise ContractError(f"loop.toml: windows.path = {path!r} is a file; expected the folder of the windows.")
+    return pa.fs.LocalFileSystem(), str(place)
 
 
 def read_table(
@@ -273,7 +302,7 @@ def _as_text(column: pd.Series) -> pd.Series:
 def _column_names(filesystem: pa.fs.FileSystem, file: pa.fs.FileInfo) -> list[str]:
     """Only the header; a file that has none reads as no columns here and is refused when it is read."""
     try:
-        if file.extension == "csv":
+        if file.extension.lower() == "csv":
             with filesystem.open_input_stream(file.path) as stream:
                 return list(pd.read_csv(stream, nrows=0).columns)
         return list(pa.parquet.read_schema(file.path, filesystem=filesystem).names)

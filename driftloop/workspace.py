@@ -10,7 +10,7 @@ from pathlib import Path
 from driftloop import artifact, draft, frame
 from driftloop.artifact import Artifact
 from driftloop.contract import Loop
-from driftloop.errors import ContractError, DriftloopError
+from driftloop.errors import ArtifactError, ContractError, DriftloopError
 from driftloop.frame import Window
 from driftloop.holdout import HoldoutRule
 from driftloop.ledger import Ledger
@@ -80,8 +80,14 @@ class Workspace:
     def model(self, version: str) -> Artifact:
         if version not in self._models:
             folder = self.registry.download(version, self.settings.home / "models" / self.loop.name / version)
-            loaded = artifact.load(folder)
-            loaded.verify()
+            try:
+                loaded = artifact.load(folder)
+                loaded.verify()
+            except ArtifactError as error:
+                raise ArtifactError(
+                    f"version {version} of {self.loop.name} cannot be used: {str(error).rstrip('.')}. Restore its "
+                    f"files in MLflow's artifact store, or give the loop a new name to start with a first champion."
+                ) from error
             self._models = {version: loaded}  # one is enough: a run looks at its champion only
         return self._models[version]
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -42,6 +43,8 @@ def one_run_at_a_time(loop: str) -> Iterator[None]:
     name = f"driftloop-{loop}"
     with get_client(sync_client=True) as client:
         client.upsert_global_concurrency_limit_by_name(name, 1)
+        if client.read_global_concurrency_limit_by_name(name).active_slots:
+            sys.stderr.write(f"Waiting: another run of {loop} holds its slot (a killed one's for a minute).\n")
     with concurrency(name, lease_duration=LEASE_SECONDS, strict=True):
         yield
 

@@ -78,7 +78,10 @@ class LocalServer:
         deadline = time.monotonic() + START_SECONDS
         while not answers(self.api_url):
             if self.process.poll() is not None or time.monotonic() > deadline:
-                raise DriftloopError(f"the local Prefect server did not start; its log is {self.log}.")
+                raise DriftloopError(
+                    f"the local Prefect server did not start; its log is {self.log}. If its database is damaged, "
+                    f"delete {self.log.parent / 'prefect.db'}: it holds the history of runs and nothing else."
+                )
             time.sleep(0.05)
         return self.api_url
 

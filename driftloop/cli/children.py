@@ -103,14 +103,14 @@ def answers(url: str) -> bool:
         return False
 
 
-def require_free(port: int, what: str, option: str) -> None:
+def require_free(port: int, what: str, option: str, host: str = "127.0.0.1") -> None:
     """Raise DriftloopError when something listens on the port already."""
     import socket
 
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
-            probe.bind(("127.0.0.1", port))
+            probe.bind((host, port))
         except OSError:
             raise DriftloopError(
                 f"port {port} for {what} is taken; end what uses it or choose another with {option}."

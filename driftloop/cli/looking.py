@@ -60,7 +60,10 @@ def init(folder: Path, force: bool, name: str | None, target: str | None, **give
         entity=seen.entity,
         timestamp=given["timestamp"],
     )
-    file.write_text(drawn.toml, encoding="utf-8")
+    try:
+        file.write_text(drawn.toml, encoding="utf-8")
+    except OSError as error:
+        raise ContractError(f"{file} cannot be written: {error.strerror}.") from None
     click.echo(
         f"Wrote {file}: {drawn.task} loop {drawn.name!r} on {drawn.target!r}, {len(drawn.features.numeric)} numeric "
         f"and {len(drawn.features.categorical)} categorical features, holdout by {drawn.holdout}, "
@@ -149,10 +152,11 @@ def status(folder: Path, as_json: bool) -> None:
       driftloop status my-loop --json
     """
     from driftloop.cli import render
+    from driftloop.settings import without_password
     from driftloop.standing import standing
 
     found = standing(folder, options.settings())
-    print_json(found) if as_json else render.status(found, folder)
+    print_json(found) if as_json else render.status(found, folder, without_password(options.settings().ledger_url))
 
 
 @click.command()
@@ -169,11 +173,13 @@ def history(folder: Path, as_json: bool) -> None:
 
     from driftloop import contract
     from driftloop.cli import render
-    from driftloop.ledger import Ledger
+    from driftloop.ledger import peek
+    from driftloop.settings import without_password
 
-    entries = Ledger(options.settings().ledger_url, contract.load(folder).name).entries()
+    url = options.settings().ledger_url
+    entries = peek(url, contract.load(folder).name)
     if not as_json:
-        render.history(entries)
+        render.history(entries, without_password(url))
         return
     for entry in entries:
         print_json({**asdict(entry), "time": entry.time.isoformat()})

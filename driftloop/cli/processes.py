@@ -33,8 +33,10 @@ def serve(folder: Path, host: str, port: int, poll: float) -> None:
       driftloop serve my-loop --port 8000
     """
     from driftloop import contract
+    from driftloop.cli.children import require_free
     from services.api.serving import serve as serve_api
 
+    require_free(port, "the API", "--port", host)
     serve_api(options.settings(), contract.load(folder).name, host, port, poll)
 
 
@@ -57,11 +59,14 @@ def up(folder: Path, prefect_port: int, mlflow_port: int, api_port: int, dashboa
     from driftloop.cli.children import children, require_free
     from driftloop.cli.render import addresses
     from driftloop.cli.stack import Ports, stack
-    from flows.local import remember_server
+    from flows.local import remember_server, running_server
 
     loop = contract.load(folder)
+    state = options.settings().home
+    if running := running_server(state / "prefect"):
+        raise DriftloopError(f"`driftloop up` runs already on {state}, with Prefect at {running}. End it first.")
     ports = Ports(prefect_port, mlflow_port, api_port, dashboard_port)
-    for port, what in ports.by_name().items():
+    for what, port in ports.by_name():
         require_free(port, what, f"--{what.lower()}-port")
     console = Console(stderr=True)
     with children() as group, ExitStack() as until_end:
@@ -72,8 +77,7 @@ def up(folder: Path, prefect_port: int, mlflow_port: int, api_port: int, dashboa
                 if part.name == "Prefect":  # the schedules register themselves there, so it has to answer first
                     status.update("starting Prefect …")
                     group.wait_ready(part.name)
-                    home = options.settings().home / "prefect"
-                    until_end.enter_context(remember_server(home, f"{ports.url('prefect')}/api"))
+                    until_end.enter_context(remember_server(state / "prefect", f"{ports.url('prefect')}/api"))
             for part in parts:
                 status.update(f"starting {part.name} …")
                 group.wait_ready(part.name)

@@ -96,7 +96,7 @@ def checked(loop: str, found: Sequence[Json]) -> None:
     out().print(table)
 
 
-def status(found: Json, folder: Path) -> None:
+def status(found: Json, folder: Path, ledger: str) -> None:
     console, champion = out(), found["champion"]
     if champion:
         scores = ", ".join(f"{name} {value:.3f}" for name, value in champion["metrics"].items())
@@ -105,7 +105,7 @@ def status(found: Json, folder: Path) -> None:
             f"({champion['reason']}), trained on {_span(champion['trained_on'])}; {scores}"
         )
     else:
-        console.print(f"[bold]{escape(found['loop'])}[/] has no champion yet.")
+        console.print(f"[bold]{escape(found['loop'])}[/] has no champion yet, says the ledger at {ledger}.")
     if last := found["last"]:
         console.print(f"Last: {last['kind']} on {last['window']}, {escape(last['reason'])}.")
     table = Table("window", "labels", "state", box=SIMPLE_HEAD)
@@ -118,13 +118,13 @@ def status(found: Json, folder: Path) -> None:
         console.print(f"{len(new)} new. Next: driftloop {'monitor' if len(new) == 1 else 'replay'} {folder}")
 
 
-def history(entries: Sequence[Entry]) -> None:
+def history(entries: Sequence[Entry], ledger: str) -> None:
     table = Table("#", "time (UTC)", "kind", "window", "version", "actor", "reason", box=SIMPLE_HEAD)
     for e in entries:
         table.add_row(
             str(e.seq), f"{e.time:%Y-%m-%d %H:%M:%S}", e.kind, e.window, e.version or "–", e.actor, escape(e.reason)
         )
-    out().print(table if entries else "The ledger has no row of this loop yet.")
+    out().print(table if entries else f"The ledger at {ledger} has no row of this loop yet.")
 
 
 def addresses(loop: str, ports: Ports, logs: Path) -> None:

@@ -86,6 +86,8 @@ def replay(folder: Path, first: str | None, last: str | None, force: bool, as_js
                 click.echo(_quarantined(reports[-1], folder), err=True)
     if not as_json:
         render.months(reports)
+    if reports and all("quarantine" in report for report in reports):
+        sys.exit(1)
 
 
 COMMANDS = (monitor, train, replay)
@@ -94,7 +96,7 @@ COMMANDS = (monitor, train, replay)
 def _quarantined(report: dict[str, Any], folder: Path) -> str:
     problems = "; ".join(report["quarantine"]["problems"])
     return (
-        f"Window {report['window']} is quarantined: {problems}. Mend it and run "
+        f"Window {report['window']} is quarantined: {problems.rstrip('.')}. Mend it, or loop.toml, and run "
         f"`{options.command_of(folder, 'monitor')} --window {report['window']}` again."
     )
 
@@ -126,15 +128,22 @@ class Flows:
         return next((list(entry.details["notes"]) for entry in reversed(entries) if "notes" in entry.details), [])
 
     def windows(self, folder: Path, first: str | None, last: str | None) -> list[str]:
-        """The ids from ``first`` to ``last``, both included."""
+        """The ids from ``first`` to ``last``, both included, without those that it is too late for."""
         from driftloop.errors import ContractError
+        from driftloop.standing import passed_by
         from driftloop.workspace import open_workspace
 
-        ids = open_workspace(folder, options.settings()).windows.ids()
+        work = open_workspace(folder, options.settings())
+        ids = work.windows.ids()
         for given in (first, last):
             if given is not None and given not in ids:
                 raise ContractError(f"there is no window {given}; there are {', '.join(ids)}.")
-        return [i for i in ids if (first is None or i >= first) and (last is None or i <= last)]
+        asked = [i for i in ids if (first is None or i >= first) and (last is None or i <= last)]
+        if not asked:
+            raise ContractError(f"no window lies from {first} to {last}; there are {', '.join(ids) or 'none'}.")
+        if late := passed_by(asked, work.ledger.entries()):
+            click.echo(f"Passed by: {', '.join(sorted(late))}, older than what the champion was trained on.", err=True)
+        return [i for i in asked if i not in late]
 
 
 @contextmanager

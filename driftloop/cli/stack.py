@@ -8,6 +8,7 @@ from pathlib import Path
 
 from driftloop import blank
 from driftloop.cli.children import Child
+from driftloop.errors import ContractError
 from driftloop.settings import Settings
 
 LOCALHOST = "127.0.0.1"
@@ -20,8 +21,12 @@ class Ports:
     api: int
     dashboard: int
 
-    def by_name(self) -> dict[int, str]:
-        return {self.prefect: "Prefect", self.mlflow: "MLflow", self.api: "API", self.dashboard: "Dashboard"}
+    def by_name(self) -> list[tuple[str, int]]:
+        """Raises ContractError when two parts are given one port."""
+        named = [("Prefect", self.prefect), ("MLflow", self.mlflow), ("API", self.api), ("Dashboard", self.dashboard)]
+        if len({port for _, port in named}) < len(named):
+            raise ContractError(f"two parts share a port: {', '.join(f'{what} {port}' for what, port in named)}.")
+        return named
 
     def url(self, part: str) -> str:
         return f"http://{LOCALHOST}:{getattr(self, part)}"

@@ -10,6 +10,7 @@ from pydantic import BaseModel
 
 from driftloop.facts import Facts
 from services.api.champion import Champion
+from services.api.schema import WrongInput, problem
 
 THRESHOLD = 0.5  # from this probability on the answer carries the positive label
 
@@ -50,7 +51,10 @@ def answer(champion: Champion, body: bytes, request_id: str, scoring: Lock) -> d
     facts = champion.artifact.facts
     frame = pd.DataFrame(rows, columns=[*facts.numeric, *facts.categorical])
     with scoring:
-        scores = champion.artifact.score(frame)
+        try:
+            scores = champion.artifact.score(frame)
+        except ValueError as error:  # every value was checked alone; the model can still find one out of its range
+            raise WrongInput([problem((), f"the model cannot score this: {error}", "value_error")]) from None
     predictions = [_phrase(score, facts) for score in scores.tolist()]
     head = {"request_id": request_id, "version": champion.version.number}
     return head | ({"predictions": predictions} if batch else predictions[0])

@@ -9,6 +9,7 @@ import pydantic_core
 import typing_extensions
 from pydantic import AfterValidator, ConfigDict, Field, TypeAdapter, ValidationError
 
+from driftloop import frame
 from driftloop.facts import Facts
 from driftloop.frame import MISSING
 
@@ -17,16 +18,17 @@ MAX_PROBLEMS = 20
 REFS = "#/components/schemas/{model}"
 
 Json = dict[str, Any]
-Number = Annotated[float, Field(allow_inf_nan=False)] | None
+LARGEST = 3.4e38  # of 32-bit floats, which trees compute with
+Number = Annotated[float, Field(allow_inf_nan=False, ge=-LARGEST, le=LARGEST)] | None
 
 
 def category(value: str | bool | int | None) -> str | None:
     """The name training knows the value by, per value: in a column ``True`` and ``1`` would count as the same.
 
-    >>> [category(value) for value in (True, 1, "fibre", None)]
-    ['True', '1', 'fibre', None]
+    >>> [category(value) for value in (True, "true", 1, "fibre", None)]
+    ['True', 'True', '1', 'fibre', None]
     """
-    return None if value is None else str(value)
+    return None if value is None else frame.category(value)
 
 
 Category = Annotated[str | bool | int | None, AfterValidator(category)]
@@ -64,9 +66,9 @@ class RequestSchema:
         try:
             given = pydantic_core.from_json(body)
         except ValueError as error:
-            raise WrongInput([_problem((), f"the body is not valid JSON: {error}", "json_invalid")]) from None
+            raise WrongInput([problem((), f"the body is not valid JSON: {error}", "json_invalid")]) from None
         if not isinstance(given, dict):
-            raise WrongInput([_problem((), 'expected one row as an object, or {"rows": [...]}', "dict_type")])
+            raise WrongInput([problem((), 'expected one row as an object, or {"rows": [...]}', "dict_type")])
         batch = self._is_batch(given)
         if batch and isinstance(given["rows"], list) and len(given["rows"]) > MAX_ROWS:
             raise TooManyRows(f"{len(given['rows']):,} rows in one request; send at most {MAX_ROWS:,}")
@@ -98,7 +100,7 @@ class RequestSchema:
         found: dict[Any, Json] = {}
         for item in error.errors(include_url=False, include_input=False, include_context=False):
             place = item["loc"][:depth]
-            found.setdefault(place, _problem(place, self._sentence(item, depth), item["type"]))
+            found.setdefault(place, problem(place, self._sentence(item, depth), item["type"]))
         return list(found.values())[:MAX_PROBLEMS]
 
     def _sentence(self, item: pydantic_core.ErrorDetails, depth: int) -> str:
@@ -132,5 +134,5 @@ def _dict_type(name: str, fields: dict[str, Any], extra: Json) -> Any:
     return made
 
 
-def _problem(place: tuple[int | str, ...], message: str, kind: str) -> Json:
+def problem(place: tuple[int | str, ...], message: str, kind: str) -> Json:
     return {"loc": ["body", *place], "msg": message, "type": kind}

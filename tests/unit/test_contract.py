@@ -140,6 +140,7 @@ def test_a_loop_is_frozen() -> None:
         ("", "[drift]\nthreshold = nan\n", "drift.threshold = nan: "),
         ("", "[promotion]\ndelta = -0.1\n", "promotion.delta = -0.1: .*greater than or equal to 0"),
         ("", "[promotion]\ndelta = nan\n", "promotion.delta = nan: "),
+        ("", "[promotion]\ndelta = inf\n", "promotion.delta = inf: "),
         ("", "[promotion]\nconfidence = 1\n", "promotion.confidence = 1: .*less than 1"),
         ("", "[promotion]\nconfidence = nan\n", "promotion.confidence = nan: "),
         ("", "[trigger]\nmax_drop = nan\n", "trigger.max_drop = nan: "),

@@ -15,6 +15,7 @@ from driftloop.registry import Registry
 from driftloop.report import window_report
 from driftloop.settings import Settings
 from driftloop.training import evaluate, split
+from driftloop.windows import open_windows
 from driftloop.workspace import Champion, Workspace
 from tests.fakes import FakeRegistry, FakeWindows, a_candidate, a_loop, a_window, some_rows, stored
 
@@ -271,7 +272,18 @@ def test_a_reference_that_is_no_window_is_a_contract_error(work: Workspace) -> N
 
 def test_a_reference_that_cannot_be_read_stops_the_run(work: Workspace) -> None:
     tables(work)["2024-01"]["fee"] = "broken"
-    with pytest.raises(DriftloopError, match=r"the reference window 2024-01: .*drift\.reference"):
+    with pytest.raises(
+        DriftloopError, match=r"what drift is compared with cannot be read: window 2024-01: .*drift\.reference"
+    ):
+        monitoring.read_reference(work, ["2024-01"])
+
+
+def test_a_reference_that_was_archived_stops_the_run_with_what_to_do(work: Workspace, tmp_path: Path) -> None:
+    (tmp_path / "windows").mkdir()
+    work.windows = open_windows(work.loop, tmp_path)
+    with pytest.raises(
+        DriftloopError, match=r"compared with cannot be read: there is no window 2024-01 .*Put the window"
+    ):
         monitoring.read_reference(work, ["2024-01"])
 
 

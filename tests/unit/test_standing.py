@@ -85,6 +85,21 @@ def test_the_champion_is_told_with_what_it_was_trained_on(folder: Path, ledger: 
     }
 
 
+def test_a_window_older_than_the_champions_data_that_was_never_monitored_is_passed_by(
+    folder: Path, ledger: Ledger
+) -> None:
+    report = {"training": {"windows": ["2024-02"], "metrics": {}}}
+    ledger.promote("1", expected=None, window="2024-02", reason="r", actor="a", details={"report": report})
+    assert [w["state"] for w in stands(folder)["windows"]] == ["passed by", "monitored"]
+    note(ledger, Kind.VERDICT, "2024-01")
+    assert [w["state"] for w in stands(folder)["windows"]] == ["monitored", "monitored"]
+
+
+def test_looking_leaves_no_ledger_behind(folder: Path) -> None:
+    stands(folder)
+    assert not (folder / ".driftloop").exists()
+
+
 def test_a_window_is_new_monitored_or_quarantined_by_its_last_row(folder: Path, ledger: Ledger) -> None:
     note(ledger, Kind.VERDICT, "2024-01")
     note(ledger, Kind.QUARANTINE, "2024-02")

@@ -332,7 +332,7 @@ def database(tmp_path: Path, table: pd.DataFrame) -> SqlWindows:
     engine = sa.create_engine(url)
     table.to_sql("snapshots", engine, index=False, if_exists="replace")
     engine.dispose()
-    return SqlWindows(a_loop(windows={"sql": url, "table": "snapshots", "period": "as_of"}))
+    return SqlWindows(a_loop(windows={"sql": url, "table": "snapshots", "period": "as_of"}), Path.cwd())
 
 
 SNAPSHOTS = pd.concat(
@@ -370,15 +370,46 @@ def test_a_period_with_a_quote_in_it_is_only_a_value(tmp_path: Path) -> None:
 
 
 def test_a_table_that_is_not_there_is_a_contract_error(tmp_path: Path) -> None:
+    (tmp_path / "empty.db").touch()
     loop = a_loop(windows={"sql": f"sqlite:///{tmp_path / 'empty.db'}", "table": "snapshots", "period": "as_of"})
     with pytest.raises(ContractError, match=r"windows\.table = 'snapshots' cannot be read"):
-        SqlWindows(loop).ids()
+        SqlWindows(loop, Path.cwd()).ids()
 
 
 def test_a_database_that_does_not_answer_is_unreachable(tmp_path: Path) -> None:
-    loop = a_loop(windows={"sql": f"sqlite:///{tmp_path}/no/such/folder.db", "table": "t", "period": "p"})
+    loop = a_loop(windows={"sql": f"sqlite:///{tmp_path}", "table": "t", "period": "p"})  # a folder
     with pytest.raises(Unreachable, match=r"the windows' database sqlite:///.* does not answer"):
-        SqlWindows(loop).ids()
+        SqlWindows(loop, Path.cwd()).ids()
+
+
+def test_a_sqlite_file_lies_beside_loop_toml_and_is_not_made(tmp_path: Path) -> None:
+    loop = a_loop(windows={"sql": "sqlite:///snapshots.db", "table": "snapshots", "period": "as_of"})
+    with pytest.raises(
+        ContractError, match=r"windows\.sql = sqlite:///snapshots\.db: there is no file .*snapshots\.db"
+    ):
+        SqlWindows(loop, tmp_path)
+    assert list(tmp_path.iterdir()) == []
+    database(tmp_path, SNAPSHOTS)
+    assert SqlWindows(loop, tmp_path).ids() == ["2024-01", "2024-02"]
+
+
+@pytest.mark.parametrize("address", ["postgres:/x", "nosuchbase://host/name"])
+def test_an_address_that_is_no_databases_is_a_contract_error(address: str, tmp_path: Path) -> None:
+    loop = a_loop(windows={"sql": address, "table": "t", "period": "p"})
+    with pytest.raises(ContractError, match=f"windows.sql = {address}: expected a database's address"):
+        SqlWindows(loop, tmp_path)
+
+
+@pytest.mark.parametrize(("path", "told"), [("s3x://bucket/x", "s3x"), ("file.csv", "is a file; expected the folder")])
+def test_a_path_that_is_no_folders_is_a_contract_error(path: str, told: str, tmp_path: Path) -> None:
+    (tmp_path / "file.csv").touch()
+    with pytest.raises(ContractError, match=f"windows.path = '{path}'.*{told}"):
+        FolderWindows(tmp_path, path, None, entity=None, target=None)
+
+
+def test_labels_in_a_csv_in_capitals_are_seen(tmp_path: Path) -> None:
+    put(ROWS.assign(left=[True, False]).to_csv(index=False), tmp_path / "windows" / "2024-01.CSV")
+    assert windows(tmp_path).has_labels("2024-01")
 
 
 # the port

@@ -127,7 +127,7 @@ class RetrySoon:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         async def answer(message: Message) -> None:
             if message["type"] == "http.response.start" and message["status"] == 503:
-                message["headers"] = [*message["headers"], (b"retry-after", b"0.2")]
+                message["headers"] = [*message["headers"], (b"retry-after", b"0.1")]
             await send(message)
 
         await self.app(scope, receive, answer)

@@ -14,7 +14,8 @@ from driftloop import contract
 from driftloop.contract import Features, Label, Loop
 from driftloop.errors import ContractError, WindowError
 from driftloop.frame import categories, positive_label
-from driftloop.windows import SUFFIXES, FolderWindows, open_windows, read_table
+from driftloop.tables import read_table
+from driftloop.windows import SUFFIXES, FolderWindows, open_windows
 
 TARGET_NAMES = ("target", "label", "y", "churn", "churn_label", "class", "outcome")
 FEW = 10  # owners whose rows come again and again; a share of fewer cannot be held out

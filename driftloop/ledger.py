@@ -14,6 +14,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.exc import DatabaseError, IntegrityError, OperationalError
 
+from driftloop.database import database_url
 from driftloop.errors import ChampionMoved, ContractError, Unreachable
 from driftloop.settings import without_password
 
@@ -64,14 +65,7 @@ class Ledger:
 
     def __init__(self, url: str, loop: str) -> None:
         self.url, self.loop = url, loop
-        try:
-            location = sa.engine.make_url(url)
-            location.get_dialect()
-        except (sa.exc.ArgumentError, sa.exc.NoSuchModuleError) as error:
-            raise ContractError(
-                f"DRIFTLOOP_LEDGER_URL = {without_password(url)}: expected a database's address such as "
-                f"postgresql+psycopg://user:password@host/ledger ({error})."
-            ) from None
+        location = database_url(url, "DRIFTLOOP_LEDGER_URL")
         self._sqlite = location.get_backend_name() == "sqlite"
         if self._sqlite and location.database:
             _make_folder(Path(location.database).parent)
@@ -190,7 +184,7 @@ class Ledger:
 
 def peek(url: str, loop: str) -> list[Entry]:
     """All rows of a loop in order, without making a ledger where there is none yet."""
-    location = sa.engine.make_url(url)
+    location = database_url(url, "DRIFTLOOP_LEDGER_URL")
     if location.get_backend_name() == "sqlite" and location.database and not Path(location.database).exists():
         return []
     return Ledger(url, loop).entries()

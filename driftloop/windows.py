@@ -3,20 +3,17 @@
 from __future__ import annotations
 
 import hashlib
-from functools import reduce
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 import pandas as pd
 import pyarrow as pa
-import pyarrow.csv
 import pyarrow.fs
-import pyarrow.parquet
 
 from driftloop.contract import Loop
 from driftloop.errors import ContractError, Unreachable, WindowError
-from driftloop.frame import categories
 from driftloop.settings import without_password
+from driftloop.tables import column_names, join, read_table
 
 if TYPE_CHECKING:
     import sqlalchemy as sa
@@ -69,7 +66,7 @@ class FolderWindows:
 
     def read(self, window: str) -> pd.DataFrame:
         tables = self.tables(window)
-        rows = _join(window, tables, self.entity) if len(tables) > 1 else next(iter(tables.values()))
+        rows = join(window, tables, self.entity) if len(tables) > 1 else next(iter(tables.values()))
         labels = self.label_file(window)
         if labels is None:
             return rows
@@ -91,7 +88,7 @@ class FolderWindows:
     def has_labels(self, window: str) -> bool:
         if self.label_file(window) is not None:
             return True
-        return any(self.target in _column_names(self.files, f) for f in self._window_files(window))
+        return any(self.target in column_names(self.files, f) for f in self._window_files(window))
 
     def tables(self, window: str) -> dict[str, pd.DataFrame]:
         """The window's tables by file name, labels not among them."""
@@ -211,16 +208,9 @@ class SqlWindows:
 
 def _database(address: str, folder: Path) -> sa.URL:
     """The windows' database; a SQLite file lies beside loop.toml, and is not made when it is not there."""
-    import sqlalchemy as sa
+    from driftloop.database import database_url
 
-    try:
-        url = sa.engine.make_url(address)
-        url.get_dialect()
-    except (sa.exc.ArgumentError, sa.exc.NoSuchModuleError) as error:
-        raise ContractError(
-            f"loop.toml: windows.sql = {without_password(address)}: expected a database's address such as "
-            f"postgresql+psycopg://user@host/name ({error})."
-        ) from None
+    url = database_url(address, "loop.toml: windows.sql")
     if url.get_backend_name() != "sqlite" or not url.database or url.database == ":memory:":
         return url
     file = folder / url.database
@@ -240,100 +230,3 @@ def _filesystem(path: str, folder: Path) -> tuple[pa.fs.FileSystem, str]:
     if place.is_file():
         raise ContractError(f"loop.toml: windows.path = {path!r} is a file; expected the folder of the windows.")
     return pa.fs.LocalFileSystem(), str(place)
-
-
-def read_table(
-    window: str, filesystem: pa.fs.FileSystem, file: pa.fs.FileInfo, entity: str | None = None
-) -> pd.DataFrame:
-    """One .csv or .parquet file, its entities as text.
-
-    Raises WindowError when it is empty, damaged, half-written, or no comma-separated UTF-8.
-    """
-    try:
-        if file.extension.lower() == "csv":
-            _require_whole_rows(window, filesystem, file)
-            with filesystem.open_input_stream(file.path) as stream:
-                # "007" read as a number in one window and as text in another would be two entities
-                return pd.read_csv(stream, dtype={entity: str} if entity else None)
-        table: pd.DataFrame = pa.parquet.read_table(file.path, filesystem=filesystem).to_pandas()
-        if entity in table:
-            table[entity] = _as_text(table[entity])
-        return table
-    except pd.errors.EmptyDataError:
-        raise WindowError(window, [f"{file.path} is empty"]) from None
-    except UnicodeDecodeError as error:
-        raise WindowError(window, [f"{file.path} is not UTF-8: {error}"]) from None
-    except (pa.ArrowInvalid, pd.errors.ParserError, EOFError) as error:
-        raise WindowError(window, [f"{file.path} cannot be read, is it half-written? {error}"]) from None
-    except OSError as error:
-        raise WindowError(window, [f"{file.path} cannot be read: {error}"]) from None
-
-
-def _require_whole_rows(window: str, filesystem: pa.fs.FileSystem, file: pa.fs.FileInfo) -> None:
-    """Raise unless every row has as many fields as the header: pandas fills up a row that was cut off.
-
-    Only the first column is kept, a block at a time. Raises WindowError or ArrowInvalid.
-    """
-    with filesystem.open_input_stream(file.path) as stream:
-        header = stream.read(1 << 16).partition(b"\n")[0]
-    for other, name in ((b";", "semicolons"), (b"\t", "tabs")):
-        if b"," not in header and other in header:
-            raise WindowError(window, [f"{file.path} separates its columns by {name}; expected commas"])
-    if not header:
-        return  # pandas says that it is empty
-    with filesystem.open_input_stream(file.path) as stream:
-        rows = pa.csv.open_csv(
-            stream,
-            pa.csv.ReadOptions(autogenerate_column_names=True),
-            pa.csv.ParseOptions(newlines_in_values=True),
-            pa.csv.ConvertOptions(include_columns=["f0"], column_types={"f0": pa.binary()}),
-        )
-        for _ in rows:
-            pass
-
-
-def _as_text(column: pd.Series) -> pd.Series:
-    """Entities as text, the same for a number and its text; nulls stay."""
-    text = categories(column)
-    text[column.isna()] = None
-    return text
-
-
-def _column_names(filesystem: pa.fs.FileSystem, file: pa.fs.FileInfo) -> list[str]:
-    """Only the header; a file that has none reads as no columns here and is refused when it is read."""
-    try:
-        if file.extension.lower() == "csv":
-            with filesystem.open_input_stream(file.path) as stream:
-                return list(pd.read_csv(stream, nrows=0).columns)
-        return list(pa.parquet.read_schema(file.path, filesystem=filesystem).names)
-    except (pa.ArrowInvalid, pd.errors.EmptyDataError, pd.errors.ParserError, UnicodeDecodeError, OSError):
-        return []
-
-
-def _join(window: str, tables: dict[str, pd.DataFrame], entity: str | None) -> pd.DataFrame:
-    """One row an entity from tables that all hold the same entities once each."""
-    if entity is None:
-        raise ContractError(
-            f"window {window} is a folder of {len(tables)} tables; name the column that joins them: entity = …"
-        )
-    problems = []
-    first_name, first = next(iter(tables.items()))
-    for name, table in tables.items():
-        if entity not in table:
-            raise WindowError(window, [f"{name} has no column {entity} to be joined on"])
-        if table[entity].isna().any():
-            problems.append(f"{name} holds a null {entity}")
-        if twice := int(table[entity].duplicated().sum()):
-            problems.append(f"{name} holds {twice} {entity} more than once")
-        here, there = set(table[entity]), set(first[entity])
-        if here != there:
-            problems.append(
-                f"{name} and {first_name} do not join one-to-one on {entity}: "
-                f"{len(here - there)} only in {name}, {len(there - here)} only in {first_name}"
-            )
-    shared = pd.Series([c for t in tables.values() for c in t.columns if c != entity])
-    if shared.duplicated().any():
-        problems.append(f"column {shared[shared.duplicated()].iloc[0]} stands in more than one table")
-    if problems:
-        raise WindowError(window, problems)
-    return reduce(lambda left, right: left.merge(right, on=entity, validate="1:1"), tables.values())

@@ -13,11 +13,13 @@ from driftloop.cli import options
 from driftloop.cli.options import loop_dir
 from driftloop.errors import DriftloopError
 
+PORT = click.IntRange(1, 65535)
+
 
 @click.command()
 @loop_dir
 @click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
-@click.option("--port", default=8000, show_default=True, help="Port to listen on.")
+@click.option("--port", type=PORT, default=8000, show_default=True, help="Port to listen on.")
 @click.option(
     "--poll",
     type=click.FloatRange(min=0.05),
@@ -42,10 +44,10 @@ def serve(folder: Path, host: str, port: int, poll: float) -> None:
 
 @click.command()
 @loop_dir
-@click.option("--prefect-port", default=4200, show_default=True)
-@click.option("--mlflow-port", default=5000, show_default=True)
-@click.option("--api-port", default=8000, show_default=True)
-@click.option("--dashboard-port", default=8501, show_default=True)
+@click.option("--prefect-port", type=PORT, default=4200, show_default=True)
+@click.option("--mlflow-port", type=PORT, default=5000, show_default=True)
+@click.option("--api-port", type=PORT, default=8000, show_default=True)
+@click.option("--dashboard-port", type=PORT, default=8501, show_default=True)
 def up(folder: Path, prefect_port: int, mlflow_port: int, api_port: int, dashboard_port: int) -> None:
     """Run Prefect with the loop's schedules, the MLflow UI, the API and the dashboard until Ctrl-C.
 

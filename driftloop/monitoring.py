@@ -16,7 +16,7 @@ from driftloop.metrics import METRICS
 from driftloop.report import Json, window_report
 from driftloop.retrain import Drift, History, Performance, RetrainVerdict, TriggerPolicy, decide_retrain
 from driftloop.training import comparable, evaluate
-from driftloop.workspace import Champion, Workspace
+from driftloop.workspace import Champion, Serving, Workspace
 
 TRAININGS = (Kind.PROMOTION, Kind.KEEP)
 
@@ -39,7 +39,7 @@ def finished_run(work: Workspace, window: str, key: str) -> tuple[Entry, Json] |
     make a window worth another look only where it is not older than what the champion was trained on.
     """
     now = work.serving()
-    older = now is not None and window < now[1][-1]
+    older = now is not None and window < now.windows[-1]
     rows = [
         entry
         for entry in work.ledger.entries(window)
@@ -52,7 +52,7 @@ def finished_run(work: Workspace, window: str, key: str) -> tuple[Entry, Json] |
     if last.kind is Kind.VERDICT and report["retrain"]["retrain"] and not older:
         return None
     then = (report["champion"] or {}).get("version")
-    moved = now is not None and now[0] != then and last.kind is not Kind.QUARANTINE
+    moved = now is not None and now.version != then and last.kind is not Kind.QUARANTINE
     return None if moved and not older else (last, report)
 
 
@@ -76,25 +76,28 @@ def require_same_task(loop: Loop, champion: Champion) -> None:
     )
 
 
-def read_current(work: Workspace, window: str, champion: Champion | None) -> Window:
+def read_current(work: Workspace, window: str, serving: Serving | None) -> Window:
     """The window's checked rows. Raises WindowError, also for a window older than the champion's training data."""
-    if champion is None:
-        return work.read(window)
-    facts = champion.artifact.facts
-    if window < facts.windows[-1]:
+    if serving and window < serving.windows[-1]:
         raise WindowError(
-            window, [f"it is older than {facts.windows[-1]}, the newest window that champion {champion.version} knows"]
+            window,
+            [f"it is older than {serving.windows[-1]}, the newest window that champion {serving.version} knows"],
         )
-    current = work.read(window)
+    return work.read(window)
+
+
+def beside_champion(current: Window, champion: Champion) -> Window:
+    """The window with what is new to the champion among its notes. Raises WindowError when its labels are."""
+    facts = champion.artifact.facts
     _require_labels(current, facts.labels)
     return replace(current, notes=current.notes + unseen(current, facts.categories))
 
 
-def reference_ids(work: Workspace, window: str, champion: Champion) -> tuple[str, ...]:
+def reference_ids(work: Workspace, window: str, serving: Serving) -> tuple[str, ...]:
     """Which windows drift compares the current one with, by ``drift.reference``."""
     wanted = work.loop.drift.reference
     if wanted == "training":
-        return champion.artifact.facts.windows
+        return serving.windows
     ids = work.windows.ids()
     if wanted != "previous":
         if wanted not in ids:
@@ -108,7 +111,7 @@ def reference_ids(work: Workspace, window: str, champion: Champion) -> tuple[str
         except WindowError:
             continue  # quarantined when its turn was
         return (earlier,)
-    return champion.artifact.facts.windows
+    return serving.windows
 
 
 def read_reference(work: Workspace, windows: Sequence[str]) -> list[Window]:

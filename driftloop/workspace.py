@@ -22,6 +22,14 @@ CACHED_ROWS = 2_000_000
 
 
 @dataclass(frozen=True)
+class Serving:
+    """The champion's version and the windows it was trained on, oldest first."""
+
+    version: str
+    windows: tuple[str, ...]
+
+
+@dataclass(frozen=True)
 class Champion:
     """The version that serves, loaded."""
 
@@ -65,12 +73,12 @@ class Workspace:
             raise ContractError(f"{self.folder} has no window yet; put the first one under {self.loop.windows.path}/.")
         return ids[-1]
 
-    def serving(self) -> tuple[str, tuple[str, ...]] | None:
-        """(version, windows it was trained on) of the ledger's champion, without loading it."""
+    def serving(self) -> Serving | None:
+        """What the ledger knows of its champion, without loading it."""
         promotion = self.ledger.last_promotion()
         if promotion is None or promotion.version is None:
             return None
-        return promotion.version, tuple(promotion.details["report"]["training"]["windows"])
+        return Serving(promotion.version, tuple(promotion.details["report"]["training"]["windows"]))
 
     def champion(self) -> Champion | None:
         """The ledger's champion, loaded from the registry and verified; None when there never was one."""

@@ -9,9 +9,8 @@ from prefect import flow
 
 from driftloop import drift_worker, monitoring
 from driftloop.errors import WindowError
-from driftloop.frame import Window
 from driftloop.report import Json, window_report
-from driftloop.workspace import Champion, Workspace
+from driftloop.workspace import Serving, Workspace
 from flows import tasks
 from flows.orchestration import one_run_at_a_time, record, run_name
 from flows.train_and_compare_flow import train_and_compare_flow
@@ -39,44 +38,38 @@ def monitor_flow(loop_dir: Path, window: str | None = None, force: bool = False)
             entry, report = earlier
             record("window.repeated", window=window, ledger=entry.seq)
             return {**report, "repeated": entry.seq}
-        champion = tasks.load_champion(work)
-        if champion:
-            monitoring.require_same_task(work.loop, champion)
+        serving = tasks.serving(work)
         try:
-            return _monitor(work, window, key, champion)
+            return _monitor(work, window, key, serving)
         except WindowError as error:
             if error.window != window:
                 raise
             record("window.quarantined", window=window, problems=error.problems)
-            return tasks.record_quarantine(work, error, champion.version if champion else None)
+            return tasks.record_quarantine(work, error, serving.version if serving else None)
 
 
-def _monitor(work: Workspace, window: str, key: str, champion: Champion | None) -> Json:
-    current = tasks.read_current(work, window, champion)
+def _monitor(work: Workspace, window: str, key: str, serving: Serving | None) -> Json:
+    current = tasks.read_current(work, window, serving)
     record("window.read", window=window, rows=len(current.X), notes=current.notes)
-    newest = tasks.newest_labelled(work, window, champion)
-    report = _assess(work, current, newest, champion)
-    record("drift.assessed", window=window, **report["retrain"], share=(report["drift"] or {}).get("share"))
-    verdict = tasks.record_verdict(work, key, report, current.notes)
-    if not report["retrain"]["retrain"]:
-        return report
-    return {**report, **train_and_compare_flow(work.folder, window, verdict=verdict.seq)}
-
-
-def _assess(work: Workspace, current: Window, newest: Window | None, champion: Champion | None) -> Json:
-    """The report up to the verdict."""
-    drift, performance, reference = None, None, []
+    reference = tasks.read_reference(work, monitoring.reference_ids(work, window, serving)) if serving else []
+    # drift is measured in its worker while the champion is loaded and scored
+    measuring = tasks.measure_drift.submit(work, reference, current) if serving else None
+    champion = tasks.load_champion(work)
+    performance = None
     if champion:
-        reference = tasks.read_reference(work, monitoring.reference_ids(work, current.id, champion))
-        measuring = tasks.measure_drift.submit(work, reference, current)  # in its worker, while the champion is scored
+        monitoring.require_same_task(work.loop, champion)
+        current = monitoring.beside_champion(current, champion)
         performance = tasks.measure_performance(work, champion, current)
-        measured = measuring.result()
-        drift = measured.drift
-        tasks.publish_drift(work, current.id, measured, champion.version)
-    verdict = monitoring.judge(work, drift, performance, tasks.history(work, current, champion, newest))
-    return window_report(
+    newest = tasks.newest_labelled(work, window, champion)
+    past = tasks.history(work, current, champion, newest)
+    measured = measuring.result() if measuring else None
+    if measured and champion:
+        tasks.publish_drift(work, window, measured, champion.version)
+    drift = measured.drift if measured else None
+    verdict = monitoring.judge(work, drift, performance, past)
+    report = window_report(
         work.loop.name,
-        current.id,
+        window,
         reference=[w.id for w in reference],
         reference_rows=sum(len(w.X) for w in reference),
         current_rows=len(current.X),
@@ -87,3 +80,8 @@ def _assess(work: Workspace, current: Window, newest: Window | None, champion: C
         reason=str(verdict.reason),
         champion=champion.version if champion else None,
     )
+    record("drift.assessed", window=window, **report["retrain"], share=drift.share if drift else None)
+    entry = tasks.record_verdict(work, key, report, current.notes)
+    if not verdict.retrain:
+        return report
+    return {**report, **train_and_compare_flow(work.folder, window, verdict=entry.seq)}

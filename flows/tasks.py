@@ -42,6 +42,7 @@ _io = task(
 open_loop = _io(open_here)
 newest = _io(Workspace.newest)
 heal = _io(promoting.heal)
+serving = _io(Workspace.serving)
 load_champion = _io(Workspace.champion)
 run_key = _io(monitoring.run_key)
 finished_run = _io(monitoring.finished_run)

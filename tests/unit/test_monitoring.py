@@ -16,7 +16,7 @@ from driftloop.report import window_report
 from driftloop.settings import Settings
 from driftloop.training import evaluate, split
 from driftloop.windows import open_windows
-from driftloop.workspace import Champion, Workspace
+from driftloop.workspace import Champion, Serving, Workspace
 from tests.fakes import FakeRegistry, FakeWindows, a_candidate, a_loop, a_window, some_rows, stored
 
 MONTHS = ("2024-01", "2024-02", "2024-03")
@@ -117,7 +117,7 @@ def test_a_window_whose_labels_are_spelled_unlike_the_champions_is_passed_by(wor
     assert [w.id for w in good] == ["2024-02"]
     assert "its labels are no and yes, those of the other windows False and True" in str(error)
     with pytest.raises(WindowError, match="its labels are no and yes"):
-        monitoring.read_current(work, "2024-03", champion(work, "2024-01"))
+        monitoring.beside_champion(work.read("2024-03"), champion(work, "2024-01"))
 
 
 def test_without_a_champion_the_newest_windows_spelling_counts(work: Workspace) -> None:
@@ -227,12 +227,12 @@ def test_labels_that_come_in_late_do_not_reopen_a_window_older_than_the_champion
 
 def test_a_window_older_than_the_champions_newest_is_refused(work: Workspace) -> None:
     with pytest.raises(WindowError, match="older than 2024-02, the newest window that champion 1 knows"):
-        monitoring.read_current(work, "2024-01", champion(work, "2024-01", "2024-02"))
+        monitoring.read_current(work, "2024-01", Serving("1", ("2024-01", "2024-02")))
 
 
 def test_categories_the_champion_has_not_seen_are_noted(work: Workspace) -> None:
     tables(work)["2024-02"].loc[0, "plan"] = "gold"
-    current = monitoring.read_current(work, "2024-02", champion(work, "2024-01"))
+    current = monitoring.beside_champion(work.read("2024-02"), champion(work, "2024-01"))
     assert current.notes == ("column plan has unseen categories: gold",)
 
 
@@ -254,18 +254,18 @@ def with_reference(work: Workspace, reference: str) -> Workspace:
 def test_the_reference_is_what_the_contract_says(
     work: Workspace, reference: str, window: str, expected: tuple[str, ...]
 ) -> None:
-    serving = champion(work, "2024-01", "2024-02")
+    serving = Serving("1", ("2024-01", "2024-02"))
     assert monitoring.reference_ids(with_reference(work, reference), window, serving) == expected
 
 
 def test_the_previous_window_is_the_last_that_can_be_read(work: Workspace) -> None:
-    serving = champion(work, "2024-01")
+    serving = Serving("1", ("2024-01",))
     tables(work)["2024-02"]["fee"] = "broken"
     assert monitoring.reference_ids(with_reference(work, "previous"), "2024-03", serving) == ("2024-01",)
 
 
 def test_a_reference_that_is_no_window_is_a_contract_error(work: Workspace) -> None:
-    serving = champion(work, "2024-01")
+    serving = Serving("1", ("2024-01",))
     with pytest.raises(ContractError, match=r'drift\.reference = "2023-01" is neither "training", "previous" nor'):
         monitoring.reference_ids(with_reference(work, "2023-01"), "2024-02", serving)
 

@@ -13,6 +13,7 @@ from pydantic import ValidationError
 from driftloop.errors import ArtifactError
 from driftloop.facts import Facts
 from driftloop.frame import features
+from driftloop.metrics import Predictions
 
 if TYPE_CHECKING:
     from mlflow.models import ModelSignature
@@ -52,6 +53,15 @@ class Artifact:
         """
         return score(self.estimator, features(rows, self.facts.numeric, self.facts.categorical), self.facts.task)
 
+    def predict(self, rows: pd.DataFrame) -> Predictions:
+        """``score`` with the threshold from which on the model says yes."""
+        return predictions(self.score(rows), self.facts)
+
+    @property
+    def sample(self) -> pd.DataFrame:
+        """The stored sample rows as the model takes them."""
+        return features(pd.DataFrame(list(self.facts.sample)), self.facts.numeric, self.facts.categorical)
+
     def verify(self) -> None:
         """Raise ArtifactError unless the stored sample rows give the stored scores and the signature fits."""
         named = [column.name for column in self.signature.inputs]
@@ -70,6 +80,10 @@ def score(estimator: Any, X: pd.DataFrame, task: str) -> np.ndarray:
     if task == "binary":
         return np.asarray(estimator.predict_proba(X)[:, list(estimator.classes_).index(1)], dtype=float)
     return np.asarray(estimator.predict(X), dtype=float)
+
+
+def predictions(scores: np.ndarray, facts: Facts) -> Predictions:
+    return Predictions(scores) if facts.threshold is None else Predictions(scores, facts.threshold)
 
 
 def load(folder: Path) -> Artifact:

@@ -3,22 +3,30 @@
 from __future__ import annotations
 
 from driftloop.facts import Facts
-from driftloop.promotion import PromotionDecision
+from driftloop.promotion import Outcome, PromotionDecision
 from driftloop.report import Json
 
 
-def model_card(facts: Facts, decision: PromotionDecision, drift: Json | None) -> str:
-    """Markdown for the version's description. ``drift`` is the report's drift part of the window that triggered it."""
-    return "\n\n".join(
-        [f"# {facts.loop}", _training(facts), _trigger(drift), _comparison(facts, decision), _limits(facts)]
-    )
+def model_card(facts: Facts, decision: PromotionDecision, drift: Json | None, approved: Json | None = None) -> str:
+    """Markdown for the version's description.
+
+    ``drift`` is the report's drift part of the window that triggered it; ``approved`` says who let it pass, and why.
+    """
+    parts = [f"# {facts.loop}", _training(facts), _trigger(drift), _comparison(facts, decision), _slices(decision)]
+    parts += [_calibration(facts), _serving(decision), _approval(decision, approved), _limits(facts, decision)]
+    return "\n\n".join(part for part in parts if part)
 
 
 def _training(facts: Facts) -> str:
     event = f" The event is `{facts.target} = {facts.labels[1]}`." if facts.labels else ""
+    again = (
+        f" Fitted again with the holdout's rows after version {facts.refit_of}, the same recipe without them, passed."
+        if facts.refit_of
+        else ""
+    )
     return (
         f"**Training.** {facts.rows:,} rows of {_list(facts.windows)} (data fingerprint `{facts.fingerprint}`), "
-        f"{len(facts.numeric)} numeric and {len(facts.categorical)} categorical features.{event}"
+        f"{len(facts.numeric)} numeric and {len(facts.categorical)} categorical features.{event}{again}"
     )
 
 
@@ -34,17 +42,64 @@ def _trigger(drift: Json | None) -> str:
 
 def _comparison(facts: Facts, decision: PromotionDecision) -> str:
     scores = "\n".join(f"| val_{name} | {value:.4f} |" for name, value in sorted(facts.metrics.items()))
+    seen = (
+        ""
+        if decision.detectable is None
+        else f" These rows would show a true gain of {decision.detectable:.3f} four times in five."
+    )
+    cases = f" Known cases broken: {'; '.join(decision.broken)}." if decision.broken else ""
     return (
-        f"**Comparison.** {decision.sentence[0].upper()}{decision.sentence[1:]}. Holdout rule: `{facts.holdout}`.\n\n"
-        f"| metric on the holdout | value |\n|---|---|\n{scores}"
+        f"**Comparison.** {decision.sentence[0].upper()}{decision.sentence[1:].rstrip('.')}.{seen}{cases} Holdout rule: "
+        f"`{facts.holdout}`.\n\n| metric on the holdout | value |\n|---|---|\n{scores}"
     )
 
 
-def _limits(facts: Facts) -> str:
+def _slices(decision: PromotionDecision) -> str:
+    if not decision.slices.judged:
+        return ""
+    rows = "\n".join(
+        f"| {s.name} | {s.rows} | {s.candidate:.4f} | {s.champion:.4f} | {s.adjusted:.3g} |"
+        for s in decision.slices.judged
+    )
+    left = f" Not judged: {', '.join(decision.slices.unjudged)}." if decision.slices.unjudged else ""
+    return (
+        f"**Slices.** p is that of being no worse, after Holm.{left}\n\n"
+        f"| slice | rows | candidate | champion | p |\n|---|---|---|---|---|\n{rows}"
+    )
+
+
+def _calibration(facts: Facts) -> str:
+    if facts.labels is None:
+        return ""
+    if facts.threshold is None:
+        return "**Threshold.** The training rows were too few to choose one: it says yes from 0.5 on."
+    return f"**Threshold.** It says yes from {facts.threshold:.3f} on, where F1 was best on folds of the training rows."
+
+
+def _serving(decision: PromotionDecision) -> str:
+    found = decision.serving
+    if found is None or found.latency_ms is None or found.size_mb is None:
+        return ""
+    return (
+        f"**Serving.** A clean process loaded it from the registry and scored {found.rows:,} rows as the candidate did; "
+        f"one row takes {found.latency_ms:.2g} ms, the model has {found.size_mb:.3g} MB."
+    )
+
+
+def _approval(decision: PromotionDecision, approved: Json | None) -> str:
+    if approved:
+        why = f": {approved['why']}" if approved["why"] else ""
+        return f"**Approval.** By {approved['by']}{why}."
+    return "**Approval.** It waits for one." if decision.outcome is Outcome.ASK else ""
+
+
+def _limits(facts: Facts, decision: PromotionDecision) -> str:
     unknown = "Categories not seen in training are ignored; a missing category is a category of its own." * bool(
         facts.categorical
     )
-    return f"**Limits.** Compared on {_list(facts.windows[-1:])} only; later windows may differ. {unknown}".rstrip()
+    compared = f"Compared on {_list(facts.windows[-1:])} only; later windows may differ."
+    alone = "It was compared with no champion." if decision.champion is None else ""
+    return " ".join(filter(None, ["**Limits.**", compared, alone, unknown]))
 
 
 def _list(windows: tuple[str, ...]) -> str:

@@ -92,9 +92,25 @@ class Trigger(Section):
 
 
 class Promotion(Section):
+    """What a candidate must show, and who has the last word. ``approval_expires`` counts windows."""
+
     metric: str = ""
     delta: Annotated[float, Field(ge=0)] = 0.01
     confidence: Annotated[float, Field(ge=0, lt=1)] = 0.95
+    slices: Listed[str] = ()
+    max_slice_drop: Annotated[float, Field(ge=0)] = 0.0
+    min_slice_rows: Annotated[int, Field(ge=2)] = 100
+    max_latency_ms: Annotated[float, Field(gt=0)] | None = None
+    max_size_mb: Annotated[float, Field(gt=0)] | None = None
+    refit: bool = False
+    approval: Literal["auto", "always", "borderline"] = "auto"
+    approval_expires: Annotated[int, Field(ge=1)] = 2
+
+
+class Alerts(Section):
+    """Where alerts go: Apprise addresses. ``${NAME}`` in one stands for a variable of the environment."""
+
+    urls: Listed[str] = Field(default=(), repr=False)
 
 
 class Schedule(Section):
@@ -115,7 +131,8 @@ class Loop(Section):
     """One model kept fresh.
 
     ``holdout.by`` and ``promotion.metric`` are filled in when left out: entity if there is one, else
-    time if there is a timestamp, else row; auc for binary, rmse for regression.
+    time if there is a timestamp, else row; auc for binary, rmse for regression. ``promotion.refit`` is on
+    where the holdout is by time.
     """
 
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")]
@@ -132,18 +149,17 @@ class Loop(Section):
     drift: Drift = Drift()
     trigger: Trigger = Trigger()
     promotion: Promotion = Promotion()
+    alerts: Alerts = Alerts()
     schedule: Schedule | None = None
 
     @model_validator(mode="before")
     @classmethod
     def _fill_defaults(cls, data: dict[str, Any]) -> dict[str, Any]:
         by = "entity" if data.get("entity") else "time" if data.get("timestamp") else "row"
+        data = _filled(data, "holdout", {"by": by})
+        refit = isinstance(data["holdout"], dict) and data["holdout"]["by"] == "time"
         metric = "auc" if data.get("task") == "binary" else "rmse"
-        for section, key, value in (("holdout", "by", by), ("promotion", "metric", metric)):
-            given = data.get(section, {})
-            if isinstance(given, dict):  # anything else is reported by the section's own check
-                data = data | {section: {key: value} | given}
-        return data
+        return _filled(data, "promotion", {"metric": metric, "refit": refit})
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
@@ -157,6 +173,11 @@ class Loop(Section):
         if metric is None or metric.task != self.task:
             known = ", ".join(name for name, m in METRICS.items() if m.task == self.task)
             raise ValueError(f"promotion.metric = {self.promotion.metric!r}: for {self.task} expected one of {known}")
+        if self.promotion.refit and self.holdout.by != "time":
+            raise ValueError(
+                f'promotion.refit = true needs holdout.by = "time"; rows held out by {self.holdout.by} are never '
+                f"trained on, by rule"
+            )
         if self.features:
             self._check_features(self.features)
         return self
@@ -170,6 +191,8 @@ class Loop(Section):
         for role in ("target", "entity", "timestamp"):
             if getattr(self, role) in names:
                 raise ValueError(f"{role} {getattr(self, role)!r} is also listed as a feature; it never is one")
+        if unknown := [c for c in self.promotion.slices if c not in names]:
+            raise ValueError(f"promotion.slices names {', '.join(unknown)}, which is not listed under features")
 
     @property
     def columns(self) -> Features:
@@ -181,7 +204,13 @@ class Loop(Section):
     @property
     def digest(self) -> str:
         """A hash of everything that changes what a run computes."""
-        return hashlib.blake2b(self.model_dump_json(exclude={"schedule"}).encode(), digest_size=8).hexdigest()
+        return hashlib.blake2b(self.model_dump_json(exclude={"schedule", "alerts"}).encode(), digest_size=8).hexdigest()
+
+
+def _filled(data: dict[str, Any], section: str, defaults: dict[str, Any]) -> dict[str, Any]:
+    """``data`` with a section's defaults; what is no section is left to the section's own check."""
+    given = data.get(section, {})
+    return data | {section: defaults | given} if isinstance(given, dict) else data
 
 
 def load(folder: Path) -> Loop:
@@ -203,6 +232,15 @@ def load(folder: Path) -> Loop:
     return parse(text, str(file))
 
 
+def with_features(loop: Loop, features: Features) -> Loop:
+    """The loop with features that it left out. Raises ContractError when the rest of loop.toml does not go with them."""
+    try:
+        loop._check_features(features)  # noqa: SLF001  # what the model's own validator does
+    except ValueError as error:
+        raise ContractError(f"loop.toml: {error}") from None
+    return loop.model_copy(update={"features": features})
+
+
 def parse(text: str, source: str = "loop.toml") -> Loop:
     """Parse the text of a loop.toml; ``source`` names it in errors."""
     try:
@@ -220,4 +258,6 @@ def _sentence(error: Any) -> str:
     if error["type"] == "missing":
         return f"{key} is missing; it is required"
     message = error["msg"].removeprefix("Value error, ")
+    if key.startswith("alerts"):
+        return f"{key}: {message}"  # an address may hold a token
     return message if error["type"] == "value_error" and not key else f"{key} = {error['input']!r}: {message}"

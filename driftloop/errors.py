@@ -38,6 +38,10 @@ class ChampionMoved(DriftloopError):
     """Somebody else changed the champion since the decision was made; decide again."""
 
 
+class NotWaiting(DriftloopError):
+    """The candidate that a human speaks of does not wait for approval, or not any more."""
+
+
 class ArtifactError(DriftloopError):
     """A stored model cannot be loaded, or does not predict what it predicted when it was stored."""
 

@@ -9,7 +9,10 @@ class Facts(BaseModel):
     """What a version says about itself, stored in the MLmodel file under ``metadata.driftloop``.
 
     ``sample`` are a few training rows as the API would receive them and ``sample_scores`` what the
-    candidate gave for them: a copy that does not reproduce them does not serve.
+    candidate gave for them: a copy that does not reproduce them does not serve. ``metrics`` are those of the holdout.
+    ``threshold``: a binary model says yes from this probability on; None where the rows were too few to choose it.
+    ``quartiles`` cut the numeric columns of the training rows. ``refit_of``: the version that was judged, where this
+    one is its recipe fitted again with the holdout's rows.
     """
 
     model_config = ConfigDict(frozen=True, extra="ignore")
@@ -28,3 +31,6 @@ class Facts(BaseModel):
     metrics: dict[str, float]
     sample: tuple[dict[str, float | str | None], ...]
     sample_scores: tuple[float, ...]
+    threshold: float | None = None
+    quartiles: dict[str, tuple[float, ...]] = {}
+    refit_of: str | None = None

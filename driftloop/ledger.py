@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import time
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import replace
 from datetime import UTC, datetime
-from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
@@ -15,34 +15,11 @@ import sqlalchemy as sa
 from sqlalchemy.exc import DatabaseError, IntegrityError, OperationalError
 
 from driftloop.database import database_url
+from driftloop.entry import NEVER, REIGNS, Entry, Kind, row_hash
 from driftloop.errors import ChampionMoved, ContractError, Unreachable
 from driftloop.settings import without_password
 
-
-class Kind(StrEnum):
-    """What a row records. Only a promotion changes the champion."""
-
-    VERDICT = "verdict"
-    QUARANTINE = "quarantine"
-    PROMOTION = "promotion"
-    KEEP = "keep"
-
-
-@dataclass(frozen=True)
-class Entry:
-    """One row. ``seq`` counts from 1 within the loop; ``time`` is UTC."""
-
-    loop: str
-    seq: int
-    time: datetime
-    kind: Kind
-    window: str
-    version: str | None
-    actor: str
-    reason: str
-    details: Mapping[str, Any]
-
-
+Guard = Callable[[Sequence[Entry]], None]
 _metadata = sa.MetaData()
 _table = sa.Table(
     "ledger",
@@ -56,6 +33,14 @@ _table = sa.Table(
     sa.Column("actor", sa.String(200), nullable=False),
     sa.Column("reason", sa.Text, nullable=False),
     sa.Column("details", sa.JSON, nullable=False),
+    sa.Column("previous", sa.String(64), nullable=False),
+    sa.Column("hash", sa.String(64), nullable=False),
+)
+_told = sa.Table(  # up to which row alerts were sent: rows are added, the highest counts
+    "told",
+    _metadata,
+    sa.Column("loop", sa.String(100), primary_key=True),
+    sa.Column("seq", sa.Integer, primary_key=True, autoincrement=False),
 )
 _ATTEMPTS = 50  # racing writers each lose at most once to every other
 
@@ -82,28 +67,55 @@ class Ledger:
         reason: str,
         actor: str,
         details: Mapping[str, Any],
+        guard: Guard | None = None,
     ) -> Entry:
-        """Record something that does not change the champion."""
-        assert kind is not Kind.PROMOTION, "a promotion states which champion it replaces: use promote"
-        return self._append(kind, window, version, reason, actor, details)
+        """Record something that does not change the champion.
+
+        ``guard`` sees all rows right before this one is added, and raises where they no longer allow it.
+        """
+        assert kind not in REIGNS, "what changes the champion states which one it replaces: use promote or roll_back"
+        return self._append(Entry(self.loop, 0, NEVER, kind, window, version, actor, reason, details), guard)
 
     def promote(
-        self, version: str, *, expected: str | None, window: str, reason: str, actor: str, details: Mapping[str, Any]
+        self,
+        version: str,
+        *,
+        expected: str | None,
+        window: str,
+        reason: str,
+        actor: str,
+        details: Mapping[str, Any],
+        kind: Kind = Kind.PROMOTION,
+        guard: Guard | None = None,
     ) -> Entry:
         """Record ``version`` as champion in place of ``expected``, the champion it was compared with.
 
-        Raises ChampionMoved when another champion came first; the caller then decides again.
+        ``kind`` is a promotion or a rollback. Raises ChampionMoved when another champion came first; the caller then
+        decides again.
         """
-        return self._append(Kind.PROMOTION, window, version, reason, actor, details, expected=(expected,))
+        assert kind in REIGNS, f"a {kind} changes no champion"
+
+        def still_expected(entries: Sequence[Entry]) -> None:
+            reign = _last(entries, REIGNS)
+            champion = reign.version if reign else None
+            if champion != expected:
+                raise ChampionMoved(
+                    f"{self.loop}: version {version} was compared with champion {expected or 'none'}, "
+                    f"meanwhile it is {champion or 'none'}"
+                )
+            if guard:
+                guard(entries)
+
+        return self._append(Entry(self.loop, 0, NEVER, kind, window, version, actor, reason, details), still_expected)
 
     def champion(self) -> str | None:
-        """The version of the last promotion."""
-        promotion = self.last_promotion()
-        return promotion.version if promotion else None
+        """The version of the last promotion or rollback."""
+        reign = self.last_reign()
+        return reign.version if reign else None
 
-    def last_promotion(self) -> Entry | None:
+    def last_reign(self) -> Entry | None:
         """The row that made today's champion; None before the first."""
-        return self.last([Kind.PROMOTION])
+        return self.last(REIGNS)
 
     def last(self, kinds: Collection[Kind]) -> Entry | None:
         """The newest row of one of these kinds."""
@@ -114,49 +126,47 @@ class Ledger:
         query = sa.select(_table).where(_table.c.loop == self.loop).order_by(_table.c.seq)
         if window is not None:
             query = query.where(_table.c.window == window)
-        with self.connect() as connection:
-            return [_entry(row) for row in connection.execute(query)]
+        return [_entry(row) for row in self._read(query)]
 
-    @contextmanager
-    def connect(self) -> Iterator[sa.Connection]:
-        """A connection to read with. Raises Unreachable."""
+    def told(self) -> int | None:
+        """The row up to which alerts were sent; None when that was never begun."""
+        highest = self._read(sa.select(sa.func.max(_told.c.seq)).where(_told.c.loop == self.loop))[0][0]
+        return None if highest is None else int(highest)
+
+    def mark_told(self, seq: int) -> None:
+        self._insert(_told, {"loop": self.loop, "seq": seq})
+
+    def _read(self, query: sa.Select[Any]) -> Sequence[sa.Row[Any]]:
         with self._reachable(), self._engine.connect() as connection:
-            yield connection
+            return connection.execute(query).all()
 
-    def _append(
-        self,
-        kind: Kind,
-        window: str,
-        version: str | None,
-        reason: str,
-        actor: str,
-        details: Mapping[str, Any],
-        expected: tuple[str | None] | None = None,
-    ) -> Entry:
+    def _append(self, wanted: Entry, guard: Guard | None) -> Entry:
         # Compare-and-set without locks: the row after the last one read can be inserted once only, so an insert
-        # that succeeds proves that nothing was appended since the champion was looked up.
+        # that succeeds proves that nothing was appended since the guard looked.
+        details = json.loads(json.dumps(dict(wanted.details)))
         for attempt in range(_ATTEMPTS):
             entries = self.entries()
-            promotion = _last(entries, [Kind.PROMOTION])
-            champion = promotion.version if promotion else None
-            if expected is not None and champion != expected[0]:
-                raise ChampionMoved(
-                    f"{self.loop}: version {version} was compared with champion {expected[0] or 'none'}, "
-                    f"meanwhile it is {champion or 'none'}"
-                )
-            seq = entries[-1].seq + 1 if entries else 1
-            entry = Entry(self.loop, seq, datetime.now(UTC), kind, window, version, actor, reason, dict(details))
-            if self._insert(entry):
+            if guard:
+                guard(entries)
+            last = entries[-1] if entries else None
+            entry = replace(
+                wanted,
+                seq=last.seq + 1 if last else 1,
+                time=datetime.now(UTC),
+                details=details,
+                previous=last.hash if last else "",
+            )
+            entry = replace(entry, hash=row_hash(entry))
+            if self._insert(_table, {**entry.__dict__, "kind": str(entry.kind)}):
                 return entry
             time.sleep(0.01 * attempt)
         raise Unreachable(f"the ledger at {without_password(self.url)} was busy {_ATTEMPTS} times in a row; run again.")
 
-    def _insert(self, entry: Entry) -> bool:
-        """False when somebody else took this sequence number."""
-        values = {**entry.__dict__, "kind": str(entry.kind)}
+    def _insert(self, table: sa.Table, values: Mapping[str, Any]) -> bool:
+        """False when somebody else inserted a row of that key."""
         try:
             with self._reachable(), self._engine.begin() as connection:
-                connection.execute(sa.insert(_table).values(values))
+                connection.execute(sa.insert(table).values(values))
         except IntegrityError:
             return False
         return True
@@ -165,8 +175,24 @@ class Ledger:
         try:
             _metadata.create_all(self._engine)
         except (OperationalError, sa.exc.ProgrammingError, IntegrityError):
-            if not sa.inspect(self._engine).has_table("ledger"):  # else another process created it first
+            if not sa.inspect(self._engine).has_table("told"):  # else another process created them first
                 raise
+        if "hash" not in {column["name"] for column in sa.inspect(self._engine).get_columns("ledger")}:
+            self._chain_old_rows()
+
+    def _chain_old_rows(self) -> None:
+        """Give the rows of a ledger of driftloop 0.1 their hashes, once."""
+        with self._engine.begin() as connection:
+            for column in ("previous", "hash"):
+                connection.execute(sa.text(f"ALTER TABLE ledger ADD COLUMN {column} VARCHAR(64) NOT NULL DEFAULT ''"))
+            rows = connection.execute(sa.select(_table).order_by(_table.c.loop, _table.c.seq)).all()
+            last: Entry | None = None
+            for entry in map(_entry, rows):
+                before = last.hash if last and last.loop == entry.loop else ""
+                last = replace(entry, previous=before)
+                last = replace(last, hash=row_hash(last))
+                this = (_table.c.loop == last.loop) & (_table.c.seq == last.seq)
+                connection.execute(sa.update(_table).where(this).values(previous=last.previous, hash=last.hash))
 
     @contextmanager
     def _reachable(self) -> Iterator[None]:
@@ -201,11 +227,10 @@ def _make_folder(folder: Path) -> None:
 
 def loops(url: str) -> list[str]:
     """The names of all loops in the ledger at ``url``."""
-    with Ledger(url, "").connect() as connection:
-        return [str(name) for name in connection.execute(sa.select(_table.c.loop).distinct()).scalars()]
+    return [str(name) for (name,) in Ledger(url, "")._read(sa.select(_table.c.loop).distinct())]  # noqa: SLF001
 
 
-def _last(entries: list[Entry], kinds: Collection[Kind]) -> Entry | None:
+def _last(entries: Sequence[Entry], kinds: Collection[Kind]) -> Entry | None:
     return next((e for e in reversed(entries) if e.kind in kinds), None)
 
 

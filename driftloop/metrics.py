@@ -1,4 +1,4 @@
-"""What a model is scored by: a metric, its value on named rows, and a bound on a paired gain."""
+"""What a model is scored by: a metric, and its value on named rows."""
 
 from __future__ import annotations
 
@@ -8,9 +8,23 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import norm, rankdata
+from scipy.stats import rankdata
 
 Array = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """What a model gives for rows of shape (n,): probabilities of the event, or values.
+
+    A binary model says yes from ``threshold`` on.
+    """
+
+    scores: Array
+    threshold: float = 0.5
+
+    def __getitem__(self, rows: NDArray[np.bool_]) -> Predictions:
+        return Predictions(self.scores[rows], self.threshold)
 
 
 @dataclass(frozen=True)
@@ -19,7 +33,7 @@ class Metric:
 
     Every metric but the AUC is a function of per-row terms' means: ``terms`` gives them, shape (rows, k),
     and ``combine`` turns means, shape (..., k), into values. That form lets the bootstrap draw all
-    resamples in one matrix product.
+    resamples in one matrix product. A metric ``of_labels`` sees 1 where the model says yes, else 0.
     """
 
     name: str
@@ -27,11 +41,16 @@ class Metric:
     higher_is_better: bool
     terms: Callable[[Array, Array], Array]
     combine: Callable[[Array], Array]
+    of_labels: bool = False
 
-    def __call__(self, y: Array, prediction: Array) -> float:
+    def __call__(self, y: Array, prediction: Predictions) -> float:
         if self.name == "auc":
-            return auc(y, prediction)
-        return float(self.combine(self.terms(y, prediction).mean(axis=0)))
+            return auc(y, prediction.scores)
+        return float(self.combine(self.terms(y, self.input(prediction)).mean(axis=0)))
+
+    def input(self, prediction: Predictions) -> Array:
+        """What ``terms`` takes of a prediction."""
+        return (prediction.scores >= prediction.threshold).astype(float) if self.of_labels else prediction.scores
 
 
 def auc(y: Array, score: Array) -> float:
@@ -47,8 +66,8 @@ def auc(y: Array, score: Array) -> float:
     return float((rankdata(score)[positive].sum() - n1 * (n1 + 1) / 2) / (n1 * n0))
 
 
-def _accuracy(y: Array, p: Array) -> Array:
-    right: Array = ((p >= 0.5) == (y == 1)).astype(float)
+def _accuracy(y: Array, label: Array) -> Array:
+    right: Array = (label == y).astype(float)
     return right[:, None]
 
 
@@ -58,10 +77,8 @@ def _log_loss(y: Array, p: Array) -> Array:
     return -(y * np.log(p) + (1 - y) * np.log1p(-p))[:, None]
 
 
-def _confusion(y: Array, p: Array) -> Array:
-    predicted = p >= 0.5
-    hit = predicted & (y == 1)
-    return np.column_stack([hit, predicted, y == 1]).astype(float)
+def _confusion(y: Array, label: Array) -> Array:
+    return np.column_stack([label * y, label, y])
 
 
 def _f1(means: Array) -> Array:
@@ -89,8 +106,8 @@ METRICS: dict[str, Metric] = {
     metric.name: metric
     for metric in (
         Metric("auc", "binary", True, _accuracy, _first),
-        Metric("accuracy", "binary", True, _accuracy, _first),
-        Metric("f1", "binary", True, _confusion, _f1),
+        Metric("accuracy", "binary", True, _accuracy, _first, of_labels=True),
+        Metric("f1", "binary", True, _confusion, _f1, of_labels=True),
         Metric("log_loss", "binary", False, _log_loss, _first),
         Metric("brier", "binary", False, lambda y, p: ((y - p) ** 2)[:, None], _first),
         Metric("rmse", "regression", False, lambda y, p: ((y - p) ** 2)[:, None], lambda m: np.sqrt(m[..., 0])),
@@ -130,48 +147,3 @@ class Score:
             )
         difference = self.value - other.value
         return difference if METRICS[self.metric].higher_is_better else -difference
-
-
-def gain_lower_bound(metric: str, y: Array, candidate: Array, champion: Array, confidence: float) -> float:
-    """One-sided lower bound of the paired gain of candidate over champion on the same rows.
-
-    DeLong's variance for the AUC (DeLong et al. 1988, in the O(n log n) form of Sun & Xu 2014); for
-    every other metric the percentile of a paired bootstrap with 2,000 resamples and a fixed seed.
-    """
-    if metric == "auc":
-        return _delong_lower_bound(y, candidate, champion, confidence)
-    return _bootstrap_lower_bound(METRICS[metric], y, candidate, champion, confidence)
-
-
-def _placements(y: Array, score: Array) -> tuple[Array, Array]:
-    """DeLong's structural components: each positive's placement among the negatives, and the reverse."""
-    positive = y == 1
-    ones, zeros = score[positive], score[~positive]
-    ranks = rankdata(np.concatenate([ones, zeros]))
-    v10 = (ranks[: len(ones)] - rankdata(ones)) / len(zeros)
-    v01 = 1 - (ranks[len(ones) :] - rankdata(zeros)) / len(ones)
-    return v10, v01
-
-
-def _delong_lower_bound(y: Array, candidate: Array, champion: Array, confidence: float) -> float:
-    (v10, v01), (w10, w01) = _placements(y, candidate), _placements(y, champion)
-    d10, d01 = v10 - w10, v01 - w01
-    if len(d10) < 2 or len(d01) < 2:
-        raise ValueError("the bound on an AUC gain needs at least two rows of each class")
-    variance = d10.var(ddof=1) / len(d10) + d01.var(ddof=1) / len(d01)
-    return float(d10.mean() - norm.ppf(confidence) * math.sqrt(variance))
-
-
-def _bootstrap_lower_bound(metric: Metric, y: Array, candidate: Array, champion: Array, confidence: float) -> float:
-    rng = np.random.default_rng(0)
-    terms = np.hstack([metric.terms(y, candidate), metric.terms(y, champion)])
-    n, k = len(y), terms.shape[1] // 2
-    uniform = np.full(n, 1 / n)
-    gains = []
-    resamples, block = 2000, max(1, min(2000, 4_000_000 // n))  # a block of weights stays near 32 MB
-    for start in range(0, resamples, block):
-        weights = rng.multinomial(n, uniform, size=min(block, resamples - start))
-        means = weights @ terms / n
-        gains.append(metric.combine(means[:, :k]) - metric.combine(means[:, k:]))
-    gain = np.concatenate(gains) * (1 if metric.higher_is_better else -1)
-    return float(np.quantile(gain, 1 - confidence))

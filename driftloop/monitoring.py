@@ -9,21 +9,20 @@ from dataclasses import replace
 from driftloop import drift_worker
 from driftloop.contract import Loop
 from driftloop.drift import DriftReport
+from driftloop.entry import Entry, Kind
 from driftloop.errors import ContractError, DriftloopError, WindowError
 from driftloop.frame import Window, category, unseen
-from driftloop.ledger import Entry, Kind
 from driftloop.metrics import METRICS
+from driftloop.reigns import TRAININGS
 from driftloop.report import Json, window_report
 from driftloop.retrain import Drift, History, Performance, RetrainVerdict, TriggerPolicy, decide_retrain
 from driftloop.training import comparable, evaluate
 from driftloop.workspace import Champion, Serving, Workspace
 
-TRAININGS = (Kind.PROMOTION, Kind.KEEP)
-
 
 def run_key(work: Workspace, window: str) -> str:
-    """A hash of what a run over the window depends on: its content, which windows have labels, and loop.toml."""
-    parts = [work.loop.digest, work.windows.digest(window), *labelled_ids(work, window)]
+    """A hash of what a run over the window depends on: its content, which windows have labels, loop.toml, known cases."""
+    parts = [work.loop.digest, work.windows.digest(window), work.golden.digest, *labelled_ids(work, window)]
     return hashlib.blake2b("\n".join(parts).encode(), digest_size=8).hexdigest()
 
 
@@ -36,14 +35,15 @@ def finished_run(work: Workspace, window: str, key: str) -> tuple[Entry, Json] |
     """The ledger row and report of an earlier run over the same data, loop.toml and champion, if it went to its end.
 
     A run that a crash cut short after its verdict is not finished. A champion that moved on, or labels that came in,
-    make a window worth another look only where it is not older than what the champion was trained on.
+    make a window worth another look only where it is not older than what the champion was trained on. A rollback does
+    not: the next look would promote anew what a human has just taken back.
     """
-    now = work.serving()
+    reign, now = work.ledger.last_reign(), work.serving()
     older = now is not None and window < now.windows[-1]
     rows = [
         entry
         for entry in work.ledger.entries(window)
-        if entry.details.get("key") == key or (older and entry.kind is not Kind.QUARANTINE)
+        if entry.details.get("key") == key or (older and entry.report and entry.kind is not Kind.QUARANTINE)
     ]
     if not rows:
         return None
@@ -52,7 +52,8 @@ def finished_run(work: Workspace, window: str, key: str) -> tuple[Entry, Json] |
     if last.kind is Kind.VERDICT and report["retrain"]["retrain"] and not older:
         return None
     then = (report["champion"] or {}).get("version")
-    moved = now is not None and now.version != then and last.kind is not Kind.QUARANTINE
+    rolled_back = reign is not None and reign.kind is Kind.ROLLBACK and reign.seq > last.seq
+    moved = now is not None and now.version != then and last.kind is not Kind.QUARANTINE and not rolled_back
     return None if moved and not older else (last, report)
 
 
@@ -130,23 +131,26 @@ def measure_drift(work: Workspace, reference: Sequence[Window], current: Window)
     import pandas as pd
 
     rows = pd.concat([window.X for window in reference], ignore_index=True)
-    return drift_worker.start().measure(rows, current.X, work.loop.columns.numeric, work.loop.columns.categorical)
+    return drift_worker.measure(rows, current.X, work.loop.columns.numeric, work.loop.columns.categorical)
 
 
 def measure_performance(work: Workspace, champion: Champion, current: Window) -> Performance | None:
     """The champion's metric on the window's labelled rows, as it stands before any retraining.
 
-    None while labels are not in. Where the champion was trained on this very window, on its holdout rows only.
+    None while labels are not in. Where the champion was trained on this very window, on its holdout rows only, and
+    None where it was refitted with those.
     """
     if current.y is None or not current.y.notna().any():
         return None
     rows = current.labelled
     if current.id in champion.artifact.facts.windows:
+        if champion.artifact.facts.refit_of:
+            return None  # it has learnt from the holdout's rows too
         rows = rows.where(work.rule.mask(rows, newest=True))
     if not comparable(work.loop, rows):
         return None
     metric = work.loop.promotion.metric
-    value = evaluate(work.loop, rows, champion.artifact.score(rows.X))[metric]
+    value = evaluate(work.loop, rows, champion.artifact.predict(rows.X))[metric]
     drop = champion.artifact.facts.metrics[metric] - value
     return Performance(metric, value, len(rows.X), drop if METRICS[metric].higher_is_better else -drop)
 
@@ -154,7 +158,7 @@ def measure_performance(work: Workspace, champion: Champion, current: Window) ->
 def history(work: Workspace, current: Window, champion: Champion | None, newest: Window | None) -> History:
     """What the verdict needs besides the findings; ``newest`` is the newest labelled window that can be read."""
     trainings = [e for e in work.ledger.entries() if e.kind in TRAININGS and e.window < current.id]
-    trained_on = max((e.details["report"]["training"]["windows"][-1] for e in trainings), default="")
+    trained_on = max((e.trained_on[-1] for e in trainings), default="")
     last_run = max((e.window for e in trainings), default=None)
     return History(
         champion=champion is not None,

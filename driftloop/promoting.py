@@ -1,27 +1,30 @@
-"""The steps from labelled windows to a new champion, each a plain function over a workspace."""
+"""From labelled windows to a candidate that is a version, tried in a clean process."""
 
 from __future__ import annotations
 
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING
 
-from driftloop.artifact import score
-from driftloop.card import model_card
-from driftloop.errors import ChampionMoved, ContractError, LabelsNotReady, WindowError
+from driftloop import serving_check
+from driftloop.artifact import predictions, score
+from driftloop.entry import Kind
+from driftloop.errors import ContractError, LabelsNotReady, WindowError
 from driftloop.frame import Window
 from driftloop.holdout import require_same_rule
-from driftloop.ledger import Entry, Kind
-from driftloop.metrics import Score
-from driftloop.monitoring import TRAININGS, read_labelled, require_same_task
-from driftloop.promotion import Outcome, PromotionDecision, PromotionPolicy, decide_promotion
+from driftloop.metrics import Predictions
+from driftloop.monitoring import read_labelled, require_same_task
+from driftloop.promotion import ServingCheck
 from driftloop.registry import Version, library_versions
-from driftloop.report import Json, decision_json, training_json, window_report
-from driftloop.training import Candidate, compare, evaluate, fit, split, window_limit
+from driftloop.report import Json, window_report
+from driftloop.training import Candidate, evaluate, fit, refit, split, window_limit
 from driftloop.workspace import Champion, Workspace
 
-ATTEMPTS = 10
+if TYPE_CHECKING:
+    import pandas as pd
+
+Predict = Callable[["pd.DataFrame"], Predictions]
 
 
 @dataclass(frozen=True)
@@ -32,6 +35,21 @@ class TrainingData:
     training: Window
     holdout: Window
     left_out: tuple[WindowError, ...]
+
+
+@dataclass(frozen=True)
+class Registered:
+    """A candidate as a version, and what a clean process found that loaded it."""
+
+    candidate: Candidate
+    version: str
+    serving: ServingCheck
+
+    @property
+    def predict(self) -> Predict:
+        return lambda X: predictions(
+            score(self.candidate.estimator, X, self.candidate.facts.task), self.candidate.facts
+        )
 
 
 def training_data(work: Workspace, until: str, champion: Champion | None) -> TrainingData:
@@ -69,15 +87,28 @@ def require_comparable(work: Workspace, champion: Champion, data: TrainingData) 
             f"the newest usable labels are those of {data.windows[-1]}, older than {facts.windows[-1]}, which champion "
             f"{champion.version} was trained on: a candidate without them is no successor. Train on a newer window."
         )
+    if facts.refit_of and data.windows[-1] == facts.windows[-1]:
+        raise ContractError(
+            f"champion {champion.version} was refitted with all rows of {facts.windows[-1]}, the newest usable labels "
+            f"there are: none is left that it never saw. Train again when the labels of a newer window are in."
+        )
 
 
 def train(work: Workspace, data: TrainingData) -> Candidate:
     """A fitted candidate with its score on the holdout."""
+    serving_check.start()  # its imports are done by the time there is a version to try
     candidate = fit(work.loop, data.windows, data.training, work.rule)
-    scores = score(candidate.estimator, data.holdout.X, work.loop.task)
+    predicted = predictions(score(candidate.estimator, data.holdout.X, work.loop.task), candidate.facts)
     return replace(
-        candidate, facts=candidate.facts.model_copy(update={"metrics": evaluate(work.loop, data.holdout, scores)})
+        candidate, facts=candidate.facts.model_copy(update={"metrics": evaluate(work.loop, data.holdout, predicted)})
     )
+
+
+def check_serving(work: Workspace, candidate: Candidate, version: str, rows: pd.DataFrame) -> Registered:
+    """Load the version in a clean process as the API would, and see that it scores ``rows`` as the candidate did."""
+    scores = score(candidate.estimator, rows, work.loop.task)
+    found = serving_check.check(serving_check.Request(work.settings, work.loop.name, version, rows, scores))
+    return Registered(candidate, version, found)
 
 
 def asked_by(work: Workspace, window: str, verdict: int | None) -> Json:
@@ -109,89 +140,11 @@ def register(work: Workspace, candidate: Candidate, window: str) -> Version:
     return work.registry.register(candidate, params, _tags(work, candidate, window), report)
 
 
-def decide(work: Workspace, candidate: Candidate, data: TrainingData, champion: Champion | None) -> PromotionDecision:
-    """Compare the candidate with the champion on the holdout and decide.
-
-    Raises as require_comparable: the champion may be another than when the training began.
-    """
-    metric, rows = work.loop.promotion.metric, data.holdout
-    policy = PromotionPolicy(work.loop.promotion.delta, work.loop.promotion.confidence)
-    if champion is None:
-        own = Score(metric, candidate.facts.metrics[metric], len(rows.X), rows.fingerprint)
-        return decide_promotion(own, None, None, policy)
-    require_comparable(work, champion, data)
-    task = work.loop.task
-    comparison = compare(work.loop, rows, score(candidate.estimator, rows.X, task), champion.artifact.score(rows.X))
-    return decide_promotion(comparison.candidate, comparison.champion, comparison, policy)
-
-
-def decide_and_record(
-    work: Workspace, candidate: Candidate, data: TrainingData, version: Version, window: str, details: Mapping[str, Any]
-) -> tuple[PromotionDecision, Entry]:
-    """Decide against the champion of this moment and write it down; when another run was faster, decide again.
-
-    Returns the decision and the ledger row, whose details hold the whole report and the version's model card.
-    """
-    for _ in range(ATTEMPTS):
-        champion = work.champion()
-        decision = decide(work, candidate, data, champion)
-        serving = version.number if decision.outcome is Outcome.PROMOTE else champion.version if champion else None
-        report: Json = {
-            **details["report"],
-            "training": training_json(candidate.facts, version.number),
-            "decision": decision_json(decision),
-            "champion": {"version": serving} if serving else None,
-        }
-        card = model_card(candidate.facts, decision, report["drift"])
-        try:
-            entry = _append(
-                work, decision, version.number, champion, window, {**details, "report": report, "card": card}
-            )
-        except ChampionMoved:
-            continue
-        return decision, entry
-    raise ChampionMoved(
-        f"the champion of {work.loop.name} changed {ATTEMPTS} times while version {version.number} was compared; "
-        f"run again."
-    )
-
-
-def follow(work: Workspace, entry: Entry) -> None:
-    """Let the registry follow a decision's ledger row: the alias first, then what explains it."""
-    work.point_alias()  # not at this row's version by name: if yet another run promoted since, the alias is its
-    assert entry.version is not None, "a decision is about a version"
-    work.registry.explain(entry.version, entry.details["report"]["decision"], entry.details["card"])
-
-
-def heal(work: Workspace) -> str | None:
-    """Make the registry follow the ledger, which a crash between the two can leave behind.
-
-    Returns what was healed, as a sentence. Raises DriftloopError when the registry names a champion that this ledger
-    never heard of.
-    """
-    healed = work.point_alias()
-    entry = work.ledger.last(TRAININGS)
-    if entry is None or entry.version is None or work.registry.explained(entry.version):
-        return healed
-    follow(work, entry)
-    return healed or f"version {entry.version} had no decision beside it"
-
-
-def _append(
-    work: Workspace,
-    decision: PromotionDecision,
-    version: str,
-    champion: Champion | None,
-    window: str,
-    details: Mapping[str, Any],
-) -> Entry:
-    reason, actor = str(decision.reason), "train_and_compare_flow"
-    if decision.outcome is Outcome.PROMOTE:
-        expected = champion.version if champion else None
-        return work.ledger.promote(
-            version, expected=expected, window=window, reason=reason, actor=actor, details=details
-        )
-    return work.ledger.append(Kind.KEEP, window=window, version=version, reason=reason, actor=actor, details=details)
+def refitted(work: Workspace, made: Registered, data: TrainingData, window: str) -> Registered:
+    """The judged recipe fitted again with the holdout's rows among its own: a version, with its own serving check."""
+    serving_check.start()
+    again = refit(work.loop, made.candidate, made.version, data.training, data.holdout)
+    return check_serving(work, again, register(work, again, window).number, data.holdout.X)
 
 
 def _tags(work: Workspace, candidate: Candidate, window: str) -> dict[str, str]:
@@ -203,6 +156,7 @@ def _tags(work: Workspace, candidate: Candidate, window: str) -> dict[str, str]:
         "rows": str(facts.rows),
         "fingerprint": facts.fingerprint,
         "holdout": facts.holdout,
+        **({"refit_of": facts.refit_of} if facts.refit_of else {}),
         "libraries": ", ".join(f"{name} {version}" for name, version in library_versions().items()),
     }
     return tags | {"git_commit": _git_commit(work) or work.settings.git_commit}

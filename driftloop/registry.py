@@ -99,9 +99,26 @@ class Registry:
             raise ConnectionError(f"its answer does not name the model {self.name}")
         return {alias: str(version) for alias, version in model.aliases.items()}
 
-    def point_champion_at(self, version: str) -> None:
+    def point(self, alias: str, version: str | None) -> None:
+        """Let an alias name a version, or nothing."""
         with self._reachable():
-            self.client.set_registered_model_alias(self.name, CHAMPION, version)
+            if version is None:
+                self.client.delete_registered_model_alias(self.name, alias)
+            else:
+                self.client.set_registered_model_alias(self.name, alias, version)
+
+    def exists(self, version: str) -> bool:
+        try:
+            self.tags(version)
+        except NotInRegistry:
+            return False
+        return True
+
+    def recorded(self, version: str) -> tuple[dict[str, str], dict[str, float]]:
+        """The parameters and metrics of the run that made a version."""
+        with self._reachable():
+            data = self.client.get_run(self.client.get_model_version(self.name, version).run_id).data
+            return dict(data.params), dict(data.metrics)
 
     def tags(self, version: str) -> dict[str, str]:
         with self._reachable():
@@ -110,17 +127,20 @@ class Registry:
     def explain(self, version: str, decision: Mapping[str, Any], card: str) -> None:
         """Keep a decision with the version it judged: the model card, JSON beside its run, and last of all the tags."""
         with self._reachable():
-            if self._aliases().get(CHALLENGER) == version:
-                self.client.delete_registered_model_alias(self.name, CHALLENGER)
             self.client.update_model_version(self.name, version, description=card)
             run_id = self.client.get_model_version(self.name, version).run_id
             self.client.log_dict(run_id, dict(decision), "decision.json")
-            for tag, value in (("reason", decision["reason"]), (DECISION, decision["outcome"])):
+        self.mark(version, str(decision["outcome"]), str(decision["reason"]))
+
+    def mark(self, version: str, outcome: str, reason: str) -> None:
+        """What became of a version, in its tags."""
+        with self._reachable():
+            for tag, value in (("reason", reason), (DECISION, outcome)):
                 self.client.set_model_version_tag(self.name, version, tag, value)
 
-    def explained(self, version: str) -> bool:
-        """Whether ``explain`` went to its end for this version."""
-        return DECISION in self.tags(version)
+    def marked(self, version: str) -> str | None:
+        """The outcome that ``explain`` or ``mark`` left behind when it went to its end."""
+        return self.tags(version).get(DECISION)
 
     def download(self, version: str, folder: Path) -> Path:
         """Copy a version's model folder below ``folder`` and return where it lies."""
@@ -134,8 +154,6 @@ class Registry:
         self, candidate: Candidate, params: Mapping[str, Any], tags: Mapping[str, str], report: str | None
     ) -> Version:
         """Log a training as an MLflow run and register its model; the version returned is the one MLflow gave it.
-
-        It is the challenger until ``explain`` says what was decided about it.
 
         ``report`` is the Evidently report as HTML. Raises ArtifactError when the model holds types nobody reviewed.
         """
@@ -172,7 +190,6 @@ class Registry:
                     f"Choose an estimator whose types are reviewed (docs/loop-toml.md lists them)."
                 ) from error
             version = self._create_version(info, run.info.run_id, tags)
-            self.client.set_registered_model_alias(self.name, CHALLENGER, version)
         return Version(version, run.info.run_id)
 
     def _create_version(self, info: ModelInfo, run_id: str, tags: Mapping[str, str]) -> str:

@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
+from pydantic import TypeAdapter
+
 from driftloop.facts import Facts
 from driftloop.promotion import PromotionDecision
 from driftloop.retrain import Drift, Performance
@@ -66,3 +68,8 @@ def training_json(facts: Facts, version: str) -> Json:
 
 def decision_json(decision: PromotionDecision) -> Json:
     return {name: str(value) if isinstance(value, str) else value for name, value in asdict(decision).items()}
+
+
+def decision_of(stored: Json) -> PromotionDecision:
+    """The decision that ``decision_json`` wrote down."""
+    return TypeAdapter(PromotionDecision).validate_python(stored)

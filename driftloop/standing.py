@@ -7,13 +7,15 @@ from pathlib import Path
 from typing import Any
 
 from driftloop import contract
-from driftloop.ledger import Entry, Kind, peek
+from driftloop.entry import REIGNS, Entry, Kind
+from driftloop.ledger import peek
+from driftloop.reigns import waiting
 from driftloop.settings import Settings
 from driftloop.windows import open_windows
 
 
 def standing(folder: Path, settings: Settings) -> dict[str, Any]:
-    """Champion, windows and last verdict as one JSON object; ``champion`` and ``last`` are None before the first."""
+    """Champion, challenger, windows and last verdict as one JSON object; None stands for what there is not."""
     loop = contract.load(folder)
     windows = open_windows(loop, folder)
     entries = peek(settings.ledger_url, loop.name)
@@ -22,6 +24,7 @@ def standing(folder: Path, settings: Settings) -> dict[str, Any]:
     return {
         "loop": loop.name,
         "champion": champion,
+        "challenger": _challenger(entries),
         "windows": [
             {"window": i, "labels": windows.has_labels(i), "state": "passed by" if i in behind else _state(i, entries)}
             for i in ids
@@ -31,17 +34,29 @@ def standing(folder: Path, settings: Settings) -> dict[str, Any]:
 
 
 def _champion(entries: Sequence[Entry]) -> dict[str, Any] | None:
-    promotion = next((e for e in reversed(entries) if e.kind is Kind.PROMOTION), None)
-    if promotion is None:
+    reign = next((e for e in reversed(entries) if e.kind in REIGNS), None)
+    if reign is None:
         return None
-    report = promotion.details["report"]
     return {
-        "version": promotion.version,
-        "since": promotion.time.isoformat(timespec="seconds"),
-        "window": promotion.window,
-        "reason": promotion.reason,
-        "trained_on": report["training"]["windows"],
-        "metrics": report["training"]["metrics"],
+        "version": reign.version,
+        "since": reign.time.isoformat(timespec="seconds"),
+        "window": reign.window,
+        "reason": reign.reason,
+        "trained_on": reign.trained_on,
+        "metrics": reign.training["metrics"],
+    }
+
+
+def _challenger(entries: Sequence[Entry]) -> dict[str, Any] | None:
+    asked = waiting(entries)
+    if asked is None:
+        return None
+    return {
+        "version": asked.version,
+        "since": asked.time.isoformat(timespec="seconds"),
+        "window": asked.window,
+        "reason": asked.reason,
+        "decision": asked.details["report"]["decision"],
     }
 
 
@@ -53,7 +68,7 @@ def passed_by(ids: Sequence[str], entries: Sequence[Entry]) -> set[str]:
 
 
 def _state(window: str, entries: list[Entry]) -> str:
-    last = next((e for e in reversed(entries) if e.window == window), None)
+    last = next((e for e in reversed(entries) if e.window == window and e.report), None)
     if last is None:
         return "new"
     return "quarantined" if last.kind is Kind.QUARANTINE else "monitored"

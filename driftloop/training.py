@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -15,15 +15,20 @@ from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import OneHotEncoder, StandardScaler
 
 from driftloop.artifact import score
+from driftloop.calibration import best_f1_threshold, calibration_error
 from driftloop.contract import Loop
 from driftloop.errors import ContractError, DriftloopError
 from driftloop.facts import Facts
 from driftloop.frame import MISSING, Window
 from driftloop.holdout import HoldoutRule
-from driftloop.metrics import METRICS, Score, gain_lower_bound
+from driftloop.metrics import METRICS, Predictions, Score
+from driftloop.paired import detectable_gain, paired_gain
 from driftloop.promotion import Comparison
+from driftloop.slices import SlicePolicy, compare_slices, quartiles
 
 SAMPLE_ROWS = 20
+FOLDS = 3
+FOLD_ROWS = 20_000  # a threshold from more rows is no surer, and each fold is a fit
 
 
 @dataclass(frozen=True)
@@ -96,23 +101,23 @@ def split(windows: Sequence[Window], rule: HoldoutRule) -> tuple[Window, Window]
         newest,
         X=pd.concat([w.X for w in training], ignore_index=True),
         y=pd.concat([_labels(w) for w in training], ignore_index=True),
-        entity=None,
+        entity=_joined([w.entity for w in training]),
         timestamp=None,
     )
     return rows, newest.where(masks[-1])
 
 
-def fit(loop: Loop, windows: Sequence[str], training: Window, rule: HoldoutRule) -> Candidate:
-    """Fit the loop's estimator on the training rows.
+def _joined(parts: Sequence[pd.Series | None]) -> pd.Series | None:
+    present = [part for part in parts if part is not None]
+    return pd.concat(present, ignore_index=True) if present else None
+
+
+def fit(loop: Loop, windows: Sequence[str], training: Window, rule: HoldoutRule | str) -> Candidate:
+    """Fit the loop's estimator on the training rows; a binary one's threshold is chosen on folds of the same rows.
 
     Raises DriftloopError when the estimator refuses them.
     """
-    y = _labels(training)
-    pipeline = build(loop)
-    try:
-        pipeline.fit(training.X, y.astype(int) if loop.task == "binary" else y)
-    except ValueError as error:
-        raise DriftloopError(f"{loop.model.estimator} could not be trained on {', '.join(windows)}: {error}") from error
+    pipeline = _fitted(loop, windows, training)
     if {"n_jobs", "n_estimators"} <= set(pipeline["model"].get_params()):
         pipeline["model"].set_params(n_jobs=1)  # starting threads costs more than a request's few rows
     sample = training.X.iloc[np.unique(np.linspace(0, len(training.X) - 1, SAMPLE_ROWS, dtype=int))]
@@ -131,14 +136,75 @@ def fit(loop: Loop, windows: Sequence[str], training: Window, rule: HoldoutRule)
         metrics={},
         sample=tuple(_json_row(row) for row in sample.to_dict("records")),
         sample_scores=tuple(score(pipeline, sample, loop.task).tolist()),
+        threshold=_threshold(loop, windows, training),
+        quartiles=quartiles(training.X, loop.columns.numeric),
     )
     return Candidate(pipeline, facts)
 
 
-def evaluate(loop: Loop, window: Window, scores: np.ndarray) -> dict[str, float]:
+def refit(loop: Loop, judged: Candidate, version: str, training: Window, holdout: Window) -> Candidate:
+    """The recipe of a judged candidate fitted again with the holdout's rows, which it was judged on, among them.
+
+    Metrics and threshold stay those of the judged one: nothing is left to measure this one's on.
+    """
+    rows = replace(
+        training,
+        X=pd.concat([training.X, holdout.X], ignore_index=True),
+        y=pd.concat([_labels(training), _labels(holdout)], ignore_index=True),
+        entity=_joined([training.entity, holdout.entity]),
+    )
+    again = fit(loop, judged.facts.windows, rows, judged.facts.holdout)
+    kept = {"metrics": judged.facts.metrics, "threshold": judged.facts.threshold, "refit_of": version}
+    return replace(again, facts=again.facts.model_copy(update=kept))
+
+
+def _fitted(loop: Loop, windows: Sequence[str], training: Window) -> Pipeline:
+    y, pipeline = _labels(training), build(loop)
+    try:
+        pipeline.fit(training.X, y.astype(int) if loop.task == "binary" else y)
+    except ValueError as error:
+        raise DriftloopError(f"{loop.model.estimator} could not be trained on {', '.join(windows)}: {error}") from error
+    return pipeline
+
+
+def _threshold(loop: Loop, windows: Sequence[str], training: Window) -> float | None:
+    """The F1-optimal threshold of out-of-fold probabilities; None for other tasks, and where a fold lacks a class."""
+    if loop.task != "binary":
+        return None
+    fold = folds(training, in_order=loop.holdout.by == "time")
+    rows = training.where(fold >= 0)
+    fold, y = fold[fold >= 0], _labels(rows).to_numpy()
+    if any(len(np.unique(y[fold != held])) < 2 or not (fold == held).any() for held in range(FOLDS)):
+        return None
+    scores = np.empty(len(y))
+    for held in range(FOLDS):
+        fitted = _fitted(loop, windows, rows.where(fold != held))
+        scores[fold == held] = score(fitted, rows.X[fold == held], loop.task)
+    return best_f1_threshold(y, scores)
+
+
+def folds(training: Window, *, in_order: bool) -> np.ndarray:
+    """The fold of each row, shape (rows,), from 0; -1 for rows left out so that at most FOLD_ROWS or so are in one.
+
+    An entity's rows share a fold, else its neighbours would tell its label. ``in_order``: folds are blocks in the
+    rows' order, of the newest rows; else they are drawn with a fixed seed.
+    """
+    n = len(training.X)
+    if in_order:
+        place = np.arange(n) - max(0, n - FOLD_ROWS)
+        return np.where(place < 0, -1, place * FOLDS // (place[-1] + 1))
+    owner = np.arange(n) if training.entity is None else pd.factorize(training.entity)[0]
+    owners = int(owner.max()) + 1
+    place = np.random.default_rng(0).permutation(owners)[owner]
+    return np.where(place < owners * min(1.0, FOLD_ROWS / n), place % FOLDS, -1)
+
+
+def evaluate(loop: Loop, window: Window, predictions: Predictions) -> dict[str, float]:
     """Every metric of the task on labelled rows. Raises DriftloopError where the loop's own metric is undefined."""
     y = _labels(window).to_numpy()
-    values = {m.name: m(y, scores) for m in METRICS.values() if m.task == loop.task}
+    values = {m.name: m(y, predictions) for m in METRICS.values() if m.task == loop.task}
+    if loop.task == "binary":
+        values["calibration_error"] = calibration_error(y, predictions.scores)
     if not np.isfinite(values[loop.promotion.metric]):
         raise DriftloopError(
             f"{loop.promotion.metric} is undefined on the {len(y)} labelled rows of window {window.id}: "
@@ -147,16 +213,36 @@ def evaluate(loop: Loop, window: Window, scores: np.ndarray) -> dict[str, float]
     return {name: value for name, value in values.items() if np.isfinite(value)}
 
 
-def compare(loop: Loop, holdout: Window, candidate: np.ndarray, champion: np.ndarray) -> Comparison:
-    """Score both models on the same holdout rows, paired."""
-    metric, y = loop.promotion.metric, _labels(holdout).to_numpy()
+def compare(
+    loop: Loop,
+    holdout: Window,
+    candidate: Predictions,
+    champion: Predictions,
+    cuts: Mapping[str, Sequence[float]],
+) -> Comparison:
+    """Score both models on the same holdout rows, paired, on all of them and by slice.
+
+    ``cuts`` are the reference's quartiles. Raises DriftloopError where the rows are too few for the metric.
+    """
+    metric, y, policy = loop.promotion.metric, _labels(holdout).to_numpy(), loop.promotion
     scores = [
-        Score(metric, evaluate(loop, holdout, scored)[metric], len(y), holdout.fingerprint)
-        for scored in (candidate, champion)
+        Score(metric, evaluate(loop, holdout, predicted)[metric], len(y), holdout.fingerprint)
+        for predicted in (candidate, champion)
     ]
-    confidence = loop.promotion.confidence
-    low = gain_lower_bound(metric, y, candidate, champion, confidence) if confidence else None
-    return Comparison(scores[0], scores[1], low)
+    try:
+        gain = paired_gain(metric, y, candidate, champion, policy.confidence)
+    except ValueError as error:
+        raise DriftloopError(
+            f"the {len(y)} holdout rows of window {holdout.id} cannot carry a comparison: {error}."
+        ) from error
+    by_slice = SlicePolicy(policy.slices, policy.max_slice_drop, policy.min_slice_rows)
+    return Comparison(
+        candidate=scores[0],
+        champion=scores[1],
+        gain_low=gain.lower,
+        detectable=detectable_gain(gain.standard_error, policy.delta, policy.confidence),
+        slices=compare_slices(metric, holdout.X, y, candidate, champion, cuts, by_slice, policy.confidence),
+    )
 
 
 def comparable(loop: Loop, holdout: Window) -> bool:

@@ -3,22 +3,28 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
 
-from driftloop import artifact, draft, frame
+import pandas as pd
+
+from driftloop import artifact, draft, frame, golden
 from driftloop.artifact import Artifact
 from driftloop.contract import Loop
+from driftloop.entry import REIGNS
 from driftloop.errors import ArtifactError, ContractError, DriftloopError
 from driftloop.frame import Window
+from driftloop.golden import NO_CASES, Cases
 from driftloop.holdout import HoldoutRule
 from driftloop.ledger import Ledger
-from driftloop.registry import Registry
+from driftloop.registry import CHALLENGER, CHAMPION, Registry
+from driftloop.reigns import waiting
 from driftloop.settings import Settings, without_password
 from driftloop.windows import Windows, open_windows
 
 CACHED_ROWS = 2_000_000
+KEPT_MODELS = 2  # a champion, and the version it is compared with
 
 
 @dataclass(frozen=True)
@@ -47,8 +53,9 @@ class Workspace:
     windows: Windows
     ledger: Ledger
     registry: Registry
+    golden: Cases = NO_CASES
     _checked: OrderedDict[tuple[str, str], Window] = field(default_factory=OrderedDict)
-    _models: dict[str, Artifact] = field(default_factory=dict)
+    _models: OrderedDict[str, Artifact] = field(default_factory=OrderedDict)
 
     @property
     def rule(self) -> HoldoutRule:
@@ -75,10 +82,10 @@ class Workspace:
 
     def serving(self) -> Serving | None:
         """What the ledger knows of its champion, without loading it."""
-        promotion = self.ledger.last_promotion()
-        if promotion is None or promotion.version is None:
+        reign = self.ledger.last_reign()
+        if reign is None or reign.version is None:
             return None
-        return Serving(promotion.version, tuple(promotion.details["report"]["training"]["windows"]))
+        return Serving(reign.version, reign.trained_on)
 
     def champion(self) -> Champion | None:
         """The ledger's champion, loaded from the registry and verified; None when there never was one."""
@@ -96,33 +103,51 @@ class Workspace:
                     f"version {version} of {self.loop.name} cannot be used: {str(error).rstrip('.')}. Restore its "
                     f"files in MLflow's artifact store, or give the loop a new name to start with a first champion."
                 ) from error
-            self._models = {version: loaded}  # one is enough: a run looks at its champion only
+            self._models[version] = loaded
+            while len(self._models) > KEPT_MODELS:
+                self._models.popitem(last=False)
         return self._models[version]
 
-    def point_alias(self) -> str | None:
-        """Make the alias follow the ledger.
+    def point_aliases(self) -> str | None:
+        """Make the aliases champion and challenger follow the ledger.
 
         Returns what was changed, as a sentence. Raises DriftloopError when the registry names a champion that this
         ledger never heard of.
         """
-        truth, alias = self.ledger.champion(), self.registry.champion()
-        if truth == alias:
-            return None
-        if truth is None:
+        entries, aliases = self.ledger.entries(), self.registry.aliases()
+        reign, asked = next((e for e in reversed(entries) if e.kind in REIGNS), None), waiting(entries)
+        if reign is None and CHAMPION in aliases:
             raise DriftloopError(
-                f"MLflow's alias champion of {self.loop.name} points at version {alias}, but the ledger at "
+                f"MLflow's alias champion of {self.loop.name} points at version {aliases[CHAMPION]}, but the ledger at "
                 f"{without_password(self.settings.ledger_url)} records no champion. Point DRIFTLOOP_LEDGER_URL at the "
                 f"ledger that promoted it, or remove the alias in MLflow to start anew."
             )
-        self.registry.point_champion_at(truth)
-        return f"the alias champion pointed at {alias or 'nothing'} and follows the ledger to version {truth}"
+        changed = []
+        for alias, row in ((CHAMPION, reign), (CHALLENGER, asked)):
+            truth, found = row.version if row else None, aliases.get(alias)
+            if truth != found:
+                self.registry.point(alias, truth)
+                to = f"version {truth}" if truth else "nothing"
+                changed.append(f"the alias {alias} pointed at {found or 'nothing'} and follows the ledger to {to}")
+        return "; ".join(changed) or None
 
 
 def open_workspace(folder: Path, settings: Settings) -> Workspace:
     """The workspace of the loop in ``folder``; features left out of loop.toml are inferred from the first window."""
     folder = folder.absolute()
     loop = draft.resolved(folder)
-    return _workspace(folder, settings, loop.model_dump_json())
+    return replace(_workspace(folder, settings, loop.model_dump_json()), golden=known_cases(folder, loop))
+
+
+def known_cases(folder: Path, loop: Loop) -> Cases:
+    """The cases of the loop's golden.csv; none where there is no such file. Raises ContractError."""
+    file = folder / golden.FILE
+    if not file.exists():
+        return NO_CASES
+    try:
+        return golden.parse(pd.read_csv(file, dtype=str), loop, str(file))
+    except (ValueError, OSError) as error:  # pandas' parser errors are ValueErrors
+        raise ContractError(f"{file} cannot be read: {error}.") from None
 
 
 @lru_cache(maxsize=2)

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, nullcontext
 from pathlib import Path
 
-from driftloop import drift_worker
+from driftloop import drift_worker, serving_check
 from driftloop.importing import uncollected
 from driftloop.settings import Settings
 from flows import server
@@ -54,6 +54,7 @@ def prefect_at_hand(settings: Settings) -> Iterator[Prefect]:
         drift_worker.start()
         with ExitStack() as until_end:
             until_end.callback(drift_worker.stop)
+            until_end.callback(serving_check.stop)
             yield Prefect(settings, lasting, local, until_end)
 
 

@@ -38,6 +38,8 @@ def monitor_flow(loop_dir: Path, window: str | None = None, force: bool = False)
             entry, report = earlier
             record("window.repeated", window=window, ledger=entry.seq)
             return {**report, "repeated": entry.seq}
+        if late := tasks.expire(work, window):
+            record("approval.expired", version=late.version)
         serving = tasks.serving(work)
         try:
             return _monitor(work, window, key, serving)

@@ -10,11 +10,11 @@ from prefect import task
 from prefect.artifacts import create_link_artifact, create_markdown_artifact, create_table_artifact
 from prefect.cache_policies import NO_CACHE
 
-from driftloop import monitoring, promoting
+from driftloop import deciding, following, monitoring, promoting
 from driftloop.drift import DriftReport
+from driftloop.entry import Entry
 from driftloop.errors import Unreachable
 from driftloop.promotion import PromotionDecision
-from driftloop.registry import Version
 from driftloop.workspace import Workspace
 from flows.orchestration import open_here
 
@@ -41,7 +41,8 @@ _io = task(
 
 open_loop = _io(open_here)
 newest = _io(Workspace.newest)
-heal = _io(promoting.heal)
+heal = _io(following.heal)
+expire = _io(following.expire)
 serving = _io(Workspace.serving)
 load_champion = _io(Workspace.champion)
 run_key = _io(monitoring.run_key)
@@ -58,8 +59,9 @@ asked_by = _io(promoting.asked_by)
 read_training_data = _io(promoting.training_data)
 train = _plain(promoting.train)
 register = _io(promoting.register)
-decide_and_record = _io(promoting.decide_and_record)
-follow = _io(promoting.follow)
+check_serving = _io(promoting.check_serving)
+decide_and_record = _io(deciding.decide_and_record)
+follow = _io(following.follow)
 
 
 @_io
@@ -80,15 +82,14 @@ def publish_drift(work: Workspace, window: str, measured: DriftReport, champion:
 
 
 @_plain
-def publish_decision(work: Workspace, decision: PromotionDecision, version: Version) -> None:
-    """Show the decision with its numbers and a link to the version on the run."""
-    key, name = _slug(work.loop.name), work.loop.name
-    rows = "\n".join(f"| {field} | {value} |" for field, value in asdict(decision).items())
-    text = f"**Version {version.number}: {decision.sentence}**\n\n| | |\n|---|---|\n{rows}"
+def publish_decision(work: Workspace, decision: PromotionDecision, entry: Entry) -> None:
+    """Show the decision with its numbers, the version's card, and a link to the version on the run."""
+    key, name, number = _slug(work.loop.name), work.loop.name, entry.version
+    text = f"**Version {number}: {decision.sentence}**\n\n{entry.details['card']}"
     create_markdown_artifact(text, key=f"decision-{key}", description=str(decision.outcome))
     ui = work.settings.mlflow_ui
-    link = f"{ui}/#/models/{name}/versions/{version.number}" if ui else f"models:/{name}/{version.number}"
-    create_link_artifact(link, f"{name} version {version.number} in MLflow", key=f"version-{key}")
+    link = f"{ui}/#/models/{name}/versions/{number}" if ui else f"models:/{name}/{number}"
+    create_link_artifact(link, f"{name} version {number} in MLflow", key=f"version-{key}")
 
 
 def _slug(name: str) -> str:

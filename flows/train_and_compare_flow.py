@@ -39,8 +39,10 @@ def train_and_compare_flow(loop_dir: Path, window: str | None = None, verdict: i
         candidate = tasks.train(work, data)
         version = tasks.register(work, candidate, window)
         record("candidate.registered", version=version.number, rows=candidate.facts.rows)
-        decision, entry = tasks.decide_and_record(work, candidate, data, version, window, details)
-        record("promotion.decided", version=version.number, outcome=str(decision.outcome), reason=str(decision.reason))
+        made = tasks.check_serving(work, candidate, version.number, data.holdout.X)
+        record("candidate.tried", version=version.number, problem=made.serving.problem, ms=made.serving.latency_ms)
+        decision, entry = tasks.decide_and_record(work, made, data, window, details)
+        record("promotion.decided", version=entry.version, outcome=str(decision.outcome), reason=str(decision.reason))
         tasks.follow(work, entry)
-        tasks.publish_decision(work, decision, version)
+        tasks.publish_decision(work, decision, entry)
         return {part: entry.details["report"][part] for part in ("loop", "window", "training", "decision", "champion")}

@@ -110,16 +110,23 @@ class FakeRegistry:
     """Versions in memory, numbered from 1 as MLflow numbers them."""
 
     candidates: list[Candidate] = field(default_factory=list)
-    aliases: dict[str, str] = field(default_factory=dict)
+    pointers: dict[str, str] = field(default_factory=dict)
     tags: dict[str, dict[str, str]] = field(default_factory=dict)
     cards: dict[str, str] = field(default_factory=dict)
     decisions: dict[str, dict[str, Any]] = field(default_factory=dict)
+    marks: dict[str, str] = field(default_factory=dict)
 
     def champion(self) -> str | None:
-        return self.aliases.get(CHAMPION)
+        return self.pointers.get(CHAMPION)
 
-    def point_champion_at(self, version: str) -> None:
-        self.aliases[CHAMPION] = version
+    def aliases(self) -> dict[str, str]:
+        return dict(self.pointers)
+
+    def point(self, alias: str, version: str | None) -> None:
+        if version is None:
+            del self.pointers[alias]
+        else:
+            self.pointers[alias] = version
 
     def register(
         self, candidate: Candidate, params: Mapping[str, Any], tags: Mapping[str, str], report: str | None
@@ -132,6 +139,10 @@ class FakeRegistry:
     def explain(self, version: str, decision: Mapping[str, Any], card: str) -> None:
         self.cards[version] = card
         self.decisions[version] = dict(decision)
+        self.mark(version, str(decision["outcome"]), str(decision["reason"]))
 
-    def explained(self, version: str) -> bool:
-        return version in self.decisions
+    def mark(self, version: str, outcome: str, reason: str) -> None:
+        self.marks[version] = outcome
+
+    def marked(self, version: str) -> str | None:
+        return self.marks.get(version)

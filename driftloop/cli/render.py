@@ -12,7 +12,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from driftloop.cli.stack import Ports
-from driftloop.ledger import Entry
+from driftloop.entry import Entry
 
 Json = dict[str, Any]
 

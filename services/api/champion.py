@@ -42,6 +42,7 @@ class Champion:
             "task": facts.task,
             "target": facts.target,
             "labels": facts.labels,
+            "threshold": facts.threshold,
             "metrics": facts.metrics,
             "windows": facts.windows,
             "rows": facts.rows,

@@ -12,8 +12,6 @@ from driftloop.facts import Facts
 from services.api.champion import Champion
 from services.api.schema import WrongInput, problem
 
-THRESHOLD = 0.5  # from this probability on the answer carries the positive label
-
 
 class Label(BaseModel):
     label: str
@@ -52,10 +50,10 @@ def answer(champion: Champion, body: bytes, request_id: str, scoring: Lock) -> d
     frame = pd.DataFrame(rows, columns=[*facts.numeric, *facts.categorical])
     with scoring:
         try:
-            scores = champion.artifact.score(frame)
+            predicted = champion.artifact.predict(frame)
         except ValueError as error:  # every value was checked alone; the model can still find one out of its range
             raise WrongInput([problem((), f"the model cannot score this: {error}", "value_error")]) from None
-    predictions = [_phrase(score, facts) for score in scores.tolist()]
+    predictions = [_phrase(score, predicted.threshold, facts) for score in predicted.scores.tolist()]
     head = {"request_id": request_id, "version": champion.version.number}
     return head | ({"predictions": predictions} if batch else predictions[0])
 
@@ -65,7 +63,7 @@ def answer_types(facts: Facts) -> tuple[type[Answered], type[Answered]]:
     return (LabelAnswer, LabelAnswers) if facts.task == "binary" else (ValueAnswer, ValueAnswers)
 
 
-def _phrase(score: float, facts: Facts) -> dict[str, Any]:
+def _phrase(score: float, threshold: float, facts: Facts) -> dict[str, Any]:
     if facts.labels is None:
         return {"prediction": score}
-    return {"label": facts.labels[score >= THRESHOLD], "probability": score}
+    return {"label": facts.labels[score >= threshold], "probability": score}

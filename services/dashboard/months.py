@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from driftloop.ledger import Entry
+from driftloop.entry import Entry
 
 COLUMNS = ("drift share", "verdict", "candidate", "champion", "decision", "serving")
 
 
 def month_rows(entries: Sequence[Entry]) -> list[dict[str, Any]]:
     """The last report of each window, by window: COLUMNS plus ``window`` and ``columns``, the drift by column."""
-    reports = {entry.window: entry.details["report"] for entry in entries}
+    reports = {entry.window: entry.report for entry in entries if entry.report}
     return [_row(reports[window]) for window in sorted(reports)]
 
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 from multiprocessing.synchronize import Barrier
 
 from driftloop.errors import ChampionMoved
-from driftloop.ledger import Kind, Ledger
+from driftloop.entry import Kind
+from driftloop.ledger import Ledger
 
 _start: Barrier
 

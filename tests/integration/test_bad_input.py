@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from driftloop.ledger import Kind
+from driftloop.entry import Kind
 from tests.integration.conftest import month
 
 pytestmark = pytest.mark.usefixtures("prefect_api")

@@ -10,7 +10,7 @@ import pytest
 
 from driftloop import promoting
 from driftloop.errors import ChampionMoved, DriftloopError
-from driftloop.ledger import Kind
+from driftloop.entry import Kind
 from driftloop.promotion import Outcome, PromotionReason
 from driftloop.workspace import Workspace
 from tests.integration.conftest import month

@@ -11,7 +11,8 @@ import pytest
 from streamlit.testing.v1 import AppTest
 
 import services.dashboard
-from driftloop.ledger import Kind, Ledger
+from driftloop.entry import Kind
+from driftloop.ledger import Ledger
 from flows import server
 from tests.integration.conftest import LOOP
 

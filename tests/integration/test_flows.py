@@ -9,7 +9,7 @@ import pytest
 from prefect.client.orchestration import get_client
 
 from driftloop.errors import HoldoutMismatch
-from driftloop.ledger import Kind
+from driftloop.entry import Kind
 from tests.integration.conftest import month
 
 pytestmark = pytest.mark.usefixtures("prefect_api")

@@ -11,7 +11,8 @@ import pytest
 import sqlalchemy as sa
 
 from driftloop.errors import ChampionMoved
-from driftloop.ledger import Kind, Ledger, loops
+from driftloop.entry import Kind
+from driftloop.ledger import Ledger, loops
 from tests.integration import racers
 
 PROCESSES = 8

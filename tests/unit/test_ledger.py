@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 
 from driftloop.errors import ChampionMoved, Unreachable
-from driftloop.ledger import Kind, Ledger, loops
+from driftloop.entry import Kind
+from driftloop.ledger import Ledger, loops
 
 
 @pytest.fixture

@@ -10,7 +10,8 @@ import pytest
 
 from driftloop import monitoring
 from driftloop.errors import ContractError, DriftloopError, WindowError
-from driftloop.ledger import Kind, Ledger
+from driftloop.entry import Kind
+from driftloop.ledger import Ledger
 from driftloop.registry import Registry
 from driftloop.report import window_report
 from driftloop.settings import Settings

@@ -10,7 +10,8 @@ import pytest
 from driftloop import promoting
 from driftloop.artifact import Artifact
 from driftloop.errors import ContractError, HoldoutMismatch, LabelsNotReady
-from driftloop.ledger import Kind, Ledger
+from driftloop.entry import Kind
+from driftloop.ledger import Ledger
 from driftloop.promotion import Outcome, PromotionReason
 from driftloop.registry import Registry
 from driftloop.settings import Settings

@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from driftloop.ledger import Kind, Ledger
+from driftloop.entry import Kind
+from driftloop.ledger import Ledger
 from driftloop.settings import Settings
 from driftloop.standing import standing
 from tests.fakes import some_rows

@@ -1,0 +1,81 @@
+"""What comes after a row of the ledger: the registry follows it, and what waits too long ends."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from driftloop.entry import Entry, Kind
+from driftloop.errors import NotWaiting
+from driftloop.ledger import Guard
+from driftloop.reigns import ENDS_WAITING, TRAININGS, expired, waiting
+from driftloop.workspace import Workspace
+
+
+def follow(work: Workspace, entry: Entry) -> None:
+    """Let the registry follow a row of the ledger: the aliases first, then what explains it."""
+    work.point_aliases()  # not at this row's version by name: if yet another run promoted since, the alias is its
+    assert entry.version is not None, "such a row is about a version"
+    if entry.kind in TRAININGS:
+        decision = entry.details["report"]["decision"]
+        if (judged := entry.details.get("judged", entry.version)) != entry.version:
+            work.registry.mark(
+                judged, decision["outcome"], f"{decision['reason']}; refitted as version {entry.version}"
+            )
+        work.registry.explain(entry.version, decision, entry.details["card"])
+    elif entry.kind in ENDS_WAITING:
+        work.registry.mark(entry.version, str(entry.kind), entry.reason)
+
+
+def heal(work: Workspace) -> str | None:
+    """Make the registry follow the ledger, which a crash between the two can leave behind.
+
+    Returns what was healed, as a sentence. Raises DriftloopError when the registry names a champion that this ledger
+    never heard of.
+    """
+    healed = work.point_aliases()
+    entry = work.ledger.last({*TRAININGS, *ENDS_WAITING})
+    if entry is None or entry.version is None or work.registry.marked(entry.version) == _mark(entry):
+        return healed
+    follow(work, entry)
+    return healed or f"version {entry.version} had no decision beside it"
+
+
+def _mark(entry: Entry) -> str:
+    return str(entry.details["report"]["decision"]["outcome"] if entry.kind in TRAININGS else entry.kind)
+
+
+def expire(work: Workspace, window: str) -> Entry | None:
+    """End the wait of a candidate that nobody approved while ``approval_expires`` windows arrived, the last one now."""
+    entries = work.ledger.entries()
+    asked, limit = waiting(entries), work.loop.promotion.approval_expires
+    if asked is None or not expired(entries, asked, window, limit):
+        return None
+    try:
+        entry = work.ledger.append(
+            Kind.EXPIRY,
+            window=window,
+            version=asked.version,
+            reason=f"nobody approved it while {limit} windows arrived",
+            actor="monitor_flow",
+            details={},
+            guard=still_waits(str(asked.version)),
+        )
+    except NotWaiting:
+        return None  # a human was faster
+    follow(work, entry)
+    return entry
+
+
+def still_waits(version: str) -> Guard:
+    """Raises NotWaiting when the version no longer waits for approval."""
+
+    def guard(entries: Sequence[Entry]) -> None:
+        asked = waiting(entries)
+        if asked is None or asked.version != version:
+            raise NotWaiting(f"version {version} no longer waits for approval{_what_waits(asked)}.")
+
+    return guard
+
+
+def _what_waits(asked: Entry | None) -> str:
+    return f"; version {asked.version} does" if asked else "; none does"

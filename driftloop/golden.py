@@ -1,0 +1,139 @@
+"""golden.csv: known cases that a candidate must not break when the champion keeps them.
+
+A row is one case: the model's features, and what is expected of them. ``expect`` is the right label (binary) or value
+(regression, within ``tolerance``), or ``rises`` or ``falls``: what the prediction must do when the feature named by
+``change`` takes the value under ``to``. ``case`` names the row in messages.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import pandas as pd
+
+from driftloop.contract import Features, Loop
+from driftloop.errors import ContractError
+from driftloop.frame import categories, category, features
+from driftloop.metrics import Predictions
+
+FILE = "golden.csv"
+DIRECTIONS = ("rises", "falls")
+OWN_COLUMNS = ("case", "expect", "change", "to", "tolerance")
+
+
+@dataclass(frozen=True)
+class Case:
+    """``expect`` is rises, falls, a label's spelling or a number; ``after`` is the changed row of a pair."""
+
+    name: str
+    expect: Literal["rises", "falls"] | str | float
+    tolerance: float = 0.0
+
+
+@dataclass(frozen=True)
+class Cases:
+    """``before`` and ``after`` hold the features of shape (cases, columns); they differ in the changed cells of pairs."""
+
+    cases: tuple[Case, ...]
+    before: pd.DataFrame
+    after: pd.DataFrame
+
+    @property
+    def digest(self) -> str:
+        """A hash of what is expected of which rows; empty without cases."""
+        said = f"{self.cases}{self.before.to_json()}{self.after.to_json()}" if self.cases else ""
+        return hashlib.blake2b(said.encode(), digest_size=8).hexdigest() if said else ""
+
+    def broken(self, predict: Callable[[pd.DataFrame], Predictions], labels: tuple[str, str] | None) -> dict[int, str]:
+        """What the model gets wrong: a sentence by the case's place. ``labels`` are a binary model's, the event last."""
+        if not self.cases:
+            return {}
+        before, after = predict(self.before), predict(self.after)
+        judged = zip(self.cases, before.scores.tolist(), after.scores.tolist(), strict=True)
+        said = [_broken(case, now, then, before.threshold, labels) for case, now, then in judged]
+        return {place: sentence for place, sentence in enumerate(said) if sentence}
+
+    def require_labels(self, labels: tuple[str, str], source: str) -> None:
+        """Raise ContractError when a right answer is none of the target's labels."""
+        for case in self.cases:
+            if case.expect not in (*DIRECTIONS, *labels):
+                raise ContractError(
+                    f"{source}, {case.name}: expect is {case.expect!r}; expected {' or '.join(labels)}, rises or falls."
+                )
+
+
+NO_CASES = Cases((), pd.DataFrame(), pd.DataFrame())
+
+
+def parse(rows: pd.DataFrame, loop: Loop, source: str) -> Cases:
+    """The cases of a table whose cells are text. Raises ContractError naming the row and what was expected there."""
+    named, wanted = list(rows.columns), ["expect", *loop.columns.names]
+    if missing := [c for c in wanted if c not in named]:
+        raise ContractError(f"{source}: column {', '.join(missing)} is missing; it needs every feature and expect.")
+    if unknown := [c for c in named if c not in (*wanted, *OWN_COLUMNS)]:
+        raise ContractError(f"{source}: column {', '.join(unknown)} is neither a feature nor {', '.join(OWN_COLUMNS)}.")
+    rows = rows.reset_index(drop=True).reindex(columns=[*OWN_COLUMNS, *loop.columns.names])
+    cases, changed = [], rows.copy()
+    for position, row in enumerate(rows.to_dict("records")):
+        where = f"{source}, row {position + 2}"
+        cases.append(_case(row, loop, where, position))
+        if cases[-1].expect in DIRECTIONS:
+            name = row["change"]
+            if name not in loop.columns.names or pd.isna(row["to"]):
+                raise ContractError(f"{where}: {cases[-1].expect} needs a feature under change and its value under to.")
+            changed.loc[position, name] = row["to"]
+        elif pd.notna(row["change"]) or pd.notna(row["to"]):
+            raise ContractError(f"{where}: change and to are for rises and falls, expect is {row['expect']!r}.")
+    return Cases(tuple(cases), _features(rows, loop.columns, source), _features(changed, loop.columns, source))
+
+
+def _case(row: Mapping[Any, Any], loop: Loop, where: str, position: int) -> Case:
+    name = f"row {position + 2}" if pd.isna(row["case"]) else str(row["case"])
+    expect = row["expect"]
+    if pd.isna(expect):
+        raise ContractError(f"{where}: expect is empty; expected a right answer, rises or falls.")
+    if expect in DIRECTIONS:
+        return Case(name, expect)
+    if loop.task == "binary":
+        return Case(name, category(expect))
+    return Case(name, _number(expect, "expect", where), _number(row["tolerance"], "tolerance", where))
+
+
+def _number(value: object, column: str, where: str) -> float:
+    try:
+        number = float(str(value))
+    except ValueError:
+        number = np.nan
+    if not np.isfinite(number):
+        raise ContractError(f"{where}: {column} is {value!r}; expected a number.")
+    return number
+
+
+def _features(rows: pd.DataFrame, columns: Features, source: str) -> pd.DataFrame:
+    try:
+        typed = rows.assign(**{name: categories(_unspelled(rows[name])) for name in columns.categorical})
+        return features(typed, columns.numeric, columns.categorical).reset_index(drop=True)
+    except ValueError as error:
+        raise ContractError(f"{source}: {error}.") from None
+
+
+def _unspelled(column: pd.Series) -> pd.Series:
+    """Text as windows would hold it: 2 and 2.0 are one category there."""
+    numbers = pd.to_numeric(column, errors="coerce")
+    return column.where(numbers.isna(), numbers.astype(object))
+
+
+def _broken(case: Case, before: float, after: float, threshold: float, labels: tuple[str, str] | None) -> str | None:
+    if case.expect in DIRECTIONS:
+        kept = after > before if case.expect == "rises" else after < before
+        return None if kept else f"{case.name}: goes from {before:.4g} to {after:.4g}, expected that it {case.expect}"
+    if labels is not None:
+        label = labels[before >= threshold]
+        return None if label == case.expect else f"{case.name}: says {label}, expected {case.expect}"
+    assert isinstance(case.expect, float), "a right answer of a regression is a number"
+    kept = abs(before - case.expect) <= case.tolerance
+    return None if kept else f"{case.name}: says {before:.4g}, expected {case.expect:g} within {case.tolerance:g}"

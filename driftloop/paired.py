@@ -1,0 +1,100 @@
+"""The gain of one model over another on the same rows, and how sure it is."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from scipy.stats import norm, rankdata
+
+from driftloop.metrics import METRICS, Array, Metric, Predictions
+
+RESAMPLES = 2000
+POWER = 0.8
+
+
+@dataclass(frozen=True)
+class Gain:
+    """A paired gain in the metric's units, positive when the candidate is better whatever the metric's direction.
+
+    ``lower`` is its one-sided lower bound, None where none was asked for. ``standard_error`` is that of the gain.
+    ``p_worse`` is the one-sided p-value of the hypothesis that the candidate is no worse: small where it is worse.
+    """
+
+    value: float
+    standard_error: float
+    lower: float | None
+    p_worse: float
+
+
+def paired_gain(metric: str, y: Array, candidate: Predictions, champion: Predictions, confidence: float) -> Gain:
+    """The gain of candidate over champion in ``metric`` on rows of shape (n,), with its bound at ``confidence``.
+
+    DeLong's variance for the AUC (DeLong et al. 1988, in the O(n log n) form of Sun & Xu 2014); for every other
+    metric a paired bootstrap of 2,000 resamples with a fixed seed. Confidence 0 asks for no bound.
+    Raises ValueError where the metric has no variance on these rows, as the AUC with one row of a class.
+    """
+    if metric == "auc":
+        return _delong(y, candidate.scores, champion.scores, confidence)
+    return _bootstrap(METRICS[metric], y, candidate, champion, confidence)
+
+
+def detectable_gain(standard_error: float, delta: float, confidence: float) -> float:
+    """The smallest true gain that is promoted four times in five, for a normal gain of this standard error.
+
+    The gain seen has to exceed both delta and z(confidence) standard errors, and falls short of the true one by more
+    than z(0.8) standard errors one time in five.
+
+    >>> round(detectable_gain(0.01, 0.01, 0.95), 4)
+    0.0249
+    """
+    bar = max(delta, float(norm.ppf(confidence)) * standard_error) if confidence else delta
+    return bar + float(norm.ppf(POWER)) * standard_error
+
+
+def _placements(y: Array, score: Array) -> tuple[Array, Array]:
+    """DeLong's structural components: each positive's placement among the negatives, and the reverse."""
+    positive = y == 1
+    ones, zeros = score[positive], score[~positive]
+    ranks = rankdata(np.concatenate([ones, zeros]))
+    v10 = (ranks[: len(ones)] - rankdata(ones)) / len(zeros)
+    v01 = 1 - (ranks[len(ones) :] - rankdata(zeros)) / len(ones)
+    return v10, v01
+
+
+def _delong(y: Array, candidate: Array, champion: Array, confidence: float) -> Gain:
+    positives = int((y == 1).sum())
+    if min(positives, len(y) - positives) < 2:
+        raise ValueError("the bound on an AUC gain needs at least two rows of each class")
+    (v10, v01), (w10, w01) = _placements(y, candidate), _placements(y, champion)
+    d10, d01 = v10 - w10, v01 - w01
+    gain = float(d10.mean())
+    error = math.sqrt(d10.var(ddof=1) / len(d10) + d01.var(ddof=1) / len(d01))
+    p_worse = float(norm.cdf(gain / error)) if error else float(gain >= 0)
+    return Gain(gain, error, gain - float(norm.ppf(confidence)) * error if confidence else None, p_worse)
+
+
+def _bootstrap(metric: Metric, y: Array, candidate: Predictions, champion: Predictions, confidence: float) -> Gain:
+    rng = np.random.default_rng(0)
+    terms = np.hstack([metric.terms(y, metric.input(p)) for p in (candidate, champion)])
+    n, k = len(y), terms.shape[1] // 2
+    sign = 1 if metric.higher_is_better else -1
+
+    def gain_of(means: Array) -> Array:
+        return sign * (metric.combine(means[..., :k]) - metric.combine(means[..., k:]))
+
+    uniform = np.full(n, 1 / n)
+    gains, block = [], max(1, min(RESAMPLES, 4_000_000 // n))  # a block of weights stays near 32 MB
+    for start in range(0, RESAMPLES, block):
+        weights = rng.multinomial(n, uniform, size=min(block, RESAMPLES - start))
+        gains.append(gain_of(weights @ terms / n))
+    drawn = np.concatenate(gains)
+    if not np.isfinite(drawn).all():
+        raise ValueError(f"{metric.name} has no value on some resamples of these {n} rows")
+    return Gain(
+        value=float(gain_of(terms.mean(axis=0))),
+        standard_error=float(drawn.std(ddof=1)),
+        lower=float(np.quantile(drawn, 1 - confidence)) if confidence else None,
+        p_worse=(1 + int((drawn >= 0).sum())) / (1 + RESAMPLES),
+    )

@@ -1,0 +1,62 @@
+"""Who was champion from when to when, and which candidate waits for a human: read off the ledger's rows. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from driftloop.entry import REIGNS, Entry, Kind
+
+ARRIVALS = (Kind.VERDICT, Kind.QUARANTINE)
+TRAININGS = (Kind.PROMOTION, Kind.KEEP, Kind.ASK)
+ENDS_WAITING = (Kind.ASK, Kind.PROMOTION, Kind.REJECTION, Kind.EXPIRY)
+
+
+@dataclass(frozen=True)
+class Reign:
+    """A version's time as champion; ``until`` is None for the one that reigns. ``by`` is the row that began it."""
+
+    version: str
+    since: datetime
+    until: datetime | None
+    by: Entry
+
+
+def reigns(entries: Sequence[Entry]) -> list[Reign]:
+    """All reigns, oldest first."""
+    rows = [entry for entry in entries if entry.kind in REIGNS]
+    ends = [*(row.time for row in rows[1:]), None]
+    return [Reign(str(row.version), row.time, end, row) for row, end in zip(rows, ends, strict=True)]
+
+
+def reign_at(entries: Sequence[Entry], moment: datetime) -> Reign | None:
+    """The reign at a moment, which has a time zone; None before the first."""
+    return next((reign for reign in reversed(reigns(entries)) if reign.since <= moment), None)
+
+
+def previous_champion(entries: Sequence[Entry]) -> str | None:
+    """The version that a rollback goes back to; None when there is none.
+
+    A promotion puts a version on top of the one before, a rollback takes those above its own away, so that a second
+    rollback goes further back and never forth again.
+    """
+    line: list[str] = []
+    for entry in entries:
+        if entry.kind is Kind.ROLLBACK and entry.version in line:
+            del line[line.index(entry.version) + 1 :]
+        elif entry.kind in REIGNS:
+            line.append(str(entry.version))
+    return line[-2] if len(line) > 1 else None
+
+
+def waiting(entries: Sequence[Entry]) -> Entry | None:
+    """The row of the candidate that waits for approval."""
+    last = next((entry for entry in reversed(entries) if entry.kind in ENDS_WAITING), None)
+    return last if last and last.kind is Kind.ASK else None
+
+
+def expired(entries: Sequence[Entry], asked: Entry, window: str | None, limit: int) -> bool:
+    """Whether ``limit`` windows arrived since the one the candidate waits from; ``window`` is one that arrives now."""
+    arrived = {entry.window for entry in entries if entry.kind in ARRIVALS} | ({window} if window else set())
+    return sum(name > asked.window for name in arrived) >= limit

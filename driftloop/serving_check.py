@@ -1,0 +1,108 @@
+"""A registered version tried before its alias moves: loaded by a clean process, out of the registry, as the API would.
+
+The process is started while the candidate trains, so that its imports are done when there is a version to load.
+"""
+
+from __future__ import annotations
+
+import statistics
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+from driftloop import worker
+from driftloop.errors import ArtifactError
+from driftloop.importing import uncollected
+
+if TYPE_CHECKING:  # started before everything heavy
+    import numpy as np
+    import pandas as pd
+
+    from driftloop.artifact import Artifact
+    from driftloop.promotion import ServingCheck
+    from driftloop.settings import Settings
+
+WARM_UPS, TIMED = 5, 25
+BYTES_A_MB = 1_000_000
+
+
+@dataclass(frozen=True)
+class Request:
+    """Which version to load, rows with the features as columns, and what the candidate gave for them."""
+
+    settings: Settings
+    loop: str
+    version: str
+    rows: pd.DataFrame
+    scores: np.ndarray
+
+
+@cache
+def start() -> worker.Worker:
+    """The process that will do the next check."""
+    return worker.Worker("driftloop.serving_check", "tries a version before it serves")
+
+
+def stop() -> None:
+    """End the process; the next check has one of its own."""
+    if start.cache_info().currsize:
+        start().end()
+        start.cache_clear()
+
+
+def check(request: Request) -> ServingCheck:
+    """Raises Unreachable when the registry does not answer: that is no finding about the version."""
+    try:
+        return cast("ServingCheck", start().ask(request))
+    finally:
+        stop()
+
+
+def _try(request: Request) -> ServingCheck:
+    import numpy as np
+
+    from driftloop import artifact
+    from driftloop.promotion import ServingCheck
+    from driftloop.registry import Registry
+
+    with tempfile.TemporaryDirectory() as folder:
+        place = Registry(request.settings, request.loop).download(request.version, Path(folder))
+        size = sum(file.stat().st_size for file in place.rglob("*") if file.is_file()) / BYTES_A_MB
+        try:
+            loaded = artifact.load(place)
+            loaded.verify()
+            difference = float(np.abs(loaded.score(request.rows) - request.scores).max())
+        except (ArtifactError, ValueError) as error:
+            return ServingCheck(str(error).replace(str(place), f"version {request.version}"), size_mb=size)
+        problem = None
+        if not difference <= artifact.SAMPLE_TOLERANCE:
+            problem = f"its scores differ by up to {difference:.3g} from the candidate's on {len(request.rows)} rows"
+        return ServingCheck(problem, difference, len(request.rows), _latency(loaded, request.rows), size)
+
+
+def _latency(loaded: Artifact, rows: pd.DataFrame) -> float:
+    """Milliseconds of scoring one row, median."""
+    taken = []
+    for _ in range(WARM_UPS + TIMED):
+        began = time.perf_counter()
+        loaded.score(rows.iloc[:1])
+        taken.append(time.perf_counter() - began)
+    return 1000 * statistics.median(taken[WARM_UPS:])
+
+
+def _prepare() -> Callable[[Any], Any]:
+    with uncollected():
+        import skops.io  # noqa: F401  # before the first request
+        from mlflow import MlflowClient  # noqa: F401
+
+        import driftloop.artifact
+        import driftloop.registry  # noqa: F401
+    return _try
+
+
+if __name__ == "__main__":
+    worker.answer(_prepare)

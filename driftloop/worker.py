@@ -1,0 +1,72 @@
+"""A process beside this one that answers requests over pipes.
+
+It ends when its input closes, so it cannot outlive the process that started it, however that one ends.
+"""
+
+from __future__ import annotations
+
+import os
+import pickle
+import subprocess
+import sys
+from collections.abc import Callable
+from threading import Lock
+from typing import Any
+
+from driftloop.errors import DriftloopError
+
+
+class Worker:
+    """A started ``python -m module``, whose main block calls ``answer``. ``task`` says in errors what it is for."""
+
+    def __init__(self, module: str, task: str) -> None:
+        self._task, self._one_at_a_time = task, Lock()
+        self._process = subprocess.Popen(
+            [sys.executable, "-W", "ignore", "-m", module],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            start_new_session=True,  # Ctrl-C is for the command; the worker would answer it with a traceback
+        )
+
+    def ask(self, request: Any) -> Any:
+        """The worker's answer; what it raised is raised here. Raises DriftloopError when it is gone."""
+        to_worker, from_worker = self._process.stdin, self._process.stdout
+        assert to_worker is not None, "it was opened as a pipe"
+        assert from_worker is not None, "it was opened as a pipe"
+        try:
+            with self._one_at_a_time:
+                pickle.dump(request, to_worker, protocol=5)
+                to_worker.flush()
+                answer = pickle.load(from_worker)  # noqa: S301  # from our own process, over our own pipe
+        except (BrokenPipeError, EOFError):
+            raise DriftloopError(
+                f"the process that {self._task} ended (exit code {self._process.wait()}), perhaps for want of memory."
+            ) from None
+        if isinstance(answer, BaseException):
+            raise answer
+        return answer
+
+    def end(self) -> None:
+        """At once, though it may still be on its way in."""
+        self._process.kill()
+        self._process.communicate()
+
+
+def answer(prepare: Callable[[], Callable[[Any], Any]]) -> None:
+    """Answer requests until there are no more. ``prepare`` imports what takes long and returns what answers one."""
+    requests = sys.stdin.buffer
+    # whatever a library prints must not get among the answers
+    answers = os.fdopen(os.dup(sys.stdout.fileno()), "wb")
+    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
+    respond = prepare()
+    while True:
+        try:
+            request = pickle.load(requests)  # noqa: S301  # from our own process, over our own pipe
+        except EOFError:
+            return
+        try:
+            said = respond(request)
+        except Exception as error:  # noqa: BLE001  # the process boundary: raised again on the other side
+            said = error
+        pickle.dump(said, answers, protocol=5)
+        answers.flush()

@@ -49,8 +49,8 @@ def _comparison(facts: Facts, decision: PromotionDecision) -> str:
     )
     cases = f" Known cases broken: {'; '.join(decision.broken)}." if decision.broken else ""
     return (
-        f"**Comparison.** {decision.sentence[0].upper()}{decision.sentence[1:].rstrip('.')}.{seen}{cases} Holdout rule: "
-        f"`{facts.holdout}`.\n\n| metric on the holdout | value |\n|---|---|\n{scores}"
+        f"**Comparison.** {decision.sentence[0].upper()}{decision.sentence[1:].rstrip('.')}.{seen}{cases} Holdout "
+        f"rule: `{facts.holdout}`.\n\n| metric on the holdout | value |\n|---|---|\n{scores}"
     )
 
 
@@ -81,7 +81,7 @@ def _serving(decision: PromotionDecision) -> str:
     if found is None or found.latency_ms is None or found.size_mb is None:
         return ""
     return (
-        f"**Serving.** A clean process loaded it from the registry and scored {found.rows:,} rows as the candidate did; "
+        f"**Serving.** A clean process loaded it from the registry and scored {found.rows:,} rows as it did when made; "
         f"one row takes {found.latency_ms:.2g} ms, the model has {found.size_mb:.3g} MB."
     )
 

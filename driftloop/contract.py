@@ -233,7 +233,7 @@ def load(folder: Path) -> Loop:
 
 
 def with_features(loop: Loop, features: Features) -> Loop:
-    """The loop with features that it left out. Raises ContractError when the rest of loop.toml does not go with them."""
+    """The loop with features that it left out. Raises ContractError when loop.toml does not go with them."""
     try:
         loop._check_features(features)  # noqa: SLF001  # what the model's own validator does
     except ValueError as error:

@@ -1,4 +1,4 @@
-"""Drift measured in a process beside this one, so that the seconds Evidently takes to import overlap with other work."""
+"""Drift measured in a process beside this one: the seconds Evidently takes to import overlap with other work."""
 
 from __future__ import annotations
 

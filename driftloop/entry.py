@@ -36,7 +36,7 @@ REIGNS = (Kind.PROMOTION, Kind.ROLLBACK)
 class Entry:
     """One row. ``seq`` counts from 1 within the loop; ``time`` is UTC.
 
-    ``hash`` is made of the row's other columns, ``previous`` among them: the hash of the row before, empty in the first.
+    ``hash`` is made of all other columns, ``previous`` among them: the hash of the row before, empty in the first.
     """
 
     loop: str

@@ -1,9 +1,10 @@
-"""What comes after a row of the ledger: the registry follows it, and what waits too long ends."""
+"""What comes after a row of the ledger: the registry follows it, people are told, what waits too long ends."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
+from driftloop.alerts import addresses, alert_of, send
 from driftloop.entry import Entry, Kind
 from driftloop.errors import NotWaiting
 from driftloop.ledger import Guard
@@ -32,6 +33,7 @@ def heal(work: Workspace) -> str | None:
     Returns what was healed, as a sentence. Raises DriftloopError when the registry names a champion that this ledger
     never heard of.
     """
+    begin_telling(work)
     healed = work.point_aliases()
     entry = work.ledger.last({*TRAININGS, *ENDS_WAITING})
     if entry is None or entry.version is None or work.registry.marked(entry.version) == _mark(entry):
@@ -79,3 +81,28 @@ def still_waits(version: str) -> Guard:
 
 def _what_waits(asked: Entry | None) -> str:
     return f"; version {asked.version} does" if asked else "; none does"
+
+
+def begin_telling(work: Workspace) -> None:
+    """Where alerts were never sent, what the ledger holds already is no news."""
+    if work.ledger.told() is None:
+        entries = work.ledger.entries()
+        work.ledger.mark_told(entries[-1].seq if entries else 0)
+
+
+def tell(work: Workspace, env: Mapping[str, str]) -> int:
+    """Send the alerts of the rows that were added since the last time; returns how many there were.
+
+    Each is sent once: a row is marked when its alert went out, so only a process killed between the two sends it twice.
+    An address that does not take an alert is not tried again.
+    """
+    begin_telling(work)
+    urls, told, count = addresses(work.loop, env), work.ledger.told() or 0, 0
+    for entry in work.ledger.entries():
+        if entry.seq <= told:
+            continue
+        if alert := alert_of(entry):
+            send(alert, urls)
+            count += 1
+        work.ledger.mark_told(entry.seq)
+    return count

@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -30,13 +30,13 @@ class Case:
     """``expect`` is rises, falls, a label's spelling or a number; ``after`` is the changed row of a pair."""
 
     name: str
-    expect: Literal["rises", "falls"] | str | float
+    expect: str | float
     tolerance: float = 0.0
 
 
 @dataclass(frozen=True)
 class Cases:
-    """``before`` and ``after`` hold the features of shape (cases, columns); they differ in the changed cells of pairs."""
+    """``before`` and ``after`` hold the features of each case; they differ in the changed cells of pairs."""
 
     cases: tuple[Case, ...]
     before: pd.DataFrame
@@ -49,7 +49,7 @@ class Cases:
         return hashlib.blake2b(said.encode(), digest_size=8).hexdigest() if said else ""
 
     def broken(self, predict: Callable[[pd.DataFrame], Predictions], labels: tuple[str, str] | None) -> dict[int, str]:
-        """What the model gets wrong: a sentence by the case's place. ``labels`` are a binary model's, the event last."""
+        """What the model gets wrong: a sentence by the case's place. ``labels``: a binary model's, event last."""
         if not self.cases:
             return {}
         before, after = predict(self.before), predict(self.after)

@@ -21,7 +21,7 @@ from driftloop.workspace import Champion, Serving, Workspace
 
 
 def run_key(work: Workspace, window: str) -> str:
-    """A hash of what a run over the window depends on: its content, which windows have labels, loop.toml, known cases."""
+    """A hash of what a run over the window depends on: its rows, which windows have labels, loop.toml, known cases."""
     parts = [work.loop.digest, work.windows.digest(window), work.golden.digest, *labelled_ids(work, window)]
     return hashlib.blake2b("\n".join(parts).encode(), digest_size=8).hexdigest()
 

@@ -7,7 +7,6 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from driftloop import serving_check
 from driftloop.artifact import predictions, score
 from driftloop.entry import Kind
 from driftloop.errors import ContractError, LabelsNotReady, WindowError
@@ -18,6 +17,7 @@ from driftloop.monitoring import read_labelled, require_same_task
 from driftloop.promotion import ServingCheck
 from driftloop.registry import Version, library_versions
 from driftloop.report import Json, window_report
+from driftloop.serving_check import Request
 from driftloop.training import Candidate, evaluate, fit, refit, split, window_limit
 from driftloop.workspace import Champion, Workspace
 
@@ -96,7 +96,7 @@ def require_comparable(work: Workspace, champion: Champion, data: TrainingData) 
 
 def train(work: Workspace, data: TrainingData) -> Candidate:
     """A fitted candidate with its score on the holdout."""
-    serving_check.start()  # its imports are done by the time there is a version to try
+    work.checks.start()  # its imports are done by the time there is a version to try
     candidate = fit(work.loop, data.windows, data.training, work.rule)
     predicted = predictions(score(candidate.estimator, data.holdout.X, work.loop.task), candidate.facts)
     return replace(
@@ -107,7 +107,7 @@ def train(work: Workspace, data: TrainingData) -> Candidate:
 def check_serving(work: Workspace, candidate: Candidate, version: str, rows: pd.DataFrame) -> Registered:
     """Load the version in a clean process as the API would, and see that it scores ``rows`` as the candidate did."""
     scores = score(candidate.estimator, rows, work.loop.task)
-    found = serving_check.check(serving_check.Request(work.settings, work.loop.name, version, rows, scores))
+    found = work.checks.check(Request(work.settings, work.loop.name, version, rows, scores))
     return Registered(candidate, version, found)
 
 
@@ -142,7 +142,7 @@ def register(work: Workspace, candidate: Candidate, window: str) -> Version:
 
 def refitted(work: Workspace, made: Registered, data: TrainingData, window: str) -> Registered:
     """The judged recipe fitted again with the holdout's rows among its own: a version, with its own serving check."""
-    serving_check.start()
+    work.checks.start()
     again = refit(work.loop, made.candidate, made.version, data.training, data.holdout)
     return check_serving(work, again, register(work, again, window).number, data.holdout.X)
 

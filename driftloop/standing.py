@@ -9,7 +9,7 @@ from typing import Any
 from driftloop import contract
 from driftloop.entry import REIGNS, Entry, Kind
 from driftloop.ledger import peek
-from driftloop.reigns import waiting
+from driftloop.reigns import ARRIVALS, TRAININGS, waiting
 from driftloop.settings import Settings
 from driftloop.windows import open_windows
 
@@ -42,7 +42,7 @@ def _champion(entries: Sequence[Entry]) -> dict[str, Any] | None:
         "since": reign.time.isoformat(timespec="seconds"),
         "window": reign.window,
         "reason": reign.reason,
-        "trained_on": reign.trained_on,
+        "trained_on": list(reign.trained_on),
         "metrics": reign.training["metrics"],
     }
 
@@ -68,7 +68,7 @@ def passed_by(ids: Sequence[str], entries: Sequence[Entry]) -> set[str]:
 
 
 def _state(window: str, entries: list[Entry]) -> str:
-    last = next((e for e in reversed(entries) if e.window == window and e.report), None)
+    last = next((e for e in reversed(entries) if e.window == window and e.kind in (*ARRIVALS, *TRAININGS)), None)
     if last is None:
         return "new"
     return "quarantined" if last.kind is Kind.QUARANTINE else "monitored"

@@ -6,10 +6,11 @@ from collections import OrderedDict
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
+from typing import Protocol
 
 import pandas as pd
 
-from driftloop import artifact, draft, frame, golden
+from driftloop import artifact, draft, frame, golden, serving_check
 from driftloop.artifact import Artifact
 from driftloop.contract import Loop
 from driftloop.entry import REIGNS
@@ -18,6 +19,7 @@ from driftloop.frame import Window
 from driftloop.golden import NO_CASES, Cases
 from driftloop.holdout import HoldoutRule
 from driftloop.ledger import Ledger
+from driftloop.promotion import ServingCheck
 from driftloop.registry import CHALLENGER, CHAMPION, Registry
 from driftloop.reigns import waiting
 from driftloop.settings import Settings, without_password
@@ -43,6 +45,13 @@ class Champion:
     artifact: Artifact
 
 
+class ServingChecks(Protocol):
+    """Tries a version in a clean process; ``start`` gets one under way."""
+
+    def start(self) -> object: ...
+    def check(self, request: serving_check.Request) -> ServingCheck: ...
+
+
 @dataclass
 class Workspace:
     """What a flow run holds in its hands. Windows and models are kept by content, so nothing read twice goes stale."""
@@ -54,6 +63,7 @@ class Workspace:
     ledger: Ledger
     registry: Registry
     golden: Cases = NO_CASES
+    checks: ServingChecks = serving_check
     _checked: OrderedDict[tuple[str, str], Window] = field(default_factory=OrderedDict)
     _models: OrderedDict[str, Artifact] = field(default_factory=OrderedDict)
 

@@ -12,12 +12,13 @@ from prefect.schedules import Cron, Schedule
 
 from driftloop import contract
 from driftloop.errors import ContractError
+from flows.approval_flow import approval_flow
 from flows.monitor_flow import monitor_flow
 from flows.train_and_compare_flow import train_and_compare_flow
 
 
 def deployments(folder: Path) -> list[RunnerDeployment]:
-    """``monitor_flow/<loop>`` on the loop's schedule and ``train_and_compare_flow/<loop>`` to be started by hand."""
+    """``monitor_flow/<loop>`` on the loop's schedule; ``train_and_compare_flow/`` and ``approval_flow/`` by hand."""
     loop = contract.load(folder)
     tags, parameters = ["driftloop", loop.name], {"loop_dir": str(folder.absolute())}
     made = [
@@ -33,6 +34,12 @@ def deployments(folder: Path) -> list[RunnerDeployment]:
             tags=tags,
             parameters=parameters,
             description=f"Train a candidate for {loop.name} now; promote it if it earned it.",
+        ),
+        approval_flow.to_deployment(
+            loop.name,
+            tags=tags,
+            parameters=parameters,
+            description=f"Approve or reject the candidate of {loop.name} that waits.",
         ),
     ]
     # to_deployment is a coroutine inside an event loop and a plain call here

@@ -12,11 +12,18 @@ from driftloop.errors import WindowError
 from driftloop.report import Json, window_report
 from driftloop.workspace import Serving, Workspace
 from flows import tasks
-from flows.orchestration import one_run_at_a_time, record, run_name
+from flows.orchestration import one_run_at_a_time, record, run_name, tell_failure
 from flows.train_and_compare_flow import train_and_compare_flow
 
 
-@flow(name="monitor_flow", flow_run_name=run_name("monitor"), description=__doc__, validate_parameters=True)
+@flow(
+    name="monitor_flow",
+    flow_run_name=run_name("monitor"),
+    description=__doc__,
+    validate_parameters=True,
+    on_failure=[tell_failure],
+    on_crashed=[tell_failure],
+)
 def monitor_flow(loop_dir: Path, window: str | None = None, force: bool = False) -> dict[str, Any]:
     """Monitor one window; returns the report that ``driftloop monitor --json`` prints.
 
@@ -42,12 +49,14 @@ def monitor_flow(loop_dir: Path, window: str | None = None, force: bool = False)
             record("approval.expired", version=late.version)
         serving = tasks.serving(work)
         try:
-            return _monitor(work, window, key, serving)
+            report = _monitor(work, window, key, serving)
         except WindowError as error:
             if error.window != window:
                 raise
             record("window.quarantined", window=window, problems=error.problems)
-            return tasks.record_quarantine(work, error, serving.version if serving else None)
+            report = tasks.record_quarantine(work, error, serving.version if serving else None)
+        tasks.tell(work)
+        return report
 
 
 def _monitor(work: Workspace, window: str, key: str, serving: Serving | None) -> Json:

@@ -15,6 +15,8 @@ from prefect.client.orchestration import get_client
 from prefect.concurrency.sync import concurrency
 from prefect.logging import get_run_logger
 
+from driftloop import alerts, contract
+from driftloop.errors import DriftloopError
 from driftloop.settings import Settings, apply_defaults
 from driftloop.workspace import Workspace, open_workspace
 
@@ -47,6 +49,25 @@ def one_run_at_a_time(loop: str) -> Iterator[None]:
             sys.stderr.write(f"Waiting: another run of {loop} holds its slot (a killed one's for a minute).\n")
     with concurrency(name, lease_duration=LEASE_SECONDS, strict=True):
         yield
+
+
+def tell_failure(flow: Any, flow_run: Any, state: Any) -> None:  # noqa: ARG001  # Prefect names them
+    """A hook: tell people of a run that failed, unless the run that it is part of does."""
+    if flow_run.parent_task_run_id is not None:
+        return
+    folder = Path(flow_run.parameters["loop_dir"])
+    try:
+        loop = contract.load(folder)
+    except DriftloopError:  # then this is why it failed
+        name, urls = folder.name, alerts.filled(os.environ.get("DRIFTLOOP_ALERT_URLS", "").split(), os.environ)
+    else:
+        name, urls = loop.name, alerts.addresses(loop, os.environ)
+    error = state.result(raise_on_failure=False)
+    alerts.send(alerts.failure(name, flow_run.name, error if isinstance(error, BaseException) else Crashed()), urls)
+
+
+class Crashed(Exception):
+    """Prefect says that a run ended without an exception of its own."""
 
 
 def record(event: str, **fields: Any) -> None:

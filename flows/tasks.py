@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from dataclasses import asdict
 from typing import Any
@@ -10,7 +11,7 @@ from prefect import task
 from prefect.artifacts import create_link_artifact, create_markdown_artifact, create_table_artifact
 from prefect.cache_policies import NO_CACHE
 
-from driftloop import deciding, following, monitoring, promoting
+from driftloop import approving, deciding, following, monitoring, promoting
 from driftloop.drift import DriftReport
 from driftloop.entry import Entry
 from driftloop.errors import Unreachable
@@ -41,7 +42,6 @@ _io = task(
 
 open_loop = _io(open_here)
 newest = _io(Workspace.newest)
-heal = _io(following.heal)
 expire = _io(following.expire)
 serving = _io(Workspace.serving)
 load_champion = _io(Workspace.champion)
@@ -62,6 +62,21 @@ register = _io(promoting.register)
 check_serving = _io(promoting.check_serving)
 decide_and_record = _io(deciding.decide_and_record)
 follow = _io(following.follow)
+approve = _io(approving.approve)
+reject = _io(approving.reject)
+
+
+@_io
+def heal(work: Workspace) -> None:
+    """Finish what a killed run left: the registry follows the ledger, and people are told."""
+    following.heal(work)
+    following.tell(work, os.environ)
+
+
+@_io
+def tell(work: Workspace) -> None:
+    """Send the alerts that are due."""
+    following.tell(work, os.environ)
 
 
 @_io

@@ -9,7 +9,7 @@ from typing import Any
 from prefect import flow
 
 from flows import tasks
-from flows.orchestration import one_run_at_a_time, record, run_name
+from flows.orchestration import one_run_at_a_time, record, run_name, tell_failure
 
 
 @flow(
@@ -17,6 +17,8 @@ from flows.orchestration import one_run_at_a_time, record, run_name
     flow_run_name=run_name("train for"),
     description=__doc__,
     validate_parameters=True,
+    on_failure=[tell_failure],
+    on_crashed=[tell_failure],
 )
 def train_and_compare_flow(loop_dir: Path, window: str | None = None, verdict: int | None = None) -> dict[str, Any]:
     """Train, compare, decide; returns the report's window, training, decision and champion parts.
@@ -45,4 +47,5 @@ def train_and_compare_flow(loop_dir: Path, window: str | None = None, verdict: i
         record("promotion.decided", version=entry.version, outcome=str(decision.outcome), reason=str(decision.reason))
         tasks.follow(work, entry)
         tasks.publish_decision(work, decision, entry)
+        tasks.tell(work)
         return {part: entry.details["report"][part] for part in ("loop", "window", "training", "decision", "champion")}

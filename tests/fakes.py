@@ -1,12 +1,13 @@
-"""Stand-ins at the library's seams, and builders of small values; nothing here touches the disk."""
+"""Stand-ins at the library's seams, and builders of small values; nothing but a ledger touches the disk."""
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pandas as pd
@@ -14,11 +15,17 @@ import pandas as pd
 from driftloop import frame
 from driftloop.artifact import Artifact
 from driftloop.contract import Loop
+from driftloop.errors import NotInRegistry
 from driftloop.facts import Facts
 from driftloop.frame import Window
 from driftloop.holdout import HoldoutRule
-from driftloop.registry import CHAMPION, Version
+from driftloop.ledger import Ledger
+from driftloop.promotion import ServingCheck
+from driftloop.registry import CHAMPION, Registry, Version
+from driftloop.serving_check import Request
+from driftloop.settings import Settings
 from driftloop.training import Candidate, fit, split
+from driftloop.workspace import Workspace
 
 
 def a_loop(**changes: Any) -> Loop:
@@ -146,3 +153,35 @@ class FakeRegistry:
 
     def marked(self, version: str) -> str | None:
         return self.marks.get(version)
+
+
+@dataclass
+class FakeChecks:
+    """Serving checks without a process; ``problems`` by version, ``asked`` the versions tried."""
+
+    problems: dict[str, str] = field(default_factory=dict)
+    asked: list[str] = field(default_factory=list)
+
+    def start(self) -> None:
+        pass
+
+    def check(self, request: Request) -> ServingCheck:
+        self.asked.append(request.version)
+        return ServingCheck(self.problems.get(request.version), 0.0, len(request.rows), 1.5, 0.1)
+
+
+class ServingFrom(Workspace):
+    """A workspace whose models come from the fake registry's candidates."""
+
+    def model(self, version: str) -> Artifact:
+        candidates = cast("FakeRegistry", self.registry).candidates
+        if int(version) > len(candidates):
+            raise NotInRegistry(f"there is no version {version}")
+        return stored(candidates[int(version) - 1])
+
+
+def a_workspace(folder: Path, loop: Loop, windows: FakeWindows) -> ServingFrom:
+    """Windows, registry and serving checks in memory, the ledger in a SQLite file below ``folder``."""
+    settings = Settings.from_env({}, folder)
+    ledger = Ledger(settings.ledger_url, loop.name)
+    return ServingFrom(folder, settings, loop, windows, ledger, cast("Registry", FakeRegistry()), checks=FakeChecks())

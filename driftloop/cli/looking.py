@@ -1,4 +1,4 @@
-"""The commands that only look: init, check, status, history."""
+"""The commands that only look: init, check, status, history, diff."""
 
 from __future__ import annotations
 
@@ -13,9 +13,12 @@ from driftloop.cli.options import as_json, loop_dir, print_json
 from driftloop.errors import ContractError, DriftloopError, WindowError
 
 if TYPE_CHECKING:
+    from datetime import datetime
+
     import pandas as pd
 
     from driftloop.contract import Loop
+    from driftloop.entry import Entry
 
 
 @click.command()
@@ -84,7 +87,7 @@ def _ownerless(rows: pd.DataFrame, entity: str | None) -> str:
 @loop_dir
 @as_json
 def check(folder: Path, as_json: bool) -> None:
-    """Validate loop.toml and every window; say what is wrong where.
+    """Validate loop.toml, golden.csv and every window; say what is wrong where.
 
     \b
     Example:
@@ -92,12 +95,14 @@ def check(folder: Path, as_json: bool) -> None:
     """
     from rich.progress import track
 
-    from driftloop import draft, frame, training
+    from driftloop import draft, frame, golden, training
     from driftloop.cli import render
     from driftloop.windows import open_windows
+    from driftloop.workspace import known_cases
 
     loop = draft.resolved(folder)
     training.build(loop)
+    cases = known_cases(folder, loop)
     windows = open_windows(loop, folder)
     _check_values(loop, windows.ids())
     found: list[dict[str, Any]] = []
@@ -114,6 +119,8 @@ def check(folder: Path, as_json: bool) -> None:
                 "labelled": window.labelled_rows,
                 "notes": [*window.notes, *frame.unseen(window, seen)],
             }
+            if window.labels:
+                cases.require_labels(window.labels, str(folder / golden.FILE))
             for column in loop.columns.categorical:
                 seen[column] = seen.get(column, set()) | set(window.X[column])
         found.append(row)
@@ -161,13 +168,19 @@ def status(folder: Path, as_json: bool) -> None:
 
 @click.command()
 @loop_dir
+@click.option("--at", metavar="TIME", help="Which version served then: a time as in 2024-05-03T10:00Z.")
+@click.option("--verify", is_flag=True, help="Look for rows that were changed or removed behind the ledger's back.")
 @as_json
-def history(folder: Path, as_json: bool) -> None:
-    """The ledger: every verdict and decision with its reason, oldest first (one JSON object a line with --json).
+def history(folder: Path, at: str | None, verify: bool, as_json: bool) -> None:
+    """The ledger: every verdict and decision with its reason, and who was champion from when to when.
+
+    With --json one object a line.
 
     \b
-    Example:
+    Examples:
       driftloop history my-loop
+      driftloop history my-loop --at 2024-05-03T10:00Z
+      driftloop history my-loop --verify
     """
     from dataclasses import asdict
 
@@ -178,11 +191,82 @@ def history(folder: Path, as_json: bool) -> None:
 
     url = options.settings().ledger_url
     entries = peek(url, contract.load(folder).name)
-    if not as_json:
+    if verify:
+        _verify(entries, without_password(url), as_json)
+    elif at is not None:
+        _served_at(entries, at, as_json)
+    elif as_json:
+        for entry in entries:
+            print_json({**asdict(entry), "time": entry.time.isoformat()})
+    else:
         render.history(entries, without_password(url))
-        return
-    for entry in entries:
-        print_json({**asdict(entry), "time": entry.time.isoformat()})
 
 
-COMMANDS = (init, check, status, history)
+def _verify(entries: list[Entry], ledger: str, as_json: bool) -> None:
+    from driftloop.entry import altered
+
+    found = altered(entries)
+    head = entries[-1].hash if entries else None
+    if as_json:
+        print_json({"rows": len(entries), "ok": not found, "problems": found, "last_hash": head})
+    if found:
+        raise DriftloopError(
+            f"the ledger at {ledger} was changed behind its back: {'; '.join(found)}. Restore it from a backup."
+        )
+    if not as_json:
+        click.echo(f"{len(entries)} rows, each follows the one before. The last one's hash: {head or 'none'}")
+
+
+def _served_at(entries: list[Entry], at: str, as_json: bool) -> None:
+    from driftloop.cli import render
+    from driftloop.reigns import reign_at
+
+    moment = _moment(at)
+    reign = reign_at(entries, moment)
+    if as_json:
+        print_json({"at": moment.isoformat(), **(render.reign_json(reign) if reign else {"version": None})})
+    elif reign is None:
+        click.echo(f"No version was champion at {moment:%Y-%m-%d %H:%M:%S} UTC.")
+    else:
+        click.echo(render.reign_sentence(reign))
+
+
+def _moment(at: str) -> datetime:
+    """Raises ContractError; a time without a zone is taken as UTC."""
+    from datetime import UTC, datetime
+
+    try:
+        moment = datetime.fromisoformat(at)
+    except ValueError:
+        raise ContractError(f"--at {at}: expected a time such as 2024-05-03T10:00Z.") from None
+    return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
+
+
+@click.command()
+@loop_dir
+@click.argument("one", metavar="V1")
+@click.argument("other", metavar="V2")
+@as_json
+def diff(folder: Path, one: str, other: str, as_json: bool) -> None:
+    """What lies between two versions: data, parameters, metrics, slices, drift.
+
+    \b
+    Example:
+      driftloop diff my-loop 3 5
+    """
+    from driftloop.cli import render
+    from driftloop.cli.answering import opened
+
+    with opened(folder, f"comparing versions {one} and {other}") as work:
+        from driftloop import drift_worker
+        from driftloop.difference import difference
+
+        drift_worker.start()
+        try:
+            found = difference(work, one, other)
+        finally:
+            drift_worker.stop()
+    print_json(found) if as_json else render.difference(found)
+
+
+COMMANDS = (init, check, status, history, diff)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from rich.table import Table
 
 from driftloop.cli.stack import Ports
 from driftloop.entry import Entry
+from driftloop.reigns import Reign, reigns
 
 Json = dict[str, Any]
 
@@ -28,7 +30,7 @@ def progress_console() -> Console:
     return Console(stderr=True)
 
 
-def window(report: Json) -> None:
+def window(report: Json, folder: Path) -> None:
     """One monitored window: drift by column when there was any, verdict, decision."""
     console = out()
     console.print(f"[bold]{escape(report['loop'])}[/] {report['window']}: {_verdict(report)}")
@@ -44,15 +46,19 @@ def window(report: Json) -> None:
             f"The champion's {p['metric']} on the {p['rows']:,} labelled rows of this window: {p['value']:.3f}."
         )
     if report["decision"]:
-        training(report)
+        training(report, folder)
 
 
-def training(result: Json) -> None:
+def training(result: Json, folder: Path) -> None:
     """What a training came to."""
     t, d = result["training"], result["decision"]
     console = out()
     console.print(f"Version {t['version']} was trained on {t['rows']:,} rows of {_span(t['windows'])}.")
     console.print(f"[bold]{d['outcome']}[/]: {d['reason']}{_numbers(d)}")
+    for sentence in because(d):
+        console.print(f"  {escape(sentence)}")
+    if d["outcome"] == "ask":
+        console.print(f"It waits for approval. Next: driftloop approve {escape(str(folder))} --by YOU (or reject)")
     console.print(f"Champion: version {(result['champion'] or {}).get('version', 'none')}.")
 
 
@@ -106,6 +112,11 @@ def status(found: Json, folder: Path, ledger: str) -> None:
         )
     else:
         console.print(f"[bold]{escape(found['loop'])}[/] has no champion yet, says the ledger at {ledger}.")
+    if asked := found["challenger"]:
+        console.print(
+            f"[bold]Version {asked['version']} waits for approval[/] since {asked['since']} ({asked['reason']}). Next: "
+            f"driftloop approve {folder} --by YOU (or reject)"
+        )
     if last := found["last"]:
         console.print(f"Last: {last['kind']} on {last['window']}, {escape(last['reason'])}.")
     table = Table("window", "labels", "state", box=SIMPLE_HEAD)
@@ -119,12 +130,112 @@ def status(found: Json, folder: Path, ledger: str) -> None:
 
 
 def history(entries: Sequence[Entry], ledger: str) -> None:
+    if not entries:
+        out().print(f"The ledger at {ledger} has no row of this loop yet.")
+        return
     table = Table("#", "time (UTC)", "kind", "window", "version", "actor", "reason", box=SIMPLE_HEAD)
     for e in entries:
-        table.add_row(
-            str(e.seq), f"{e.time:%Y-%m-%d %H:%M:%S}", e.kind, e.window, e.version or "–", e.actor, escape(e.reason)
-        )
-    out().print(table if entries else f"The ledger at {ledger} has no row of this loop yet.")
+        table.add_row(str(e.seq), _time(e.time), e.kind, e.window, e.version or "–", escape(e.actor), escape(e.reason))
+    out().print(table)
+    if found := reigns(entries):
+        table = Table("champion", "from (UTC)", "to (UTC)", "by", "on the evidence of", box=SIMPLE_HEAD)
+        for reign in found:
+            end = _time(reign.until) if reign.until else "now"
+            table.add_row(
+                f"v{reign.version}", _time(reign.since), end, escape(reign.by.actor), escape(_evidence(reign))
+            )
+        out().print(table)
+
+
+def reign_json(reign: Reign) -> Json:
+    return {
+        "version": reign.version,
+        "since": reign.since.isoformat(),
+        "until": reign.until.isoformat() if reign.until else None,
+        "window": reign.by.window,
+        "by": reign.by.actor,
+        "evidence": _evidence(reign),
+    }
+
+
+def reign_sentence(reign: Reign) -> str:
+    until = f"until {_time(reign.until)}" if reign.until else "and still does"
+    return f"Version {reign.version} served, since {_time(reign.since)} UTC {until}: {_evidence(reign)}."
+
+
+def difference(found: Json) -> None:
+    """Two versions side by side."""
+    one, other = found["versions"]
+    table = Table(found["loop"], f"version {one}", f"version {other}", box=SIMPLE_HEAD)
+    before, after = found["data"]
+    for name in before:
+        table.add_row(name, *(escape(_value(name, data[name])) for data in (before, after)))
+    for section in ("parameters", "recorded"):
+        table.add_section()
+        for name, pair in found[section].items():
+            table.add_row(escape(name), *("–" if v is None else escape(_value(name, v)) for v in pair))
+    console = out()
+    console.print(table)
+    if found["compared"]:
+        _compared(console, found["compared"])
+    else:
+        console.print(f"Not compared: {escape(found['not_compared'])}.")
+    if found["drift"] is None:
+        console.print("Both were trained on the same windows.")
+        return
+    drift = found["drift"]
+    console.print(
+        f"Drift from the windows of version {one} to those of version {other}: {drift['drifted']} of "
+        f"{len(drift['columns'])} features, share {drift['share']:.3f}."
+    )
+    if drift["drifted"]:
+        console.print(_columns(drift))
+
+
+def _compared(console: Console, compared: Json) -> None:
+    before, after = compared["values"]
+    low = "" if compared["gain_low"] is None else f", lower bound {compared['gain_low']:+.3f}"
+    console.print(
+        f"Now, on {compared['rows']:,} holdout rows of {compared['window']}: {compared['metric']} {before:.3f} and "
+        f"{after:.3f}, gain {compared['gain']:+.3f}{low}."
+    )
+    if compared["slices"]:
+        table = Table("slice", "rows", "before", "after", "p (Holm)", box=SIMPLE_HEAD)
+        for s in compared["slices"]:
+            table.add_row(
+                escape(s["name"]),
+                str(s["rows"]),
+                _number(s["champion"]),
+                _number(s["candidate"]),
+                f"{s['adjusted']:.3g}",
+            )
+        console.print(table)
+    for sentence in compared["broken"]:
+        console.print(f"A known case breaks: {escape(sentence)}.")
+
+
+def _evidence(reign: Reign) -> str:
+    entry = reign.by
+    decision = (entry.report or {}).get("decision")
+    if decision is None:
+        return entry.reason
+    own = f"{entry.reason}; {decision['metric']} {decision['candidate']:.3f}"
+    if decision["champion"] is None:
+        return own
+    low = "" if decision["gain_low"] is None else f", at least {decision['gain_low']:+.3f}"
+    return f"{own} against {decision['champion']:.3f} on {decision['holdout_rows']:,} rows{low}"
+
+
+def _value(name: str, value: Any) -> str:
+    if isinstance(value, list):
+        return _span(value)
+    if isinstance(value, float):
+        return f"{value:.4f}"
+    return f"{value:,}" if isinstance(value, int) and name == "rows" else str(value)
+
+
+def _time(moment: datetime) -> str:
+    return f"{moment:%Y-%m-%d %H:%M:%S}"
 
 
 def addresses(loop: str, ports: Ports, logs: Path) -> None:
@@ -150,6 +261,16 @@ def _columns(drift: Json) -> Table:
         if column["drifted"]:
             table.add_row(column["name"], column["method"], f"{column['score']:.4f}", f"{column['threshold']:g}")
     return table
+
+
+def because(decision: Json) -> list[str]:
+    """What lies behind the reason, and the smallest gain that these rows would show."""
+    from driftloop.report import decision_of
+
+    said = list(decision_of(decision).because)
+    if decision["detectable"] is not None:
+        said.append(f"A true gain of {decision['detectable']:.3f} would be found four times in five on these rows.")
+    return said
 
 
 def _numbers(decision: Json) -> str:

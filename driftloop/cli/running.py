@@ -32,7 +32,7 @@ def monitor(folder: Path, window: str | None, force: bool, as_json: bool) -> Non
     with _flows(folder, f"monitoring {window or 'the newest window'}") as flows:
         report = flows.monitor(folder, window, force)
         notes = flows.notes(folder, report["window"])
-    print_json(report) if as_json else render.window(report)
+    print_json(report) if as_json else render.window(report, folder)
     for note in notes:
         click.echo(f"Noted: {note}.", err=True)
     if "quarantine" in report:
@@ -55,7 +55,7 @@ def train(folder: Path, window: str | None, as_json: bool) -> None:
 
     with _flows(folder, "training a candidate") as flows:
         result = flows.train(folder, window)
-    print_json(result) if as_json else render.training(result)
+    print_json(result) if as_json else render.training(result, folder)
 
 
 @click.command()

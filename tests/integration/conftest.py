@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from threading import Thread
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -64,6 +68,13 @@ class Loop:
     def label(self, window: str, rows: pd.DataFrame) -> None:
         rows[["customer", "churned"]].to_csv(self.folder / "labels" / f"{window}.csv", index=False)
 
+    def set(self, section: str, **values: object) -> None:
+        """Put keys into a section of loop.toml."""
+        file = self.folder / "loop.toml"
+        head, found, tail = file.read_text().partition(f"[{section}]\n")
+        lines = "".join(f"{key} = {json.dumps(value)}\n" for key, value in values.items())
+        file.write_text(f"{head}[{section}]\n{lines}{tail}" if found else f"{head}\n[{section}]\n{lines}")
+
     @property
     def settings(self) -> Settings:
         return Settings.from_env({"DRIFTLOOP_HOME": str(self.home)}, Path.cwd())
@@ -81,6 +92,41 @@ def loop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Loop:
     for name in ("MLFLOW_TRACKING_URI", "DRIFTLOOP_LEDGER_URL"):
         monkeypatch.delenv(name, raising=False)
     return made
+
+
+class Inbox:
+    """What was posted to an address on this machine."""
+
+    def __init__(self) -> None:
+        self.posted: list[dict[str, Any]] = []
+        self.paths: list[str] = []
+
+    def titles(self) -> list[str]:
+        return [post["title"] for post in self.posted]
+
+
+@pytest.fixture
+def inbox(loop: Loop, monkeypatch: pytest.MonkeyPatch) -> Iterator[Inbox]:
+    """A real HTTP server that the loop's alerts go to, by an address whose secret comes from the environment."""
+    received = Inbox()
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            body = self.rfile.read(int(self.headers["Content-Length"]))
+            received.posted.append(json.loads(body))
+            received.paths.append(self.path)
+            self.send_response(200)
+            self.end_headers()
+
+        def log_message(self, *args: object) -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        Thread(target=server.serve_forever, daemon=True).start()
+        monkeypatch.setenv("INBOX_TOKEN", "t0ps3cret")
+        loop.set("alerts", urls=[f"json://127.0.0.1:{server.server_port}/${{INBOX_TOKEN}}"])
+        yield received
+        server.shutdown()
 
 
 @pytest.fixture(scope="session")

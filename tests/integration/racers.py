@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from multiprocessing.synchronize import Barrier
 
-from driftloop.errors import ChampionMoved
 from driftloop.entry import Kind
+from driftloop.errors import ChampionMoved
 from driftloop.ledger import Ledger
 
 _start: Barrier

@@ -34,7 +34,7 @@ def kept(api_registry: Registry, api_settings: Settings) -> Path:
     """A serving folder after versions 1, 2 and 3 were champion in turn."""
     with serving(create_app(api_settings, "churn", FAST)) as client:
         for number in ("1", "2", "3"):
-            api_registry.point_champion_at(number)
+            api_registry.point("champion", number)
             wait_for(lambda number=number: version(client) == number)
     return api_settings.home / "serving" / "churn"
 
@@ -98,7 +98,7 @@ def test_a_half_downloaded_folder_is_never_served_and_is_cleared_away(kept: Path
 def test_the_registry_is_preferred_to_the_copy_on_disk(
     kept: Path, api_registry: Registry, api_settings: Settings
 ) -> None:
-    api_registry.point_champion_at("1")
+    api_registry.point("champion", "1")
     with serving(create_app(api_settings, "churn", FAST)) as client:
         wait_for(lambda: client.get("/ready").status_code == 200)
         about = client.get("/model").json()
@@ -161,10 +161,10 @@ def test_a_real_process_swaps_in_time_and_starts_again_without_mlflow(
     api_registry: Registry, api_settings: Settings
 ) -> None:
     api_settings.home.mkdir()
-    api_registry.point_champion_at("1")
+    api_registry.point("champion", "1")
     with process(api_settings.home, api_settings.tracking_uri) as client:
         assert client.post("/predict", json=ROW).json()["version"] == "1"
-        api_registry.point_champion_at("2")
+        api_registry.point("champion", "2")
         assert wait_for(lambda: client.post("/predict", json=ROW).json()["version"] == "2") < 3
     with process(api_settings.home, NOWHERE) as client:
         about = client.get("/model").json()

@@ -45,7 +45,7 @@ def test_a_hundred_clients_see_no_failure_and_versions_only_in_the_order_of_the_
     api_registry: Registry, api_settings: Settings
 ) -> None:
     swaps = ["1", "2", "3", "1", "3", "2"]
-    api_registry.point_champion_at(swaps[0])
+    api_registry.point("champion", swaps[0])
     stop, failures, filters = threading.Event(), [], list(warnings.filters)
     seen: list[list[str]] = [[] for _ in range(100)]
 
@@ -68,7 +68,7 @@ def test_a_hundred_clients_see_no_failure_and_versions_only_in_the_order_of_the_
             thread.start()
         for number in swaps[1:]:
             wait_for(lambda: all(seen), 60)
-            api_registry.point_champion_at(number)
+            api_registry.point("champion", number)
             wait_for(lambda number=number: version(client) == number, 60)
         answered = sum(map(len, seen))
         wait_for(lambda: sum(map(len, seen)) > answered + 100, 60)
@@ -86,30 +86,30 @@ def test_a_hundred_clients_see_no_failure_and_versions_only_in_the_order_of_the_
 def test_a_champion_is_served_within_three_seconds_of_its_alias_at_the_default_poll(
     api_registry: Registry, api_settings: Settings
 ) -> None:
-    api_registry.point_champion_at("1")
+    api_registry.point("champion", "1")
     with serving(create_app(api_settings, "churn")) as client:
         wait_for(lambda: version(client) == "1")
-        api_registry.point_champion_at("2")
+        api_registry.point("champion", "2")
         assert wait_for(lambda: client.post("/predict", json=ROW).json()["version"] == "2") < 3
 
 
 def test_a_rollback_is_followed_like_a_promotion(api_registry: Registry, api_settings: Settings) -> None:
-    api_registry.point_champion_at("3")
+    api_registry.point("champion", "3")
     with serving(create_app(api_settings, "churn", FAST)) as client:
         wait_for(lambda: version(client) == "3")
-        api_registry.point_champion_at("1")
+        api_registry.point("champion", "1")
         wait_for(lambda: version(client) == "1")
 
 
 def test_docs_and_model_show_the_fields_of_whatever_serves(api_registry: Registry, api_settings: Settings) -> None:
-    api_registry.point_champion_at("1")
+    api_registry.point("champion", "1")
     with serving(create_app(api_settings, "churn", FAST)) as client:
         wait_for(lambda: version(client) == "1")
         schema = client.get("/openapi.json").json()["components"]["schemas"]["Row"]
         assert list(schema["properties"]) == schema["required"] == ["fee", "monthly usage", "plan", "paperless"]
         assert client.get("/docs").status_code == 200
 
-        api_registry.point_champion_at("4")
+        api_registry.point("champion", "4")
         wait_for(lambda: version(client) == "4")
         assert list(client.get("/openapi.json").json()["components"]["schemas"]["Row"]["properties"]) == ["age", "plan"]
         assert set(client.post("/predict", json=SPEND_ROW).json()) == {"request_id", "version", "prediction"}
@@ -161,7 +161,7 @@ def test_a_damaged_artifact_keeps_the_old_champion_and_says_why(
     api_settings: Settings,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    api_registry.point_champion_at("1")
+    api_registry.point("champion", "1")
     bad = api_registry.register(candidate(CHURN, 9), {}, {}, None).number
     damage(stored(api_registry, bad))
     with (
@@ -169,7 +169,7 @@ def test_a_damaged_artifact_keeps_the_old_champion_and_says_why(
         caplog.at_level(logging.INFO, logger="driftloop.api"),
     ):
         wait_for(lambda: version(client) == "1")
-        api_registry.point_champion_at(bad)
+        api_registry.point("champion", bad)
         wait_for(lambda: error(client))
         assert f"version {bad} could not be taken over" in error(client)
         assert said in error(client)
@@ -178,7 +178,7 @@ def test_a_damaged_artifact_keeps_the_old_champion_and_says_why(
         assert "driftloop_api_swap_failures_total 0.0" not in client.get("/metrics").text
         assert f"champion.swap_failed version={bad} serving=1" in caplog.text
 
-        api_registry.point_champion_at("2")
+        api_registry.point("champion", "2")
         wait_for(lambda: version(client) == "2")
         assert error(client) is None
     assert not list((api_settings.home / "serving" / "churn").glob(".incoming-*"))
@@ -187,13 +187,13 @@ def test_a_damaged_artifact_keeps_the_old_champion_and_says_why(
 def test_a_version_that_fails_is_not_downloaded_again_at_every_poll(
     api_registry: Registry, api_settings: Settings
 ) -> None:
-    api_registry.point_champion_at("1")
+    api_registry.point("champion", "1")
     bad = api_registry.register(candidate(CHURN, 9), {}, {}, None).number
     (stored(api_registry, bad) / "model.skops").unlink()
     source = Switched(RegistrySource(api_settings, "churn"))
     with serving(create_app(api_settings, "churn", FAST, source)) as client:
         wait_for(lambda: version(client) == "1")
-        api_registry.point_champion_at(bad)
+        api_registry.point("champion", bad)
         wait_for(lambda: bad in source.downloads)
         looks = source.looks
         wait_for(lambda: source.looks > looks + 20)
@@ -203,7 +203,7 @@ def test_a_version_that_fails_is_not_downloaded_again_at_every_poll(
 def test_an_unreachable_registry_never_means_no_champion(
     api_registry: Registry, api_settings: Settings, caplog: pytest.LogCaptureFixture
 ) -> None:
-    api_registry.point_champion_at("1")
+    api_registry.point("champion", "1")
     source = Switched(RegistrySource(api_settings, "churn"))
     with serving(create_app(api_settings, "churn", FAST, source)) as client:
         wait_for(lambda: version(client) == "1")
@@ -224,7 +224,7 @@ def test_an_unreachable_registry_never_means_no_champion(
 def test_an_alias_that_is_taken_away_leaves_the_last_champion_serving(
     api_registry: Registry, api_settings: Settings
 ) -> None:
-    api_registry.point_champion_at("1")
+    api_registry.point("champion", "1")
     with serving(create_app(api_settings, "churn", FAST)) as client:
         wait_for(lambda: version(client) == "1")
         api_registry.client.delete_registered_model_alias("churn", "champion")

@@ -8,10 +8,11 @@ import sys
 
 import pytest
 
-from driftloop import promoting
+from driftloop import deciding, following, promoting
+from driftloop.entry import Kind, altered
 from driftloop.errors import ChampionMoved, DriftloopError
-from driftloop.entry import Kind
 from driftloop.promotion import Outcome, PromotionReason
+from driftloop.reigns import TRAININGS
 from driftloop.workspace import Workspace
 from tests.integration.conftest import month
 
@@ -27,76 +28,87 @@ def kinds(loop):
     return [str(e.kind) for e in loop.open().ledger.entries()]
 
 
-def test_a_crash_between_ledger_and_alias_is_healed_by_the_next_run(loop, monitor):
+def decisions(loop):
+    return [(str(e.kind), e.version) for e in loop.open().ledger.entries() if e.kind in TRAININGS]
+
+
+MOMENTS = ("verdict", "train", "register", "check", "ledger", "alias", "card")
+
+
+@pytest.mark.parametrize("moment", MOMENTS)
+def test_wherever_a_run_is_killed_the_next_one_leaves_one_champion_one_decision_and_one_alert(
+    loop, monitor, inbox, moment
+):
     loop.deliver("2024-01", month(1))
     monitor()
     loop.deliver("2024-02", month(2, shift=1, turned=True))
-    crash(loop, "2024-02", "alias")
+    crash(loop, "2024-02", moment)
+    decided = moment in ("ledger", "alias", "card")
+    assert len(decisions(loop)) == 1 + decided
+
+    report = monitor()
     work = loop.open()
-    assert (work.ledger.champion(), work.registry.champion()) == ("2", "1")
-
-    report = monitor()
-    assert report["repeated"] == 4
-    assert report["champion"] == {"version": "2"}
-    assert work.registry.aliases() == {"champion": "2"}
-    assert kinds(loop) == ["verdict", "promotion", "verdict", "promotion"]
-
-
-@pytest.mark.parametrize("moment", ["alias", "card"])
-def test_what_explains_a_decision_is_caught_up_on_after_a_crash(loop, monitor, moment):
-    loop.deliver("2024-01", month(1))
-    crash(loop, "2024-01", moment)
-    registry = loop.open().registry
-    assert not registry.explained("1")
-
-    monitor()
-    version = registry.client.get_model_version("churn", "1")
-    assert (version.tags["decision"], version.tags["reason"]) == ("promote", "no champion")
+    champion = work.ledger.champion()
+    assert report["champion"] == {"version": champion}
+    assert ("repeated" in report) is decided
+    assert [kind for kind, _ in decisions(loop)] == ["promotion", "promotion"]
+    assert champion == decisions(loop)[-1][1]
+    assert work.registry.aliases() == {"champion": champion}
+    assert work.registry.marked(champion) == "promote"
+    version = work.registry.client.get_model_version("churn", champion)
+    assert version.tags["reason"] == "beats the margin"
     assert version.description.startswith("# churn")
-    assert "decision.json" in [f.path for f in registry.client.list_artifacts(version.run_id)]
-
-
-def test_a_crash_before_the_very_first_alias_is_healed_by_the_next_window_s_run(loop, monitor):
-    loop.deliver("2024-01", month(1))
-    crash(loop, "2024-01", "alias")
-    assert loop.open().registry.champion() is None
-
-    loop.deliver("2024-02", month(2))
-    report = monitor()
-    assert report["retrain"]["reason"] == "quiet"
-    assert report["champion"] == {"version": "1"}
-    assert loop.open().registry.aliases() == {"champion": "1"}
-    assert kinds(loop) == ["verdict", "promotion", "verdict"]
-
-
-def test_a_crash_after_the_verdict_is_no_finished_run_and_the_next_one_trains(loop, monitor):
-    loop.deliver("2024-01", month(1))
-    crash(loop, "2024-01", "verdict")
-    assert kinds(loop) == ["verdict"]
-
-    report = monitor()
-    assert "repeated" not in report
-    assert report["decision"]["outcome"] == "promote"
-    assert kinds(loop) == ["verdict", "verdict", "promotion"]
-    assert loop.open().registry.champion() == "1"
+    assert "decision.json" in [f.path for f in work.registry.client.list_artifacts(version.run_id)]
+    assert [title for title in inbox.titles() if "promoted" in title] == [
+        "churn: version 1 promoted", f"churn: version {champion} promoted",
+    ]  # fmt: skip
+    assert altered(work.ledger.entries()) == []
+    rows = work.ledger.entries()
     assert "repeated" in monitor()
+    assert work.ledger.entries() == rows
+
+
+@pytest.mark.parametrize("moment", ["ledger", "alias", "card"])
+def test_a_killed_approval_is_finished_by_the_next_run(loop, monitor, inbox, moment):
+    loop.set("promotion", approval="always")
+    loop.deliver("2024-01", month(1))
+    assert monitor()["decision"]["outcome"] == "ask"
+    assert loop.open().registry.aliases() == {"challenger": "1"}
+    crash(loop, "approve", moment)
+    report = monitor()
+    work = loop.open()
+    assert report["champion"] == {"version": "1"}
+    assert work.registry.aliases() == {"champion": "1"}
+    assert decisions(loop) == [("ask", "1"), ("promotion", "1")]
+    assert work.registry.marked("1") == "promote"
+    assert inbox.titles() == ["churn: version 1 waits for you", "churn: version 1 promoted by ada"]
+
+
+def test_a_candidate_that_waits_is_the_challenger_though_the_run_was_killed_before_the_alias(loop, monitor):
+    loop.set("promotion", approval="always")
+    loop.deliver("2024-01", month(1))
+    crash(loop, "2024-01", "ledger")
+    assert loop.open().registry.aliases() == {}
+    assert "repeated" in monitor()
+    assert loop.open().registry.aliases() == {"challenger": "1"}
 
 
 def test_a_registry_with_a_champion_that_the_ledger_never_heard_of_is_not_overwritten(loop):
     loop.deliver("2024-01", month(1))
     work = loop.open()
     registered(work, "2024-01")
-    work.registry.point_champion_at("1")
+    work.registry.point("champion", "1")
     with pytest.raises(DriftloopError, match=r"points at version 1, but the ledger at .* records no champion"):
-        promoting.heal(work)
+        following.heal(work)
     assert work.registry.champion() == "1"
 
 
 def registered(work, window):
-    """A candidate trained up to the window, and the version it became."""
+    """The data up to the window, and the candidate trained on it, tried as a version."""
     data = promoting.training_data(work, window, work.champion())
     candidate = promoting.train(work, data)
-    return data, candidate, promoting.register(work, candidate, window)
+    version = promoting.register(work, candidate, window).number
+    return data, promoting.check_serving(work, candidate, version, data.holdout.X)
 
 
 class Contested(Workspace):
@@ -124,10 +136,8 @@ def contested(work, rivals):
     return made
 
 
-def decided(work, data, candidate, version):
-    return promoting.decide_and_record(
-        work, candidate, data, version, "2024-02", promoting.asked_by(work, "2024-02", None)
-    )
+def decided(work, data, made):
+    return deciding.decide_and_record(work, made, data, "2024-02", promoting.asked_by(work, "2024-02", None))
 
 
 def test_a_run_that_was_overtaken_decides_again_against_the_new_champion(loop):
@@ -136,10 +146,10 @@ def test_a_run_that_was_overtaken_decides_again_against_the_new_champion(loop):
     work = loop.open()
     old = registered(work, "2024-01")
     assert decided(work, *old)[0].reason is PromotionReason.NO_CHAMPION
-    _, _, rival = registered(work, "2024-02")
+    _, rival = registered(work, "2024-02")
     mine = registered(work, "2024-02")
     # against version 1 mine wins; version 2, which is as good, was faster
-    decision, entry = decided(contested(work, [rival.number]), *mine)
+    decision, entry = decided(contested(work, [rival.version]), *mine)
     assert (decision.outcome, decision.reason) == (Outcome.KEEP, PromotionReason.WITHIN_MARGIN)
     assert decision.gain == 0
     assert entry.details["report"]["champion"] == {"version": "2"}
@@ -153,12 +163,12 @@ def test_a_candidate_that_beats_the_faster_rival_too_replaces_it(loop):
     work = loop.open()
     decided(work, *registered(work, "2024-01"))
     assert work.ledger.champion() == "1"
-    _, _, rival = registered(work, "2024-01")
+    _, rival = registered(work, "2024-01")
     mine = registered(work, "2024-02")
-    decision, entry = decided(contested(work, [rival.number]), *mine)
+    decision, entry = decided(contested(work, [rival.version]), *mine)
     assert decision.outcome is Outcome.PROMOTE
     assert entry.details["report"]["champion"] == {"version": "3"}
-    promoting.follow(work, entry)
+    following.follow(work, entry)
     assert work.registry.aliases() == {"champion": "3"}
     promotions = [e.version for e in work.ledger.entries() if e.kind is Kind.PROMOTION]
     assert promotions == ["1", "2", "3"]
@@ -169,9 +179,9 @@ def test_a_champion_that_moves_at_every_look_ends_the_run_with_what_to_do(loop):
     loop.deliver("2024-02", month(2, shift=1, turned=True))
     work = loop.open()
     decided(work, *registered(work, "2024-01"))
-    _, _, rival = registered(work, "2024-01")
+    _, rival = registered(work, "2024-01")
     mine = registered(work, "2024-02")
-    flipping = [rival.number if n % 2 == 0 else "1" for n in range(promoting.ATTEMPTS)]
+    flipping = [rival.version if n % 2 == 0 else "1" for n in range(deciding.ATTEMPTS)]
     with pytest.raises(ChampionMoved, match="changed 10 times while version 3 was compared; run again"):
         decided(contested(work, flipping), *mine)
     assert "3" not in {e.version for e in work.ledger.entries()}

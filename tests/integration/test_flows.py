@@ -8,8 +8,8 @@ import mlflow
 import pytest
 from prefect.client.orchestration import get_client
 
-from driftloop.errors import HoldoutMismatch
 from driftloop.entry import Kind
+from driftloop.errors import HoldoutMismatch
 from tests.integration.conftest import month
 
 pytestmark = pytest.mark.usefixtures("prefect_api")
@@ -65,6 +65,7 @@ def test_a_report_has_exactly_the_contract_s_keys(loop, monitor):
     assert set(report["training"]) == {"windows", "rows", "version", "metrics"}
     assert set(report["decision"]) == {
         "outcome", "reason", "metric", "candidate", "champion", "gain", "gain_low", "delta", "holdout_rows",
+        "detectable", "slices", "broken", "serving",
     }  # fmt: skip
     assert report["rows"] == {"reference": 600, "current": 600}
     assert json.loads(json.dumps(report)) == report

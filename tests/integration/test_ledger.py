@@ -10,8 +10,8 @@ from datetime import UTC, datetime, timedelta
 import pytest
 import sqlalchemy as sa
 
-from driftloop.errors import ChampionMoved
 from driftloop.entry import Kind
+from driftloop.errors import ChampionMoved
 from driftloop.ledger import Ledger, loops
 from tests.integration import racers
 
@@ -85,7 +85,7 @@ def test_rows_that_change_no_champion_do_not_get_in_a_promotion_s_way(url):
         append(ledger, kind=kind)
     promote(ledger, "2", "1")
     assert ledger.champion() == "2"
-    assert ledger.last_promotion().seq == 5
+    assert ledger.last_reign().seq == 5
 
 
 def test_a_promotion_cannot_pass_as_a_plain_row(url):
@@ -132,7 +132,7 @@ def test_times_are_utc_whatever_the_machine_s_zone(url, zone, monkeypatch):
 
 def test_the_ledger_offers_no_way_to_change_or_remove_a_row():
     offered = {name for name in dir(Ledger) if not name.startswith("_")}
-    assert offered == {"append", "promote", "champion", "last", "last_promotion", "entries", "connect"}
+    assert offered == {"append", "promote", "champion", "last", "last_reign", "entries", "connect"}
 
 
 def test_a_row_is_frozen(url):

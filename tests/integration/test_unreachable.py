@@ -70,7 +70,7 @@ def answering(status: int, body: str):
         lambda s: Registry(s, "churn").champion(),
         lambda s: Registry(s, "churn").champion_version(),
         lambda s: Registry(s, "churn").tags("1"),
-        lambda s: Registry(s, "churn").point_champion_at("1"),
+        lambda s: Registry(s, "churn").point("champion", "1"),
         lambda s: RegistrySource(s, "churn").champion(),
     ],
     ids=["champion", "champion_version", "tags", "point_champion_at", "the API's source"],
@@ -137,7 +137,7 @@ def test_a_registered_model_without_the_alias_has_no_champion(loop):
     registry.client.set_registered_model_alias("churn", "challenger", "1")
     assert registry.champion() is None
     assert registry.champion_version() is None
-    registry.point_champion_at("1")
+    registry.point("champion", "1")
     assert registry.champion() == "1"
     assert registry.champion_version() == Version("1", "")
 

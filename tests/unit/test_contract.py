@@ -51,6 +51,15 @@ min_rows = 100
 metric = "log_loss"
 delta = 0.02
 confidence = 0
+slices = ["net_service"]
+max_slice_drop = 0.05
+min_slice_rows = 50
+max_latency_ms = 30
+max_size_mb = 100
+approval = "borderline"
+approval_expires = 3
+[alerts]
+urls = ["mailto://${MAIL_PASSWORD}@example.org"]
 [schedule]
 cron = "0 6 1 * *"
 timezone = "Europe/Berlin"
@@ -75,7 +84,20 @@ def test_a_full_file_is_read_as_it_says() -> None:
         "cooldown": 2,
         "min_rows": 100,
     }
-    assert loop.promotion.model_dump() == {"metric": "log_loss", "delta": 0.02, "confidence": 0}
+    assert loop.promotion.model_dump() == {
+        "metric": "log_loss",
+        "delta": 0.02,
+        "confidence": 0,
+        "slices": ("net_service",),
+        "max_slice_drop": 0.05,
+        "min_slice_rows": 50,
+        "max_latency_ms": 30,
+        "max_size_mb": 100,
+        "refit": True,
+        "approval": "borderline",
+        "approval_expires": 3,
+    }
+    assert loop.alerts.urls == ("mailto://${MAIL_PASSWORD}@example.org",)
     assert loop.schedule is not None
     assert loop.schedule.timezone == "Europe/Berlin"
 
@@ -96,7 +118,7 @@ def test_the_holdout_is_by_owner_else_by_time_else_by_row(top: str, by: str) -> 
 def test_a_given_part_of_a_section_leaves_the_defaults_of_the_rest() -> None:
     loop = minimal('entity = "user"', "[holdout]\nshare = 0.5\n[promotion]\ndelta = 0.1\n")
     assert loop.holdout.model_dump() == {"by": "entity", "share": 0.5}
-    assert loop.promotion.model_dump() == {"metric": "auc", "delta": 0.1, "confidence": 0.95}
+    assert (loop.promotion.metric, loop.promotion.delta, loop.promotion.confidence) == ("auc", 0.1, 0.95)
 
 
 def test_the_defaults_are_those_of_the_design() -> None:
@@ -105,7 +127,35 @@ def test_the_defaults_are_those_of_the_design() -> None:
     assert loop.training.strategy == "all"
     assert loop.holdout.share == 0.2
     assert loop.drift.model_dump() == {"threshold": 0.3, "reference": "training"}
-    assert loop.promotion.model_dump() == {"metric": "rmse", "delta": 0.01, "confidence": 0.95}
+    assert loop.promotion.model_dump() == {
+        "metric": "rmse",
+        "delta": 0.01,
+        "confidence": 0.95,
+        "slices": (),
+        "max_slice_drop": 0,
+        "min_slice_rows": 100,
+        "max_latency_ms": None,
+        "max_size_mb": None,
+        "refit": False,
+        "approval": "auto",
+        "approval_expires": 2,
+    }
+    assert loop.alerts.urls == ()
+
+
+@pytest.mark.parametrize(("by", "refit"), [("time", True), ("row", False)])
+def test_refit_is_on_where_the_holdout_is_by_time(by: str, refit: bool) -> None:
+    assert minimal('timestamp = "at"', f'[holdout]\nby = "{by}"\n').promotion.refit is refit
+
+
+def test_what_is_held_out_by_time_may_still_not_be_refitted() -> None:
+    assert minimal('timestamp = "at"', "[promotion]\nrefit = false\n").promotion.refit is False
+
+
+def test_a_secret_in_an_alert_s_address_is_not_told_in_an_error() -> None:
+    with pytest.raises(ContractError, match=r"alerts\.urls\.0: ") as raised:
+        minimal("", "[alerts]\nurls = [5, 'slack://s3cret']\n")
+    assert "s3cret" not in str(raised.value)
 
 
 @pytest.mark.parametrize(
@@ -155,7 +205,14 @@ def test_a_loop_is_frozen() -> None:
         ("", "[schedule]\ncron = 'daily'\n", "schedule.cron = 'daily': "),
         ("", "[promotion]\nmetric = 'gini'\n", "promotion.metric = 'gini': for binary expected one of auc, accuracy"),
         ("", "[promotion]\nmetric = 'rmse'\n", "promotion.metric = 'rmse': for binary expected one of auc, accuracy"),
+        ("", "[promotion]\napproval = 'never'\n", "promotion.approval = 'never': .*'auto', 'always' or 'borderline'"),
+        ("", "[promotion]\napproval_expires = 0\n", "promotion.approval_expires = 0: .*greater than or equal to 1"),
+        ("", "[promotion]\nmax_latency_ms = 0\n", "promotion.max_latency_ms = 0: .*greater than 0"),
+        ("", "[promotion]\nmin_slice_rows = 1\n", "promotion.min_slice_rows = 1: .*greater than or equal to 2"),
         # what does not go together
+        ("", "[promotion]\nrefit = true\n", 'promotion.refit = true needs holdout.by = "time"; rows held out by row'),
+        ('entity = "user"', "[promotion]\nrefit = true\n", "rows held out by entity are never trained on, by rule"),
+        ("", "[features]\nnumeric = ['a']\n[promotion]\nslices = ['b']\n", "promotion.slices names b, which is not"),
         ("", "[holdout]\nby = 'entity'\n", 'holdout.by = "entity" needs entity = "<column>"'),
         ("", "[holdout]\nby = 'time'\n", 'holdout.by = "time" needs timestamp = "<column>"'),
         ("", "[features]\nnumeric = []\n", "features names no column"),

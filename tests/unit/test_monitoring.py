@@ -9,8 +9,8 @@ import pandas as pd
 import pytest
 
 from driftloop import monitoring
-from driftloop.errors import ContractError, DriftloopError, WindowError
 from driftloop.entry import Kind
+from driftloop.errors import ContractError, DriftloopError, WindowError
 from driftloop.ledger import Ledger
 from driftloop.registry import Registry
 from driftloop.report import window_report
@@ -42,7 +42,7 @@ def champion(work: Workspace, *windows: str) -> Champion:
     candidate = a_candidate(work.loop, checked)
     _, holdout = split(checked, work.rule)
     artifact = stored(candidate)
-    return Champion("1", stored(candidate, metrics=evaluate(work.loop, holdout, artifact.score(holdout.X))))
+    return Champion("1", stored(candidate, metrics=evaluate(work.loop, holdout, artifact.predict(holdout.X))))
 
 
 def remember(work: Workspace, window: str, *, key: str = "k", retrain: bool = False) -> None:
@@ -303,7 +303,7 @@ def test_performance_is_the_champions_metric_on_the_labelled_rows(work: Workspac
     current = work.read("2024-02")
     found = monitoring.measure_performance(work, serving, current)
     assert found is not None
-    value = evaluate(work.loop, current.labelled, serving.artifact.score(current.labelled.X))["auc"]
+    value = evaluate(work.loop, current.labelled, serving.artifact.predict(current.labelled.X))["auc"]
     assert (found.metric, found.rows, found.value) == ("auc", 150, value)
     assert found.drop == pytest.approx(serving.artifact.facts.metrics["auc"] - value)
 

@@ -5,40 +5,37 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, cast
 
+import pandas as pd
 import pytest
 
-from driftloop import promoting
-from driftloop.artifact import Artifact
-from driftloop.errors import ContractError, HoldoutMismatch, LabelsNotReady
+from driftloop import deciding, following, golden, promoting
+from driftloop.contract import Training
 from driftloop.entry import Kind
-from driftloop.ledger import Ledger
+from driftloop.errors import ContractError, HoldoutMismatch, LabelsNotReady
 from driftloop.promotion import Outcome, PromotionReason
-from driftloop.registry import Registry
-from driftloop.settings import Settings
 from driftloop.workspace import Champion, Workspace
-from tests.fakes import FakeRegistry, FakeWindows, a_loop, some_rows, stored
+from tests.fakes import FakeChecks, FakeRegistry, FakeWindows, ServingFrom, a_loop, a_workspace, some_rows
 
 MONTHS = ("2024-01", "2024-02", "2024-03")
 
 
-class ServingFrom(Workspace):
-    """A workspace whose models come from the fake registry's candidates."""
-
-    def model(self, version: str) -> Artifact:
-        return stored(cast("FakeRegistry", self.registry).candidates[int(version) - 1])
-
-
 @pytest.fixture
 def work(tmp_path: Path) -> Any:
-    settings = Settings.from_env({}, tmp_path)
-    ledger = Ledger(settings.ledger_url, "churn")
-    windows = FakeWindows({month: some_rows(200, seed=n) for n, month in enumerate(MONTHS)})
-    yield ServingFrom(tmp_path, settings, a_loop(), windows, ledger, cast("Registry", FakeRegistry()))
-    ledger._engine.dispose()
+    work = a_workspace(
+        tmp_path, a_loop(), FakeWindows({month: some_rows(200, seed=n) for n, month in enumerate(MONTHS)})
+    )
+    yield work
+    work.ledger._engine.dispose()
 
 
 def training_data(work: Workspace, window: str) -> promoting.TrainingData:
     return promoting.training_data(work, window, work.champion())
+
+
+def made(work: Workspace, data: promoting.TrainingData, window: str) -> promoting.Registered:
+    candidate = promoting.train(work, data)
+    version = promoting.register(work, candidate, window).number
+    return promoting.check_serving(work, candidate, version, data.holdout.X)
 
 
 def tables(work: Workspace) -> Any:
@@ -48,11 +45,9 @@ def tables(work: Workspace) -> Any:
 def run(work: Workspace, window: str) -> Any:
     """One training and comparison, as the flow puts its steps together."""
     data = training_data(work, window)
-    candidate = promoting.train(work, data)
-    version = promoting.register(work, candidate, window)
     details = promoting.asked_by(work, window, None)
-    decision, entry = promoting.decide_and_record(work, candidate, data, version, window, details)
-    promoting.follow(work, entry)
+    decision, entry = deciding.decide_and_record(work, made(work, data, window), data, window, details)
+    following.follow(work, entry)
     return decision, entry.details["report"]
 
 
@@ -80,7 +75,7 @@ def test_without_labels_there_is_nothing_to_train_on(work: Workspace) -> None:
 def test_a_candidate_is_scored_on_the_holdout(work: Workspace) -> None:
     data = training_data(work, "2024-01")
     metrics = promoting.train(work, data).facts.metrics
-    assert set(metrics) == {"auc", "accuracy", "f1", "log_loss", "brier"}
+    assert set(metrics) == {"auc", "accuracy", "f1", "log_loss", "brier", "calibration_error"}
     assert metrics["auc"] > 0.6
 
 
@@ -97,12 +92,13 @@ def test_the_first_candidate_becomes_champion_and_the_alias_follows(work: Worksp
 def test_a_decision_that_a_crash_left_unexplained_is_explained_by_the_next_run(work: Workspace) -> None:
     run(work, "2024-01")
     fake = cast("FakeRegistry", work.registry)
-    assert promoting.heal(work) is None
+    assert following.heal(work) is None
     told = fake.cards.pop("1"), fake.decisions.pop("1")
-    assert promoting.heal(work) == "version 1 had no decision beside it"
+    del fake.marks["1"]
+    assert following.heal(work) == "version 1 had no decision beside it"
     assert (fake.cards["1"], fake.decisions["1"]) == told
-    fake.aliases.clear()
-    assert "the alias champion pointed at nothing" in str(promoting.heal(work))
+    fake.pointers.clear()
+    assert "the alias champion pointed at nothing" in str(following.heal(work))
 
 
 def test_a_candidate_no_better_than_the_champion_is_kept_out(work: Workspace) -> None:
@@ -166,12 +162,95 @@ class Overtaken(ServingFrom):
 
 
 def test_a_run_that_was_overtaken_decides_again_against_the_new_champion(work: ServingFrom) -> None:
-    slow = Overtaken(work.folder, work.settings, work.loop, work.windows, work.ledger, work.registry)
+    slow = Overtaken(
+        work.folder, work.settings, work.loop, work.windows, work.ledger, work.registry, checks=work.checks
+    )
     data = promoting.training_data(slow, "2024-01", None)
-    candidate = promoting.train(slow, data)
-    promoting.register(slow, candidate, "2024-01")  # version 1, which the other run promotes
-    version = promoting.register(slow, candidate, "2024-01")
+    made(slow, data, "2024-01")  # version 1, which the other run promotes
+    mine = made(slow, data, "2024-01")
     details = promoting.asked_by(slow, "2024-01", None)
-    decision, _ = promoting.decide_and_record(slow, candidate, data, version, "2024-01", details)
+    decision, _ = deciding.decide_and_record(slow, mine, data, "2024-01", details)
     assert decision.reason is PromotionReason.WITHIN_MARGIN
     assert work.ledger.champion() == "1"
+
+
+def test_a_candidate_that_cannot_be_served_is_kept_out_even_where_there_is_no_champion(work: Workspace) -> None:
+    cast("FakeChecks", work.checks).problems["1"] = "it does not load"
+    decision, report = run(work, "2024-01")
+    assert (decision.outcome, decision.reason) == (Outcome.KEEP, PromotionReason.NOT_SERVABLE)
+    assert report["champion"] is None
+    assert (work.ledger.champion(), work.registry.aliases()) == (None, {})
+
+
+def by_time(share: float = 0.25, **promotion: Any) -> Any:
+    return a_loop(timestamp="at", entity=None, holdout={"by": "time", "share": share}, promotion=promotion)
+
+
+@pytest.fixture
+def timed(work: ServingFrom) -> ServingFrom:
+    work.loop = by_time()
+    for month, rows in tables(work).items():
+        rows["at"] = pd.date_range(f"{month}-01", periods=len(rows), freq="h").astype(str)
+        del rows["user_id"]
+    return work
+
+
+def test_what_passed_is_fitted_again_with_the_tail_and_that_version_serves(timed: ServingFrom) -> None:
+    decision, report = run(timed, "2024-01")
+    fake = cast("FakeRegistry", timed.registry)
+    judged, refitted = (candidate.facts for candidate in fake.candidates)
+    assert (judged.rows, refitted.rows, refitted.refit_of) == (150, 200, "1")
+    assert refitted.metrics == judged.metrics
+    assert decision.outcome is Outcome.PROMOTE
+    assert report["training"]["version"] == "2"
+    assert (timed.ledger.champion(), timed.registry.champion()) == ("2", "2")
+    assert cast("FakeChecks", timed.checks).asked == ["1", "2"]
+    assert fake.marks == {"1": "promote", "2": "promote"}
+    assert "Fitted again with the holdout's rows after version 1" in fake.cards["2"]
+
+
+def test_a_refit_that_cannot_be_served_is_not_promoted(timed: ServingFrom) -> None:
+    cast("FakeChecks", timed.checks).problems["2"] = "it does not load"
+    decision, _ = run(timed, "2024-01")
+    assert (decision.outcome, decision.reason) == (Outcome.KEEP, PromotionReason.NOT_SERVABLE)
+    assert timed.ledger.champion() is None
+
+
+def test_a_refitted_champion_is_not_compared_on_rows_it_has_learnt(timed: ServingFrom) -> None:
+    run(timed, "2024-01")
+    with pytest.raises(
+        ContractError, match="champion 2 was refitted with all rows of 2024-01, the newest usable labels"
+    ):
+        run(timed, "2024-01")
+    decision, _ = run(timed, "2024-02")
+    assert decision.champion is not None
+    assert decision.holdout_rows == 50
+
+
+def test_a_candidate_that_is_kept_out_is_not_fitted_again(timed: ServingFrom) -> None:
+    run(timed, "2024-01")
+    timed.loop = by_time(delta=0.9)
+    decision, _ = run(timed, "2024-02")
+    assert decision.outcome is Outcome.KEEP
+    assert len(cast("FakeRegistry", timed.registry).candidates) == 3
+
+
+def test_without_refit_the_judged_version_itself_serves(timed: ServingFrom) -> None:
+    timed.loop = by_time(refit=False)
+    run(timed, "2024-01")
+    assert timed.ledger.champion() == "1"
+
+
+def test_the_decision_names_slices_and_known_cases(work: ServingFrom) -> None:
+    work.loop = a_loop(promotion={"slices": ["plan", "fee"], "min_slice_rows": 10, "delta": 0})
+    cases = pd.DataFrame([{"fee": "0", "plan": "basic", "expect": "rises", "change": "fee", "to": "3"}])
+    work.golden = golden.parse(cases, work.loop, "golden.csv")
+    run(work, "2024-01")
+    rows = tables(work)["2024-02"]
+    rows["left"] = ~rows["left"]  # what rose with the fee falls with it now
+    work.loop = work.loop.model_copy(update={"training": Training(strategy="latest")})
+    decision, report = run(work, "2024-02")
+    assert (decision.outcome, decision.reason) == (Outcome.KEEP, PromotionReason.KNOWN_CASE_BROKE)
+    assert "expected that it rises" in decision.broken[0]
+    assert {s["name"] for s in report["decision"]["slices"]["judged"]} >= {"plan = basic", "plan = family"}
+    assert decision.detectable is not None

@@ -1,13 +1,14 @@
-"""The object that monitor --json prints, key by key as DESIGN.md has it."""
+"""The object that monitor --json prints, key by key."""
 
 from __future__ import annotations
 
 import json
 
 from driftloop.metrics import Score
-from driftloop.promotion import Comparison, PromotionPolicy, decide_promotion
-from driftloop.report import decision_json, drift_json, performance_json, training_json, window_report
+from driftloop.promotion import Comparison, PromotionPolicy, ServingCheck, decide_promotion
+from driftloop.report import decision_json, decision_of, drift_json, performance_json, training_json, window_report
 from driftloop.retrain import ColumnDrift, Drift, Performance, RetrainReason
+from driftloop.slices import Slice, Slices
 from tests.fakes import some_facts
 
 DRIFT = Drift(
@@ -97,7 +98,26 @@ def test_a_decision_has_exactly_the_keys_of_the_design() -> None:
         "gain_low": 0.125,
         "delta": 0.01,
         "holdout_rows": 90,
+        "detectable": None,
+        "slices": {"judged": (), "unjudged": ()},
+        "broken": (),
+        "serving": None,
     }
+
+
+def test_a_decision_is_read_back_as_it_was_written() -> None:
+    judged = Slice("plan = basic", 40, 0.7, 0.8, 0.01, 0.02, worse=True, close=False)
+    comparison = Comparison(
+        Score("auc", 0.75, 90, "r"),
+        Score("auc", 0.5, 90, "r"),
+        0.125,
+        0.03,
+        Slices((judged,), ("plan = full",)),
+        ("c",),
+    )
+    policy, serving = PromotionPolicy(0.01, 0.95), ServingCheck(None, 0.0, 90, 1.5, 2.5)
+    decision = decide_promotion(comparison.candidate, comparison.champion, comparison, policy, serving)
+    assert decision_of(json.loads(json.dumps(decision_json(decision)))) == decision
 
 
 def test_a_first_champions_decision_has_nulls_for_what_was_not_compared() -> None:
@@ -111,7 +131,9 @@ def test_every_part_is_plain_json() -> None:
         drift_json(DRIFT, 0.3),
         performance_json(Performance("auc", 0.7, 5, 0.0)),
         training_json(some_facts(), "1"),
-        decision_json(decide_promotion(Score("auc", 0.7, 9, "r"), None, None, PromotionPolicy(0.01, 0))),
+        json.loads(
+            json.dumps(decision_json(decide_promotion(Score("auc", 0.7, 9, "r"), None, None, PromotionPolicy(0.01, 0))))
+        ),
         window_report("churn", "w", reason=RetrainReason.QUIET, champion=None),
     ]
     for part in parts:

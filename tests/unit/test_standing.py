@@ -51,6 +51,7 @@ def test_a_loop_that_never_ran_has_windows_and_nothing_else(folder: Path) -> Non
     assert stands(folder) == {
         "loop": "churn",
         "champion": None,
+        "challenger": None,
         "windows": [
             {"window": "2024-01", "labels": True, "state": "new"},
             {"window": "2024-02", "labels": False, "state": "new"},

@@ -50,10 +50,10 @@ def test_without_a_promotion_there_is_no_champion(work: Workspace) -> None:
 
 
 def test_an_alias_that_agrees_needs_no_healing(work: Workspace) -> None:
-    assert work.point_alias() is None
+    assert work.point_aliases() is None
     promote(work, "1")
-    work.registry.point_champion_at("1")
-    assert work.point_alias() is None
+    work.registry.point("champion", "1")
+    assert work.point_aliases() is None
 
 
 @pytest.mark.parametrize(("alias", "said"), [(None, "pointed at nothing"), ("1", "pointed at 1")])
@@ -61,14 +61,14 @@ def test_an_alias_left_behind_follows_the_ledger(work: Workspace, alias: str | N
     promote(work, "1")
     promote(work, "2", "1")
     if alias:
-        work.registry.point_champion_at(alias)
-    assert said in str(work.point_alias())
+        work.registry.point("champion", alias)
+    assert said in str(work.point_aliases())
     assert work.registry.champion() == "2"
-    assert work.point_alias() is None
+    assert work.point_aliases() is None
 
 
 def test_an_alias_the_ledger_never_heard_of_is_an_error_and_stays(work: Workspace) -> None:
-    work.registry.point_champion_at("9")
+    work.registry.point("champion", "9")
     with pytest.raises(DriftloopError, match=r"points at version 9, but the ledger at sqlite:.* records no champion"):
-        work.point_alias()
+        work.point_aliases()
     assert work.registry.champion() == "9"

@@ -1,0 +1,115 @@
+"""The human's part of the command line: approve, reject, rollback."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from driftloop.cli import options
+from driftloop.cli.options import as_json, loop_dir, print_json
+from driftloop.errors import ContractError
+
+if TYPE_CHECKING:
+    from driftloop.entry import Entry
+    from driftloop.workspace import Workspace
+
+who = click.option("--by", metavar="WHO", required=True, help="Who says so; it goes into the ledger.")
+why = click.option("--why", metavar="TEXT", default="", help="The reason, for those who read the ledger later.")
+which = click.option("--version", metavar="V", help="Which candidate is meant. Default: the one that waits.")
+
+
+@click.command()
+@loop_dir
+@who
+@why
+@which
+@as_json
+def approve(folder: Path, by: str, why: str, version: str | None, as_json: bool) -> None:
+    """Promote the candidate that waits for approval.
+
+    It is tried again in a clean process, and compared again where the champion is another by now.
+
+    \b
+    Example:
+      driftloop approve my-loop --by ada --why "the drop on fibre is known and accepted"
+    """
+    from driftloop import approving
+
+    entry = _answered(folder, by, "approving", lambda work: approving.approve(work, version, by, why))
+    _print(entry, as_json, f"Version {entry.version} is champion, approved by {by}.")
+
+
+@click.command()
+@loop_dir
+@who
+@why
+@which
+@as_json
+def reject(folder: Path, by: str, why: str, version: str | None, as_json: bool) -> None:
+    """End the wait of a candidate; the champion stays.
+
+    \b
+    Example:
+      driftloop reject my-loop --by ada --why "trained on the outage"
+    """
+    from driftloop import approving
+
+    entry = _answered(folder, by, "rejecting", lambda work: approving.reject(work, version, by, why))
+    _print(entry, as_json, f"Version {entry.version} was rejected by {by}; the champion stays.")
+
+
+@click.command()
+@loop_dir
+@who
+@why
+@click.option("--to", metavar="V", help="The version to go back to. Default: the champion before today's.")
+@as_json
+def rollback(folder: Path, by: str, why: str, to: str | None, as_json: bool) -> None:
+    """Make an earlier version champion again, through the same ledger and serving check.
+
+    \b
+    Examples:
+      driftloop rollback my-loop --by ada --why "complaints since Tuesday"
+      driftloop rollback my-loop --by ada --to 3
+    """
+    from driftloop import approving
+
+    entry = _answered(folder, by, "rolling back", lambda work: approving.roll_back(work, to, by, why))
+    _print(entry, as_json, f"Version {entry.version} is champion again: {entry.reason}.")
+
+
+COMMANDS = (approve, reject, rollback)
+
+
+def _answered(folder: Path, by: str, doing: str, answer: Callable[[Workspace], Entry]) -> Entry:
+    if not by.strip():
+        raise ContractError("--by is empty; say who answers, it goes into the ledger.")
+    with opened(folder, doing) as work:
+        from driftloop import following
+
+        entry = answer(work)
+        following.tell(work, os.environ)
+        return entry
+
+
+@contextmanager
+def opened(folder: Path, doing: str) -> Iterator[Workspace]:
+    """The loop's workspace, with a word on what is under way."""
+    from rich.console import Console
+
+    with Console(stderr=True).status(f"{doing} …"):
+        from driftloop.workspace import open_workspace
+
+        yield open_workspace(folder, options.settings())
+
+
+def _print(entry: Entry, as_json: bool, sentence: str) -> None:
+    from driftloop.approving import report_of
+
+    found: dict[str, Any] = report_of(entry)
+    print_json(found) if as_json else click.echo(f"{sentence} (ledger row {entry.seq})")

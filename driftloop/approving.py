@@ -6,10 +6,10 @@ from dataclasses import asdict
 
 from driftloop.deciding import ATTEMPTS, decide, policy_of, record
 from driftloop.entry import Entry, Kind
-from driftloop.errors import ArtifactError, ChampionMoved, DriftloopError, NotInRegistry, NotWaiting
+from driftloop.errors import ChampionMoved, DriftloopError, NotWaiting
 from driftloop.following import expire, follow, heal, still_waits
 from driftloop.monitoring import require_same_task
-from driftloop.promoting import Registered, TrainingData, check_serving, refitted, training_data
+from driftloop.promoting import Registered, TrainingData, check_serving, refitted, stored, training_data
 from driftloop.promotion import Outcome, PromotionDecision, against_serving, decide_approved
 from driftloop.reigns import expired, previous_champion, waiting
 from driftloop.report import Json, decision_of, training_json
@@ -116,13 +116,8 @@ def _asked(work: Workspace, version: str | None) -> Entry:
 
 def _tried(work: Workspace, version: str) -> Registered:
     """A stored version, loaded here and in a clean process."""
-    try:
-        stored = work.model(version)
-    except NotInRegistry as error:
-        raise NotInRegistry(f"{work.loop.name} has no version {version}: {error}") from error
-    if stored.facts.loop != work.loop.name:
-        raise ArtifactError(f"version {version} belongs to the loop {stored.facts.loop}, not to {work.loop.name}.")
-    return check_serving(work, Candidate(stored.estimator, stored.facts), version, stored.sample)
+    found = stored(work, version)
+    return check_serving(work, Candidate(found.estimator, found.facts), version, found.sample)
 
 
 def _data(work: Workspace, asked: Entry, tried: Registered, champion: Champion | None) -> TrainingData | None:

@@ -178,6 +178,10 @@ class Loop(Section):
                 f'promotion.refit = true needs holdout.by = "time"; rows held out by {self.holdout.by} are never '
                 f"trained on, by rule"
             )
+        if roles := [c for c in self.promotion.slices if c in (self.target, self.entity, self.timestamp)]:
+            raise ValueError(
+                f"promotion.slices names {', '.join(roles)}; expected columns that tell kinds of rows apart"
+            )
         if self.features:
             self._check_features(self.features)
         return self
@@ -191,8 +195,6 @@ class Loop(Section):
         for role in ("target", "entity", "timestamp"):
             if getattr(self, role) in names:
                 raise ValueError(f"{role} {getattr(self, role)!r} is also listed as a feature; it never is one")
-        if unknown := [c for c in self.promotion.slices if c not in names]:
-            raise ValueError(f"promotion.slices names {', '.join(unknown)}, which is not listed under features")
 
     @property
     def columns(self) -> Features:
@@ -230,15 +232,6 @@ def load(folder: Path) -> Loop:
     except UnicodeDecodeError as error:
         raise ContractError(f"{file} cannot be read: it is not UTF-8 ({error}).") from None
     return parse(text, str(file))
-
-
-def with_features(loop: Loop, features: Features) -> Loop:
-    """The loop with features that it left out. Raises ContractError when loop.toml does not go with them."""
-    try:
-        loop._check_features(features)  # noqa: SLF001  # what the model's own validator does
-    except ValueError as error:
-        raise ContractError(f"loop.toml: {error}") from None
-    return loop.model_copy(update={"features": features})
 
 
 def parse(text: str, source: str = "loop.toml") -> Loop:

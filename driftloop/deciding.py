@@ -54,7 +54,7 @@ def decide(
 def comparison_of(work: Workspace, predict: Predict, facts: Facts, champion: Champion, rows: Window) -> Comparison:
     """Both models on the same rows, by slice, and on the known cases."""
     theirs = champion.artifact
-    cuts = theirs.facts.quartiles or facts.quartiles  # the reference is what the champion was trained on
+    cuts = facts.quartiles | theirs.facts.quartiles  # the reference is what the champion was trained on
     broken = work.golden.broken(predict, facts.labels)
     kept_by_champion = broken.keys() - work.golden.broken(theirs.predict, theirs.facts.labels).keys() if broken else ()
     return replace(

@@ -7,14 +7,17 @@ from typing import Any
 
 from driftloop.deciding import comparison_of
 from driftloop.drift_worker import measure
-from driftloop.errors import ContractError, HoldoutMismatch, NotInRegistry
+from driftloop.errors import ContractError, HoldoutMismatch
 from driftloop.facts import Facts
 from driftloop.frame import Window
 from driftloop.holdout import require_same_rule
 from driftloop.monitoring import holdout_of, newest_labelled, read_reference, require_same_task
+from driftloop.promoting import stored
 from driftloop.report import Json, drift_json
 from driftloop.training import comparable
 from driftloop.workspace import Champion, Workspace
+
+DATA = ("windows", "rows", "fingerprint", "holdout", "threshold", "refit_of")
 
 
 def difference(work: Workspace, one: str, other: str) -> Json:
@@ -26,13 +29,14 @@ def difference(work: Workspace, one: str, other: str) -> Json:
     """
     before, after = (_version(work, number) for number in (one, other))
     recorded = [work.registry.recorded(number) for number in (one, other)]
+    parameters = _pairs(recorded[0][0], recorded[1][0])
     compared, why_not = _compared(work, before, after)
     return {
         "loop": work.loop.name,
         "versions": [one, other],
         "data": [_data(champion.artifact.facts) for champion in (before, after)],
-        "parameters": _pairs(recorded[0][0], recorded[1][0], all_of=False),
-        "recorded": _pairs(recorded[0][1], recorded[1][1], all_of=True),
+        "parameters": {n: p for n, p in parameters.items() if p[0] != p[1] and n not in DATA},
+        "recorded": _pairs(recorded[0][1], recorded[1][1]),
         "compared": compared,
         "not_compared": why_not,
         "drift": _drift(work, before.artifact.facts, after.artifact.facts),
@@ -40,21 +44,15 @@ def difference(work: Workspace, one: str, other: str) -> Json:
 
 
 def _version(work: Workspace, number: str) -> Champion:
-    try:
-        return Champion(number, work.model(number))
-    except NotInRegistry as error:
-        raise NotInRegistry(f"{work.loop.name} has no version {number}. {error}") from error
+    return Champion(number, stored(work, number))
 
 
 def _data(facts: Facts) -> Json:
-    named = ("windows", "rows", "fingerprint", "holdout", "threshold", "refit_of")
-    return {name: value for name, value in facts.model_dump(mode="json").items() if name in named}
+    return {name: value for name, value in facts.model_dump(mode="json").items() if name in DATA}
 
 
-def _pairs(before: dict[str, Any], after: dict[str, Any], *, all_of: bool) -> Json:
-    names = sorted({*before, *after})
-    pairs = {name: [before.get(name), after.get(name)] for name in names}
-    return {name: pair for name, pair in pairs.items() if all_of or pair[0] != pair[1]}
+def _pairs(before: dict[str, Any], after: dict[str, Any]) -> Json:
+    return {name: [before.get(name), after.get(name)] for name in sorted({*before, *after})}
 
 
 def _compared(work: Workspace, before: Champion, after: Champion) -> tuple[Json | None, str | None]:

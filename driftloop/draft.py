@@ -167,7 +167,7 @@ def resolved(folder: Path) -> Loop:
     ids = windows.ids()
     if not ids:
         raise ContractError(f"{folder / 'loop.toml'} lists no features and there is no window to infer them from.")
-    return contract.with_features(loop, infer_features(windows.read(ids[0]), loop))
+    return loop.model_copy(update={"features": infer_features(windows.read(ids[0]), loop)})
 
 
 def loop_name(folder: Path) -> str:

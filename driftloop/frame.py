@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import TypeVar
 
 import numpy as np
 import pandas as pd
@@ -12,6 +13,7 @@ import pandas as pd
 from driftloop.contract import Label, Loop
 from driftloop.errors import LabelsNotReady, WindowError
 
+T = TypeVar("T", pd.Series, pd.DataFrame)
 MISSING = "(missing)"  # a null category is a category of its own
 
 
@@ -23,7 +25,8 @@ class Window:
     ``y`` is float64, aligned with X: 0/1 for binary, the value for regression, NaN where a row has no label;
     None when the window has no labels yet. ``labels`` are the (negative, positive) labels as the user spells them,
     binary only. ``entity`` and ``timestamp`` are aligned with X where the loop has them.
-    ``notes`` are findings that do not stop the loop.
+    ``notes`` are findings that do not stop the loop. ``slicing`` holds the columns of promotion.slices, features
+    or not: float64 for numbers, else category strings.
     """
 
     id: str
@@ -33,6 +36,7 @@ class Window:
     timestamp: pd.Series | None
     labels: tuple[str, str] | None = None
     notes: tuple[str, ...] = ()
+    slicing: pd.DataFrame | None = None
 
     @property
     def labelled(self) -> Window:
@@ -48,11 +52,18 @@ class Window:
     def where(self, mask: np.ndarray) -> Window:
         """The rows under a boolean mask of shape (rows,)."""
 
-        def cut(series: pd.Series | None) -> pd.Series | None:
-            return None if series is None else series[mask].reset_index(drop=True)
+        def cut(column: T | None) -> T | None:
+            return None if column is None else column[mask].reset_index(drop=True)
 
         X = self.X[mask].reset_index(drop=True)
-        return replace(self, X=X, y=cut(self.y), entity=cut(self.entity), timestamp=cut(self.timestamp))
+        return replace(
+            self,
+            X=X,
+            y=cut(self.y),
+            entity=cut(self.entity),
+            timestamp=cut(self.timestamp),
+            slicing=cut(self.slicing),
+        )
 
     @property
     def fingerprint(self) -> str:
@@ -148,7 +159,19 @@ def check(rows: pd.DataFrame, loop: Loop, window: str) -> Window:
     if problems:
         raise WindowError(window, problems)
     entity = categories(rows[loop.entity]) if loop.entity else None
-    return Window(window, X, y, entity, timestamp, labels, tuple(_notes(rows, X, loop)))
+    return Window(window, X, y, entity, timestamp, labels, tuple(_notes(rows, X, loop)), _slicing(rows, X, loop))
+
+
+def _slicing(rows: pd.DataFrame, X: pd.DataFrame, loop: Loop) -> pd.DataFrame | None:
+    def column(name: str) -> pd.Series:
+        if name in X:
+            return X[name]
+        values = rows[name]
+        is_number = pd.api.types.is_numeric_dtype(values) and not pd.api.types.is_bool_dtype(values)
+        return values.astype("float64") if is_number else categories(values)
+
+    names = loop.promotion.slices
+    return pd.DataFrame({name: column(name) for name in names}, index=rows.index) if names else None
 
 
 def target(values: pd.Series, loop: Loop) -> pd.Series:
@@ -180,6 +203,7 @@ def _labels(values: pd.Series, loop: Loop) -> tuple[str, str] | None:
 def _problems(rows: pd.DataFrame, loop: Loop) -> list[str]:
     """What is wrong with the table itself."""
     needed = [*loop.columns.names, *(c for c in (loop.entity, loop.timestamp) if c)]
+    needed += [c for c in loop.promotion.slices if c not in needed]
     if missing := [c for c in needed if c not in rows]:
         return [f"column {', '.join(missing)} is missing; the window has {', '.join(map(str, rows.columns))}"]
     if rows.empty:
@@ -218,7 +242,7 @@ def unseen(window: Window, seen: Mapping[str, Iterable[str]]) -> tuple[str, ...]
 
 
 def _notes(rows: pd.DataFrame, X: pd.DataFrame, loop: Loop) -> list[str]:
-    known = {*loop.columns.names, loop.target, loop.entity, loop.timestamp}
+    known = {*loop.columns.names, *loop.promotion.slices, loop.target, loop.entity, loop.timestamp}
     notes = []
     if extra := [str(c) for c in rows.columns if c not in known]:
         notes.append(f"columns not in loop.toml, unused: {', '.join(extra)}")

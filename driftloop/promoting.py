@@ -7,9 +7,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from driftloop.artifact import predictions, score
+from driftloop.artifact import Artifact, predictions, score
 from driftloop.entry import Kind
-from driftloop.errors import ContractError, LabelsNotReady, WindowError
+from driftloop.errors import ArtifactError, ContractError, LabelsNotReady, NotInRegistry, WindowError
 from driftloop.frame import Window
 from driftloop.holdout import require_same_rule
 from driftloop.metrics import Predictions
@@ -18,6 +18,7 @@ from driftloop.promotion import ServingCheck
 from driftloop.registry import Version, library_versions
 from driftloop.report import Json, window_report
 from driftloop.serving_check import Request
+from driftloop.settings import without_password
 from driftloop.training import Candidate, evaluate, fit, refit, split, window_limit
 from driftloop.workspace import Champion, Workspace
 
@@ -109,6 +110,19 @@ def check_serving(work: Workspace, candidate: Candidate, version: str, rows: pd.
     scores = score(candidate.estimator, rows, work.loop.task)
     found = work.checks.check(Request(work.settings, work.loop.name, version, rows, scores))
     return Registered(candidate, version, found)
+
+
+def stored(work: Workspace, version: str) -> Artifact:
+    """A version of this loop, loaded. Raises NotInRegistry, or ArtifactError for another loop's model."""
+    try:
+        found = work.model(version)
+    except NotInRegistry:
+        raise NotInRegistry(
+            f"MLflow at {without_password(work.settings.tracking_uri)} holds no version {version} of {work.loop.name}."
+        ) from None
+    if found.facts.loop != work.loop.name:
+        raise ArtifactError(f"version {version} belongs to the loop {found.facts.loop}, not to {work.loop.name}.")
+    return found
 
 
 def asked_by(work: Workspace, window: str, verdict: int | None) -> Json:

@@ -107,13 +107,6 @@ class Registry:
             else:
                 self.client.set_registered_model_alias(self.name, alias, version)
 
-    def exists(self, version: str) -> bool:
-        try:
-            self.tags(version)
-        except NotInRegistry:
-            return False
-        return True
-
     def recorded(self, version: str) -> tuple[dict[str, str], dict[str, float]]:
         """The parameters and metrics of the run that made a version."""
         with self._reachable():

@@ -122,9 +122,9 @@ def holm(p_values: Sequence[float]) -> list[float]:
     return adjusted
 
 
-def quartiles(X: pd.DataFrame, numeric: Sequence[str]) -> dict[str, tuple[float, ...]]:
+def quartiles(rows: pd.DataFrame) -> dict[str, tuple[float, ...]]:
     """Where each numeric column is cut: its distinct quartiles, nulls aside."""
-    known = {name: X[name].dropna() for name in numeric}
+    known = {str(name): rows[name].dropna() for name in rows.select_dtypes("number")}
     return {name: tuple(np.unique(np.quantile(v, QUANTILES)).tolist()) for name, v in known.items() if len(v)}
 
 
@@ -134,8 +134,12 @@ def _masks(
     return [
         slice_
         for column in columns
-        for slice_ in (_bins(X[column], cuts[column]) if column in cuts else _values(X[column]))
+        for slice_ in (_bins(X[column], cuts[column]) if _is_cut(X[column], cuts) else _values(X[column]))
     ]
+
+
+def _is_cut(column: pd.Series, cuts: Mapping[str, Sequence[float]]) -> bool:
+    return column.name in cuts and pd.api.types.is_numeric_dtype(column)
 
 
 def _values(column: pd.Series) -> list[tuple[str, np.ndarray]]:

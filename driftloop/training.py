@@ -19,12 +19,12 @@ from driftloop.calibration import best_f1_threshold, calibration_error
 from driftloop.contract import Loop
 from driftloop.errors import ContractError, DriftloopError
 from driftloop.facts import Facts
-from driftloop.frame import MISSING, Window
+from driftloop.frame import MISSING, T, Window
 from driftloop.holdout import HoldoutRule
 from driftloop.metrics import METRICS, Predictions, Score
 from driftloop.paired import detectable_gain, paired_gain
 from driftloop.promotion import Comparison
-from driftloop.slices import SlicePolicy, compare_slices, quartiles
+from driftloop.slices import NO_SLICES, SlicePolicy, compare_slices, quartiles
 
 SAMPLE_ROWS = 20
 FOLDS = 3
@@ -102,12 +102,13 @@ def split(windows: Sequence[Window], rule: HoldoutRule) -> tuple[Window, Window]
         X=pd.concat([w.X for w in training], ignore_index=True),
         y=pd.concat([_labels(w) for w in training], ignore_index=True),
         entity=_joined([w.entity for w in training]),
+        slicing=_joined([w.slicing for w in training]),
         timestamp=None,
     )
     return rows, newest.where(masks[-1])
 
 
-def _joined(parts: Sequence[pd.Series | None]) -> pd.Series | None:
+def _joined(parts: Sequence[T | None]) -> T | None:
     present = [part for part in parts if part is not None]
     return pd.concat(present, ignore_index=True) if present else None
 
@@ -137,7 +138,7 @@ def fit(loop: Loop, windows: Sequence[str], training: Window, rule: HoldoutRule 
         sample=tuple(_json_row(row) for row in sample.to_dict("records")),
         sample_scores=tuple(score(pipeline, sample, loop.task).tolist()),
         threshold=_threshold(loop, windows, training),
-        quartiles=quartiles(training.X, loop.columns.numeric),
+        quartiles=quartiles(training.X) | ({} if training.slicing is None else quartiles(training.slicing)),
     )
     return Candidate(pipeline, facts)
 
@@ -152,6 +153,7 @@ def refit(loop: Loop, judged: Candidate, version: str, training: Window, holdout
         X=pd.concat([training.X, holdout.X], ignore_index=True),
         y=pd.concat([_labels(training), _labels(holdout)], ignore_index=True),
         entity=_joined([training.entity, holdout.entity]),
+        slicing=_joined([training.slicing, holdout.slicing]),
     )
     again = fit(loop, judged.facts.windows, rows, judged.facts.holdout)
     kept = {"metrics": judged.facts.metrics, "threshold": judged.facts.threshold, "refit_of": version}
@@ -241,7 +243,9 @@ def compare(
         champion=scores[1],
         gain_low=gain.lower,
         detectable=detectable_gain(gain.standard_error, policy.delta, policy.confidence),
-        slices=compare_slices(metric, holdout.X, y, candidate, champion, cuts, by_slice, policy.confidence),
+        slices=NO_SLICES
+        if holdout.slicing is None
+        else compare_slices(metric, holdout.slicing, y, candidate, champion, cuts, by_slice, policy.confidence),
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 from contextlib import ExitStack
@@ -36,10 +37,13 @@ def serve(folder: Path, host: str, port: int, poll: float) -> None:
     """
     from driftloop import contract
     from driftloop.cli.children import require_free
+    from driftloop.cli.stack import alert_environment
     from services.api.serving import serve as serve_api
 
+    loop = contract.load(folder)
     require_free(port, "the API", "--port", host)
-    serve_api(options.settings(), contract.load(folder).name, host, port, poll)
+    os.environ.update(alert_environment(loop, os.environ))
+    serve_api(options.settings(), loop.name, host, port, poll)
 
 
 @click.command()
@@ -48,7 +52,10 @@ def serve(folder: Path, host: str, port: int, poll: float) -> None:
 @click.option("--mlflow-port", type=PORT, default=5000, show_default=True)
 @click.option("--api-port", type=PORT, default=8000, show_default=True)
 @click.option("--dashboard-port", type=PORT, default=8501, show_default=True)
-def up(folder: Path, prefect_port: int, mlflow_port: int, api_port: int, dashboard_port: int) -> None:
+@click.option("--approvals-port", type=PORT, default=8502, show_default=True)
+def up(
+    folder: Path, prefect_port: int, mlflow_port: int, api_port: int, dashboard_port: int, approvals_port: int
+) -> None:
     """Run Prefect with the loop's schedules, the MLflow UI, the API and the dashboard until Ctrl-C.
 
     \b
@@ -67,12 +74,12 @@ def up(folder: Path, prefect_port: int, mlflow_port: int, api_port: int, dashboa
     state = options.settings().home
     if running := running_server(state / "prefect"):
         raise DriftloopError(f"`driftloop up` runs already on {state}, with Prefect at {running}. End it first.")
-    ports = Ports(prefect_port, mlflow_port, api_port, dashboard_port)
+    ports = Ports(prefect_port, mlflow_port, api_port, dashboard_port, approvals_port)
     for what, port in ports.by_name():
         require_free(port, what, f"--{what.lower()}-port")
     console = Console(stderr=True)
     with children() as group, ExitStack() as until_end:
-        parts = stack(folder, loop.name, options.settings(), ports)
+        parts = stack(folder, loop, options.settings(), ports)
         with console.status("starting …") as status:
             for part in parts:
                 group.start(part)

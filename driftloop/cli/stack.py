@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import os
+import secrets
 import sys
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from driftloop import blank
 from driftloop.cli.children import Child
+from driftloop.contract import Loop
 from driftloop.errors import ContractError
 from driftloop.settings import Settings
 
@@ -20,10 +24,12 @@ class Ports:
     mlflow: int
     api: int
     dashboard: int
+    approvals: int
 
     def by_name(self) -> list[tuple[str, int]]:
         """Raises ContractError when two parts are given one port."""
-        named = [("Prefect", self.prefect), ("MLflow", self.mlflow), ("API", self.api), ("Dashboard", self.dashboard)]
+        named = [("Prefect", self.prefect), ("MLflow", self.mlflow), ("API", self.api)]
+        named += [("Dashboard", self.dashboard), ("Approvals", self.approvals)]
         if len({port for _, port in named}) < len(named):
             raise ContractError(f"two parts share a port: {', '.join(f'{what} {port}' for what, port in named)}.")
         return named
@@ -32,8 +38,14 @@ class Ports:
         return f"http://{LOCALHOST}:{getattr(self, part)}"
 
 
-def stack(folder: Path, loop: str, settings: Settings, ports: Ports) -> list[Child]:
-    """Prefect server first, then MLflow UI, schedules, API and dashboard, all on the same state folder.
+def alert_environment(loop: Loop, env: Mapping[str, str]) -> dict[str, str]:
+    """The loop's alert addresses for the API, which reads no loop.toml; what stands for secrets is not filled in."""
+    urls = [*env.get("DRIFTLOOP_ALERT_URLS", "").split(), *loop.alerts.urls]
+    return {"DRIFTLOOP_ALERT_URLS": " ".join(urls)} if urls else {}
+
+
+def stack(folder: Path, loop: Loop, settings: Settings, ports: Ports) -> list[Child]:
+    """Prefect server first, then MLflow UI, schedules, API, approvals and dashboard, all on the same state folder.
 
     A service that the environment names already (PREFECT_API_URL, MLFLOW_TRACKING_URI) is used, not started.
     """
@@ -44,6 +56,8 @@ def stack(folder: Path, loop: str, settings: Settings, ports: Ports) -> list[Chi
     prefect_api = settings.prefect_api_url or f"{ports.url('prefect')}/api"
     mlflow_ui = settings.mlflow_ui or ports.url("mlflow")
     env = settings.environment() | {"PREFECT_API_URL": prefect_api, "DRIFTLOOP_MLFLOW_UI": mlflow_ui}
+    # made anew at each start, unless the environment has one: only the dashboard knows it
+    token = {"DRIFTLOOP_APPROVAL_TOKEN": os.environ.get("DRIFTLOOP_APPROVAL_TOKEN") or secrets.token_urlsafe(32)}
     parts = [
         Child(
             "schedules",
@@ -54,10 +68,17 @@ def stack(folder: Path, loop: str, settings: Settings, ports: Ports) -> list[Chi
         ),
         Child(
             "API",
-            [*python, "services.api", "--loop", loop, "--port", str(ports.api)],
+            [*python, "services.api", "--loop", loop.name, "--port", str(ports.api)],
             f"{ports.url('api')}/health",
             logs / "api.log",
-            env,
+            env | alert_environment(loop, os.environ),
+        ),
+        Child(
+            "approvals",
+            [*python, "services.approvals", str(folder.absolute()), "--port", str(ports.approvals)],
+            f"{ports.url('approvals')}/health",
+            logs / "approvals.log",
+            env | token,
         ),
         Child(
             "dashboard",
@@ -74,7 +95,13 @@ def stack(folder: Path, loop: str, settings: Settings, ports: Ports) -> list[Chi
             ],
             f"{ports.url('dashboard')}/_stcore/health",
             logs / "dashboard.log",
-            env | {"DRIFTLOOP_LOOP_DIR": str(folder.absolute()), "DRIFTLOOP_API_URL": ports.url("api")},
+            env
+            | token
+            | {
+                "DRIFTLOOP_LOOP_DIR": str(folder.absolute()),
+                "DRIFTLOOP_API_URL": ports.url("api"),
+                "DRIFTLOOP_APPROVALS_URL": ports.url("approvals"),
+            },
         ),
     ]
     if settings.mlflow_ui is None:

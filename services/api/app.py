@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import threading
 import uuid
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -14,6 +16,7 @@ from fastapi.responses import HTMLResponse, JSONResponse
 from fastapi.staticfiles import StaticFiles
 from prometheus_client import CONTENT_TYPE_LATEST
 
+from driftloop import alerts
 from driftloop.settings import Settings
 from services.api.champion import Holder, Source
 from services.api.documentation import describe_predict
@@ -66,8 +69,22 @@ def create_app(settings: Settings, loop_name: str, poll_seconds: float = 2.0, so
     holder = Holder()
     metrics = Metrics(holder)
     store = Store(settings.home / "serving" / loop_name)
-    watcher = Watcher(source or RegistrySource(settings, loop_name), store, holder, metrics, poll_seconds)
+    watcher = Watcher(
+        source or RegistrySource(settings, loop_name), store, holder, metrics, poll_seconds, tell=_teller(loop_name)
+    )
     return Api(loop_name, holder, watcher, metrics)
+
+
+def _teller(loop_name: str) -> Callable[[str], None]:
+    """Alerts in a thread of their own: an address that does not answer must not keep the watcher from its next look."""
+
+    def tell(message: str) -> None:
+        urls = alerts.filled(os.environ.get("DRIFTLOOP_ALERT_URLS", "").split(), os.environ)
+        if urls:
+            alert = alerts.serving_trouble(loop_name, message)
+            threading.Thread(target=alerts.send, args=(alert, urls), daemon=True).start()
+
+    return tell
 
 
 async def docs(request: Request) -> HTMLResponse:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -44,6 +45,7 @@ class Watcher:
     """One thread looks at the alias every ``poll_seconds``; a look that hangs delays the next and starts no second.
 
     A second thread lives only at the start: it serves the last good model from disk when the first look brings none.
+    ``tell`` is called once for each version that cannot be taken over, with a sentence fit for people.
     """
 
     def __init__(
@@ -54,9 +56,10 @@ class Watcher:
         metrics: Metrics,
         poll_seconds: float = 2.0,
         grace_seconds: float = START_GRACE_SECONDS,
+        tell: Callable[[str], None] = lambda _: None,
     ) -> None:
         self._source, self._store, self._holder, self._metrics = source, store, holder, metrics
-        self._poll, self._grace = poll_seconds, grace_seconds
+        self._poll, self._grace, self._tell = poll_seconds, grace_seconds, tell
         self._stopped, self._looked = threading.Event(), threading.Event()
         self._retry: Retry | None = None
         self._none = False
@@ -131,6 +134,8 @@ class Watcher:
         reason = str(error) if isinstance(error, ArtifactError) else _public(error)
         self.trouble = Trouble(datetime.now(UTC), f"version {version.number} could not be taken over: {reason}")
         self._metrics.swap_failed()
+        if attempts == 1:
+            self._tell(f"{self.trouble.message}; version {_number(serving) or 'none'} goes on serving.")
         log.error(
             "champion.swap_failed version=%s serving=%s attempts=%d retry_seconds=%.1f error=%s",
             version.number,

@@ -6,6 +6,7 @@ import json
 import os
 import urllib.error
 import urllib.request
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +15,15 @@ import pandas as pd
 import streamlit as st
 
 from driftloop import contract
+from driftloop.entry import Entry
 from driftloop.errors import DriftloopError
 from driftloop.ledger import Ledger
+from driftloop.reigns import reigns, waiting
 from driftloop.settings import Settings
 from services.dashboard.months import COLUMNS, month_rows
 
 REFRESH_SECONDS = 5
+ANSWER_SECONDS = 300  # an approval may refit
 
 
 def serving(api_url: str | None) -> tuple[str, str | None]:
@@ -47,8 +51,11 @@ def page(folder: Path, settings: Settings, api_url: str | None) -> None:
 
 def _page(folder: Path, settings: Settings, api_url: str | None) -> None:
     loop = contract.load(folder)
-    rows = month_rows(Ledger(settings.ledger_url, loop.name).entries())
+    entries = Ledger(settings.ledger_url, loop.name).entries()
+    rows = month_rows(entries)
     _headline(rows, api_url)
+    if asked := waiting(entries):
+        _challenger(asked)
     if not rows:
         st.info(f"No window was monitored yet. Start with `driftloop replay {folder}`.")
         return
@@ -59,6 +66,7 @@ def _page(folder: Path, settings: Settings, api_url: str | None) -> None:
     right.subheader(f"Candidate and champion, val_{loop.promotion.metric}")
     right.altair_chart(_scores(table))
     st.dataframe(table[list(COLUMNS)], width="stretch", height="content")
+    _reigns(entries)
     _drifted(rows)
 
 
@@ -71,6 +79,63 @@ def _headline(rows: list[dict[str, Any]], api_url: str | None) -> None:
     last.caption(rows[-1]["verdict"] if rows else "")
     if problem:
         st.caption(problem)
+
+
+def _challenger(asked: Entry) -> None:
+    """Who waits, on what evidence, and a form to answer with."""
+    decision = asked.details["report"]["decision"]
+    against = "" if decision["champion"] is None else f" against {decision['champion']:.3f}"
+    with st.container(border=True):
+        st.subheader(f"Version {asked.version} waits for approval")
+        st.write(
+            f"Since {asked.time:%Y-%m-%d %H:%M} UTC, from {asked.window}: {asked.reason}; {decision['metric']} "
+            f"{decision['candidate']:.3f}{against} on {decision['holdout_rows']:,} holdout rows."
+        )
+        if judged := decision["slices"]["judged"]:
+            st.dataframe(pd.DataFrame(judged), hide_index=True)
+        with st.expander("Model card"):
+            st.markdown(asked.details["card"])
+        with st.form("answer"):
+            by = st.text_input("Your name, for the ledger")
+            why = st.text_input("Why")
+            yes, no, _ = st.columns([1, 1, 6])
+            approved = yes.form_submit_button("Approve", type="primary")
+            rejected = no.form_submit_button("Reject")
+        if approved or rejected:
+            ok, said = answer("approve" if approved else "reject", by, why, str(asked.version))
+            (st.success if ok else st.error)(said)
+
+
+def answer(word: str, by: str, why: str, version: str) -> tuple[bool, str]:
+    """Ask the approvals service; (whether it was done, what it says)."""
+    url, token = os.environ.get("DRIFTLOOP_APPROVALS_URL"), os.environ.get("DRIFTLOOP_APPROVAL_TOKEN", "")
+    if not by.strip():
+        return False, "Say who you are; it goes into the ledger."
+    if url is None:
+        return False, f"DRIFTLOOP_APPROVALS_URL is not set. Answer with `driftloop {word}` instead."
+    request = urllib.request.Request(
+        f"{url}/challenger/{word}",
+        json.dumps({"by": by, "why": why, "version": version}).encode(),
+        {"Content-Type": "application/json", "Authorization": f"Bearer {token}"},
+        method="POST",
+    )
+    try:
+        with urllib.request.urlopen(request, timeout=ANSWER_SECONDS) as response:
+            done: dict[str, Any] = json.load(response)
+    except urllib.error.HTTPError as error:
+        return False, str(json.load(error)["detail"])
+    except (urllib.error.URLError, OSError, ValueError):
+        return False, f"the approvals service at {url} does not answer"
+    return True, f"{done['kind'].capitalize()} of version {done['version']} is ledger row {done['row']}."
+
+
+def _reigns(entries: Sequence[Entry]) -> None:
+    st.subheader("Champions")
+    rows = [
+        {"version": f"v{r.version}", "from": r.since, "to": r.until, "by": r.by.actor, "because": r.by.reason}
+        for r in reversed(reigns(entries))
+    ]
+    st.dataframe(pd.DataFrame(rows), hide_index=True)
 
 
 def _scores(table: pd.DataFrame) -> alt.Chart:

@@ -2,19 +2,41 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
 from driftloop.card import model_card
 from driftloop.metrics import Score
-from driftloop.promotion import Comparison, PromotionDecision, PromotionPolicy, decide_promotion
+from driftloop.promotion import (
+    Comparison,
+    Outcome,
+    PromotionDecision,
+    PromotionPolicy,
+    ServingCheck,
+    decide_approved,
+    decide_promotion,
+)
 from driftloop.report import drift_json
 from driftloop.retrain import ColumnDrift, Drift
+from driftloop.slices import Slice, Slices
 from tests.fakes import some_facts
 
 POLICY = PromotionPolicy(0.01, 0.95)
 
 
-def beaten() -> PromotionDecision:
-    comparison = Comparison(Score("auc", 0.75, 90, "r"), Score("auc", 0.5, 90, "r"), 0.125)
-    return decide_promotion(comparison.candidate, comparison.champion, comparison, POLICY)
+SERVES = ServingCheck(None, 0.0, 1200, latency_ms=4.5, size_mb=1.5)
+
+
+def beaten(policy: PromotionPolicy = POLICY, serving: ServingCheck | None = None, **found: Any) -> PromotionDecision:
+    """A champion that lost; ``found``: the comparison's slices, broken cases and detectable gain."""
+    comparison = Comparison(Score("auc", 0.75, 90, "r"), Score("auc", 0.5, 90, "r"), 0.125, **found)
+    return decide_promotion(comparison.candidate, comparison.champion, comparison, policy, serving)
+
+
+def first() -> PromotionDecision:
+    return decide_promotion(Score("auc", 0.75, 90, "r"), None, None, POLICY)
 
 
 def drift(*, drifted: bool) -> Drift:
@@ -33,8 +55,7 @@ def test_a_card_says_what_the_model_was_trained_on_and_how_it_was_compared() -> 
 
 
 def test_a_first_champions_card_says_that_no_drift_was_measured() -> None:
-    decision = decide_promotion(Score("auc", 0.75, 90, "r"), None, None, POLICY)
-    card = model_card(some_facts(windows=("2024-01",)), decision, None)
+    card = model_card(some_facts(windows=("2024-01",)), first(), None)
     assert "**Trigger.** First champion, or trained by hand: no drift was measured." in card
     assert "1,200 rows of 2024-01 (data" in card
     assert "None" not in card
@@ -50,3 +71,100 @@ def test_a_regressions_card_has_no_event_and_without_categories_no_word_on_them(
     card = model_card(some_facts(task="regression", labels=None, categorical=(), categories={}), beaten(), None)
     assert "The event" not in card
     assert card.endswith("later windows may differ.")
+
+
+def parts(card: str) -> list[str]:
+    """The parts' names, in order."""
+    return [line.removeprefix("**").split(".**")[0] for line in card.split("\n\n") if line.startswith("**")]
+
+
+def test_what_a_version_has_nothing_to_say_of_is_left_out() -> None:
+    assert parts(model_card(some_facts(labels=None), beaten(), None)) == ["Training", "Trigger", "Comparison", "Limits"]
+
+
+def test_a_card_has_all_its_parts_in_order() -> None:
+    slices = Slices((Slice("plan = basic", 50, 0.75, 0.5, 0.9, 1.0, worse=False, close=False),))
+    decision = beaten(replace(POLICY, approval="always"), SERVES, slices=slices)
+    assert parts(model_card(some_facts(), decision, None)) == [
+        "Training", "Trigger", "Comparison", "Slices", "Threshold", "Serving", "Approval", "Limits",
+    ]  # fmt: skip
+
+
+def test_a_refitted_versions_card_names_the_version_that_was_judged() -> None:
+    card = model_card(some_facts(refit_of="4"), beaten(), None)
+    assert (
+        "`left = True`. Fitted again with the holdout's rows after version 4, the same recipe without them, passed."
+        in (card)
+    )
+    assert "Fitted again" not in model_card(some_facts(), beaten(), None)
+
+
+def test_a_card_says_which_gain_the_rows_would_show() -> None:
+    assert (
+        "by the confidence bound. These rows would show a true gain of 0.031 four times in five. Holdout rule:"
+        in model_card(some_facts(), beaten(detectable=0.0312), None)
+    )
+    assert "These rows" not in model_card(some_facts(), beaten(), None)
+
+
+def test_a_card_names_the_known_cases_broken_whatever_decided() -> None:
+    within_margin = beaten(replace(POLICY, delta=0.5), broken=("cheap one: says True", "row 3: says False"))
+    card = model_card(some_facts(), within_margin, None)
+    assert "**Comparison.** Keep: within the margin; " in card
+    assert ". Known cases broken: cheap one: says True; row 3: says False. Holdout rule:" in card
+
+
+def test_the_slices_judged_are_a_table_and_the_others_are_named() -> None:
+    judged = (
+        Slice("plan = basic", 50, 0.75, 0.5, 0.9, 1.0, worse=False, close=False),
+        Slice("fee < 10", 40, 0.5, 0.625, 0.0001, 0.00021, worse=True, close=False),
+    )
+    card = model_card(
+        some_facts(), beaten(slices=Slices(judged, ("plan = family (3 rows)", "fee >= 10 (4 rows)"))), None
+    )
+    assert (
+        "**Slices.** p is that of being no worse, after Holm. Not judged: plan = family (3 rows), fee >= 10 (4 rows)."
+        "\n\n| slice | rows | candidate | champion | p |\n|---|---|---|---|---|\n"
+        "| plan = basic | 50 | 0.7500 | 0.5000 | 1 |\n"
+        "| fee < 10 | 40 | 0.5000 | 0.6250 | 0.00021 |\n\n"
+    ) in card
+    assert "Not judged" not in model_card(some_facts(), beaten(slices=Slices(judged)), None)
+
+
+def test_a_card_says_from_which_probability_on_the_model_says_yes() -> None:
+    chosen = model_card(some_facts(threshold=0.375), beaten(), None)
+    assert "**Threshold.** It says yes from 0.375 on, where F1 was best on folds of the training rows." in chosen
+    assert "The training rows were too few to choose one: it says yes from 0.5 on." in model_card(
+        some_facts(threshold=None), beaten(), None
+    )
+
+
+def test_a_card_says_how_the_version_serves() -> None:
+    card = model_card(some_facts(), beaten(serving=SERVES), None)
+    assert "scored 1,200 rows as it did when made; one row takes 4.5 ms, the model has 1.5 MB." in card
+
+
+@pytest.mark.parametrize("serving", [None, ServingCheck("it has no signature", size_mb=1.5)])
+def test_what_was_not_measured_is_not_told_as_serving(serving: ServingCheck | None) -> None:
+    assert "**Serving.**" not in model_card(some_facts(), beaten(serving=serving), None)
+
+
+def test_the_card_of_a_candidate_that_waits_says_so() -> None:
+    decision = beaten(replace(POLICY, approval="always"))
+    assert decision.outcome is Outcome.ASK
+    assert "**Approval.** It waits for one." in model_card(some_facts(), decision, None)
+    assert "**Approval.**" not in model_card(some_facts(), beaten(), None)
+
+
+@pytest.mark.parametrize(("why", "said"), [("the slice is tiny", "By ada: the slice is tiny."), ("", "By ada.")])
+def test_the_card_of_an_approved_candidate_says_who_let_it_pass_and_why(why: str, said: str) -> None:
+    asked = beaten(replace(POLICY, approval="always"))
+    decision = decide_approved(asked, SERVES, POLICY)
+    card = model_card(some_facts(), decision, None, {"by": "ada", "why": why})
+    assert f"**Approval.** {said}\n\n" in card
+    assert "It waits" not in card
+
+
+def test_a_first_champions_card_says_that_nothing_was_compared_with_it() -> None:
+    assert "It was compared with no champion." in model_card(some_facts(), first(), None)
+    assert "It was compared with no champion." not in model_card(some_facts(), beaten(), None)

@@ -212,7 +212,7 @@ def test_a_loop_is_frozen() -> None:
         # what does not go together
         ("", "[promotion]\nrefit = true\n", 'promotion.refit = true needs holdout.by = "time"; rows held out by row'),
         ('entity = "user"', "[promotion]\nrefit = true\n", "rows held out by entity are never trained on, by rule"),
-        ("", "[features]\nnumeric = ['a']\n[promotion]\nslices = ['b']\n", "promotion.slices names b, which is not"),
+        ('entity = "user"', "[promotion]\nslices = ['user']\n", "promotion.slices names user; expected columns"),
         ("", "[holdout]\nby = 'entity'\n", 'holdout.by = "entity" needs entity = "<column>"'),
         ("", "[holdout]\nby = 'time'\n", 'holdout.by = "time" needs timestamp = "<column>"'),
         ("", "[features]\nnumeric = []\n", "features names no column"),

@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from driftloop.errors import ChampionMoved, Unreachable
 from driftloop.entry import Kind
+from driftloop.errors import ChampionMoved, Unreachable
 from driftloop.ledger import Ledger, loops
 
 
@@ -39,7 +39,7 @@ def promote(ledger: Ledger, version: str, expected: str | None, window: str = "2
 
 
 def test_a_new_ledger_knows_no_champion(ledger: Ledger) -> None:
-    assert (ledger.entries(), ledger.champion(), ledger.last_promotion()) == ([], None, None)
+    assert (ledger.entries(), ledger.champion(), ledger.last_reign()) == ([], None, None)
 
 
 def test_what_is_appended_is_read_back_in_order(ledger: Ledger) -> None:
@@ -66,12 +66,12 @@ def test_time_is_utc(ledger: Ledger) -> None:
     assert abs(datetime.now(UTC) - entry.time) < timedelta(minutes=1)
 
 
-def test_the_champion_is_the_last_promotions(ledger: Ledger) -> None:
+def test_the_champion_is_the_last_reigns(ledger: Ledger) -> None:
     promote(ledger, "1", None)
     promote(ledger, "4", "1", "2024-02")
     note(ledger, kind=Kind.KEEP)
     assert ledger.champion() == "4"
-    promotion = ledger.last_promotion()
+    promotion = ledger.last_reign()
     assert promotion is not None
     assert promotion.window == "2024-02"
 

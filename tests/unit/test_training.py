@@ -7,13 +7,32 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy.stats import norm
+from sklearn.metrics import f1_score
 
 from driftloop.artifact import score
+from driftloop.contract import Loop
 from driftloop.errors import ContractError, DriftloopError
 from driftloop.frame import MISSING, Window
 from driftloop.holdout import HoldoutRule
-from driftloop.metrics import METRICS, gain_lower_bound
-from driftloop.training import build, comparable, compare, evaluate, fit, split, window_limit
+from driftloop.metrics import METRICS, Predictions
+from driftloop.paired import paired_gain
+from driftloop.training import (
+    FOLD_ROWS,
+    FOLDS,
+    Candidate,
+    build,
+    comparable,
+    compare,
+    evaluate,
+    fit,
+    folds,
+    refit,
+    split,
+    window_limit,
+)
 from tests.fakes import a_candidate, a_loop, a_window, some_rows
 
 LOOP = a_loop()
@@ -23,6 +42,16 @@ REGRESSION = a_loop(task="regression", model={"estimator": "sklearn.linear_model
 
 def labelled(y: list[float], window: str = "2024-01") -> Window:
     return Window(window, pd.DataFrame({"fee": np.arange(len(y), dtype=float)}), pd.Series(y, dtype=float), None, None)
+
+
+def said(*scores: float, threshold: float = 0.5) -> Predictions:
+    return Predictions(np.array(scores), threshold)
+
+
+def trained(loop: Loop = LOOP, rows: pd.DataFrame | None = None) -> tuple[Candidate, Window, Window]:
+    """A candidate of one window, its training rows and the holdout."""
+    training, holdout = split([a_window(rows, loop)], HoldoutRule.of(loop))
+    return fit(loop, ["2024-01"], training, HoldoutRule.of(loop)), training, holdout
 
 
 # which windows
@@ -89,7 +118,7 @@ def test_what_is_comparable_can_be_compared() -> None:
     holdout = labelled([0, 0, 1, 1])
     for metric in (name for name, m in METRICS.items() if m.task == "binary"):
         loop = a_loop(promotion={"metric": metric})
-        assert np.isfinite(compare(loop, holdout, np.array([0.1, 0.4, 0.3, 0.9]), np.full(4, 0.5)).gain)
+        assert np.isfinite(compare(loop, holdout, said(0.1, 0.4, 0.3, 0.9), said(0.5, 0.5, 0.5, 0.5), {}).gain)
 
 
 # the pipeline
@@ -158,35 +187,235 @@ def test_a_category_met_only_later_does_not_stop_a_model() -> None:
     assert np.isfinite(score(a_candidate().estimator, X, "binary")).all()
 
 
+# folds
+
+
+def rows_of(entities: list[str] | None, n: int = 0) -> Window:
+    owners = None if entities is None else pd.Series(entities)
+    n = n if owners is None else len(owners)
+    return Window("2024-01", pd.DataFrame({"fee": np.zeros(n)}), None, owners, None)
+
+
+@given(entities=st.lists(st.sampled_from("abcdefgh"), min_size=1, max_size=40))
+def test_an_entitys_rows_share_a_fold(entities: list[str]) -> None:
+    fold = folds(rows_of(entities), in_order=False)
+    assert set(fold.tolist()) <= set(range(FOLDS))
+    assert len(set(zip(entities, fold.tolist(), strict=True))) == len(set(entities))
+
+
+@given(owners=st.integers(1, 60))
+def test_folds_hold_as_many_entities_each(owners: int) -> None:
+    fold = folds(rows_of([f"u{n}" for n in range(owners)]), in_order=False)
+    counts = np.bincount(fold, minlength=FOLDS)
+    assert counts.max() - counts.min() <= 1
+
+
+def test_rows_without_an_entity_are_drawn_one_by_one_and_the_same_way_each_time() -> None:
+    fold = folds(rows_of(None, 300), in_order=False)
+    assert np.bincount(fold).tolist() == [100, 100, 100]
+    assert (np.diff(fold) < 0).any()
+    assert fold.tolist() == folds(rows_of(None, 300), in_order=False).tolist()
+
+
+@given(n=st.integers(FOLDS, 200))
+def test_folds_in_order_are_blocks(n: int) -> None:
+    fold = folds(rows_of(None, n), in_order=True)
+    assert fold.tolist() == sorted(fold.tolist())
+    counts = np.bincount(fold)
+    assert len(counts) == FOLDS
+    assert counts.max() - counts.min() <= 1
+
+
+def test_of_many_rows_in_order_the_newest_are_used() -> None:
+    fold = folds(rows_of(None, FOLD_ROWS + 1000), in_order=True)
+    assert (fold[:1000] == -1).all()
+    assert (fold[1000:] >= 0).all()
+    assert np.bincount(fold[1000:]).min() >= FOLD_ROWS // FOLDS
+
+
+def test_of_as_many_rows_as_a_threshold_takes_all_are_used() -> None:
+    for in_order in (True, False):
+        assert (folds(rows_of(None, FOLD_ROWS), in_order=in_order) >= 0).all()
+
+
+@pytest.mark.parametrize("each", [1, 4])
+def test_of_many_rows_about_as_many_are_used_as_a_threshold_takes(each: int) -> None:
+    n = 2 * FOLD_ROWS
+    entities = [f"u{row // each}" for row in range(n)]
+    fold = folds(rows_of(entities), in_order=False)
+    assert FOLD_ROWS - each <= (fold >= 0).sum() <= FOLD_ROWS + each
+    assert len(set(zip(entities, fold.tolist(), strict=True))) == n / each  # left out or used with all their rows
+
+
+# the threshold
+
+
+def test_the_threshold_is_the_best_for_f1_on_probabilities_of_models_that_did_not_see_the_row() -> None:
+    candidate, training, _ = trained(rows=some_rows(200))
+    assert training.y is not None
+    y, fold, out_of_fold = training.y.to_numpy(), folds(training, in_order=False), np.empty(len(training.X))
+    for held in range(FOLDS):
+        model = build(LOOP).fit(training.X[fold != held], y[fold != held].astype(int))
+        out_of_fold[fold == held] = model.predict_proba(training.X[fold == held])[:, 1]
+    f1 = {t: f1_score(y, out_of_fold >= t) for t in out_of_fold}
+    assert candidate.facts.threshold == min(t for t, value in f1.items() if value > max(f1.values()) - 1e-12)
+
+
+def test_the_holdout_has_no_say_in_the_threshold() -> None:
+    rows = some_rows(200)
+    window = a_window(rows)
+    held = RULE.mask(window, newest=True)
+    candidate, training, holdout = trained(rows=rows)
+    changed, same_training, other_holdout = trained(
+        rows=rows.assign(left=np.where(held, ~rows["left"], rows["left"]), fee=np.where(held, 99.0, rows["fee"]))
+    )
+    assert (training.fingerprint, holdout.fingerprint) != (same_training.fingerprint, other_holdout.fingerprint)
+    assert candidate.facts.threshold is not None
+    assert candidate.facts == changed.facts
+
+
+def test_a_regression_has_no_threshold() -> None:
+    loop = a_loop(task="regression", target="cost", model={"estimator": "sklearn.linear_model.LinearRegression"})
+    rows = some_rows().rename(columns={"left": "cost"})
+    assert trained(loop, rows.assign(cost=rows["fee"] * 2))[0].facts.threshold is None
+
+
+def test_where_a_fold_would_train_on_one_class_there_is_no_threshold() -> None:
+    rows = some_rows(30)
+    held = RULE.mask(a_window(rows), newest=True)
+    one_event = rows.assign(left=np.arange(30) == np.flatnonzero(~held)[0])
+    candidate, _, _ = trained(rows=one_event)
+    assert candidate.facts.threshold is None
+
+
+def test_the_threshold_of_a_holdout_by_time_comes_from_folds_in_order() -> None:
+    loop = a_loop(entity=None, timestamp="day", holdout={"by": "time", "share": 0.25})
+    rows = some_rows(80).assign(day=pd.date_range("2024-01-01", periods=80))
+    rows["left"] = np.arange(80) >= 40  # of 60 training rows the last block holds events alone, the first none
+    candidate, training, _ = trained(loop, rows)
+    assert training.y is not None
+    assert training.y.sum() == 20
+    assert candidate.facts.threshold is None  # without the last block no event is left to train on
+
+
+def test_the_quartiles_of_the_training_rows_go_with_the_version() -> None:
+    candidate, training, _ = trained()
+    assert candidate.facts.quartiles.keys() == {"fee"}
+    assert candidate.facts.quartiles["fee"] == pytest.approx(training.X["fee"].quantile([0.25, 0.5, 0.75]).tolist())
+
+
+# fitted again
+
+
+def test_a_refit_trains_on_the_holdout_too_and_keeps_what_was_measured_without_it() -> None:
+    judged, training, holdout = trained(rows=some_rows(200))
+    judged = Candidate(judged.estimator, judged.facts.model_copy(update={"metrics": {"auc": 0.7}}))
+    again = refit(LOOP, judged, "4", training, holdout)
+    assert again.facts.rows == len(training.X) + len(holdout.X) == 200
+    assert (again.facts.metrics, again.facts.threshold) == ({"auc": 0.7}, judged.facts.threshold)
+    assert again.facts.refit_of == "4"
+    assert judged.facts.refit_of is None
+    assert (again.facts.windows, again.facts.holdout) == (judged.facts.windows, judged.facts.holdout)
+    assert again.facts.fingerprint != judged.facts.fingerprint
+    assert again.facts.quartiles["fee"] == pytest.approx(some_rows(200)["fee"].quantile([0.25, 0.5, 0.75]).tolist())
+
+
+def test_a_refitted_model_is_the_same_recipe_on_all_rows() -> None:
+    judged, training, holdout = trained()
+    again = refit(LOOP, judged, "4", training, holdout)
+    X = pd.concat([training.X, holdout.X])
+    assert training.y is not None
+    assert holdout.y is not None
+    expected = build(LOOP).fit(X, pd.concat([training.y, holdout.y]).astype(int)).predict_proba(X)[:, 1]
+    assert score(again.estimator, X, "binary") == pytest.approx(expected)
+    sample = pd.DataFrame(list(again.facts.sample))
+    assert score(again.estimator, sample, "binary") == pytest.approx(list(again.facts.sample_scores))
+
+
 # scores and comparisons
 
 
 def test_all_metrics_of_the_task_are_reported() -> None:
-    values = evaluate(LOOP, labelled([0, 0, 1, 1]), np.array([0.1, 0.6, 0.4, 0.9]))
-    assert values.keys() == {name for name, m in METRICS.items() if m.task == "binary"}
+    values = evaluate(LOOP, labelled([0, 0, 1, 1]), said(0.1, 0.6, 0.4, 0.9))
+    assert values.keys() == {name for name, m in METRICS.items() if m.task == "binary"} | {"calibration_error"}
     assert (values["auc"], values["accuracy"]) == (0.75, 0.5)
+    assert values["calibration_error"] == pytest.approx(0.35)  # a bin each: (0.1 + 0.6 + 0.6 + 0.1) / 4
+
+
+def test_labels_are_told_from_the_models_threshold_on() -> None:
+    values = evaluate(LOOP, labelled([0, 0, 1, 1]), said(0.1, 0.6, 0.4, 0.9, threshold=0.4))
+    assert (values["accuracy"], values["f1"]) == (0.75, pytest.approx(4 / 5))  # 2 hits, 3 said yes, 2 events
+
+
+def test_a_regression_has_no_calibration_error() -> None:
+    values = evaluate(REGRESSION, labelled([1, 2, 4]), said(1, 2, 3))
+    assert values.keys() == {name for name, m in METRICS.items() if m.task == "regression"}
+    assert values["mae"] == pytest.approx(1 / 3)
 
 
 def test_a_metric_that_is_undefined_is_left_out_where_it_does_not_decide() -> None:
     loop = a_loop(promotion={"metric": "brier"})
-    assert "auc" not in evaluate(loop, labelled([1, 1]), np.array([0.5, 0.5]))
+    assert "auc" not in evaluate(loop, labelled([1, 1]), said(0.5, 0.5))
 
 
 def test_a_metric_that_decides_but_is_undefined_is_an_error_and_not_zero() -> None:
     with pytest.raises(DriftloopError, match="auc is undefined on the 2 labelled rows of window 2024-01"):
-        evaluate(LOOP, labelled([1, 1]), np.array([0.5, 0.5]))
+        evaluate(LOOP, labelled([1, 1]), said(0.5, 0.5))
+
+
+GOOD, WEAK = said(0.1, 0.2, 0.8, 0.9), said(0.1, 0.6, 0.4, 0.9)
 
 
 def test_both_models_are_scored_on_the_same_rows() -> None:
     holdout = labelled([0, 0, 1, 1])
-    good, weak = np.array([0.1, 0.2, 0.8, 0.9]), np.array([0.1, 0.6, 0.4, 0.9])
-    found = compare(LOOP, holdout, good, weak)
+    found = compare(LOOP, holdout, GOOD, WEAK, {})
     assert (found.candidate.value, found.champion.value, found.gain) == (1.0, 0.75, 0.25)
     assert found.candidate.rows_id == found.champion.rows_id == holdout.fingerprint
-    y = np.array([0.0, 0.0, 1.0, 1.0])
-    assert found.gain_low == gain_lower_bound("auc", y, good, weak, 0.95)
+    assert found.slices.judged == found.broken == ()
 
 
-def test_without_confidence_there_is_no_bound() -> None:
-    loop = a_loop(promotion={"confidence": 0})
-    assert compare(loop, labelled([0, 0, 1, 1]), np.arange(4.0), np.arange(4.0)).gain_low is None
+def test_a_comparison_carries_its_bound_and_the_gain_these_rows_would_show() -> None:
+    found = compare(a_loop(promotion={"delta": 0.01}), labelled([0, 0, 1, 1]), GOOD, WEAK, {})
+    # placements differ by 0, 1/2 for the events and 0, 1/2 for the others: variance (1/8) / 2 + (1/8) / 2
+    error = np.sqrt(1 / 8)
+    assert found.gain_low == pytest.approx(0.25 - norm.ppf(0.95) * error)
+    assert found.detectable == pytest.approx((norm.ppf(0.95) + norm.ppf(0.8)) * error)
+
+
+def test_without_confidence_there_is_no_bound_and_delta_alone_is_to_be_exceeded() -> None:
+    found = compare(a_loop(promotion={"confidence": 0, "delta": 0.1}), labelled([0, 0, 1, 1]), GOOD, WEAK, {})
+    assert found.gain_low is None
+    assert found.detectable == pytest.approx(0.1 + norm.ppf(0.8) * np.sqrt(1 / 8))
+
+
+def test_a_comparison_by_labels_takes_each_models_own_threshold() -> None:
+    loop = a_loop(promotion={"metric": "accuracy"})
+    found = compare(loop, labelled([0, 0, 1, 1]), said(0.1, 0.3, 0.4, 0.9, threshold=0.4), said(0.1, 0.3, 0.4, 0.9), {})
+    assert (found.candidate.value, found.champion.value) == (1.0, 0.75)
+
+
+def test_the_loops_slices_are_compared_at_the_references_quartiles() -> None:
+    loop = a_loop(promotion={"metric": "accuracy", "slices": ["fee"], "min_slice_rows": 4})
+    y = np.array([0.0, 1, 0, 1, 0, 1, 0, 1, 0, 1])
+    candidate, champion = said(*np.where(np.arange(10) < 4, 1 - y, y)), said(*y)
+    found = compare(loop, labelled(y.tolist()), candidate, champion, {"fee": (4.0, 8.0)}).slices
+    assert [(s.name, s.rows, s.candidate, s.champion) for s in found.judged] == [
+        ("fee < 4", 4, 0.0, 1.0),
+        ("4 <= fee < 8", 4, 1.0, 1.0),
+    ]
+    assert found.unjudged == ("fee >= 8 (2 rows)",)
+    part = paired_gain("accuracy", y[:4], Predictions(candidate.scores[:4]), Predictions(champion.scores[:4]), 0.95)
+    assert found.judged[0].p == part.p_worse
+    assert [s.name for s in found.worse] == ["fee < 4"]
+
+
+def test_a_loss_of_a_slice_up_to_what_the_loop_puts_up_with_is_none() -> None:
+    loop = a_loop(promotion={"slices": ["fee"], "min_slice_rows": 2, "max_slice_drop": 1.0})
+    found = compare(loop, labelled([0, 0, 1, 1]), said(1, 1, 0, 0), said(0, 0, 1, 1), {"fee": (0.0,)})
+    assert found.slices.judged[0].candidate == 0
+    assert found.slices.worse == ()
+
+
+def test_rows_too_few_for_the_metric_are_an_error_that_names_the_window() -> None:
+    with pytest.raises(DriftloopError, match=r"^the 3 holdout rows of window 2024-01 cannot carry a comparison: the"):
+        compare(LOOP, labelled([0, 1, 1]), said(0.1, 0.2, 0.3), said(0.1, 0.2, 0.3), {})

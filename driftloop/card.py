@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from driftloop.facts import Facts
-from driftloop.promotion import Outcome, PromotionDecision
+from driftloop.promotion import Outcome, PromotionDecision, PromotionReason
 from driftloop.report import Json
 
 
@@ -47,7 +47,11 @@ def _comparison(facts: Facts, decision: PromotionDecision) -> str:
         if decision.detectable is None
         else f" These rows would show a true gain of {decision.detectable:.3f} four times in five."
     )
-    cases = f" Known cases broken: {'; '.join(decision.broken)}." if decision.broken else ""
+    cases = (
+        f" Known cases broken: {'; '.join(decision.broken)}."
+        if decision.broken and decision.reason is not PromotionReason.KNOWN_CASE_BROKE
+        else ""
+    )
     return (
         f"**Comparison.** {decision.sentence[0].upper()}{decision.sentence[1:].rstrip('.')}.{seen}{cases} Holdout "
         f"rule: `{facts.holdout}`.\n\n| metric on the holdout | value |\n|---|---|\n{scores}"
@@ -78,7 +82,7 @@ def _calibration(facts: Facts) -> str:
 
 def _serving(decision: PromotionDecision) -> str:
     found = decision.serving
-    if found is None or found.latency_ms is None or found.size_mb is None:
+    if found is None or found.problem is not None:
         return ""
     return (
         f"**Serving.** A clean process loaded it from the registry and scored {found.rows:,} rows as it did when made; "

@@ -129,7 +129,7 @@ def record(
     }
     kept: dict[str, Any] = {
         "window": window,
-        "reason": str(decision.reason),
+        "reason": f"{decision.reason}: {approved['why']}" if approved and approved["why"] else str(decision.reason),
         "actor": actor,
         "details": told,
         "guard": guard,

@@ -168,7 +168,7 @@ def _slicing(rows: pd.DataFrame, X: pd.DataFrame, loop: Loop) -> pd.DataFrame | 
             return X[name]
         values = rows[name]
         is_number = pd.api.types.is_numeric_dtype(values) and not pd.api.types.is_bool_dtype(values)
-        return values.astype("float64") if is_number else categories(values)
+        return values.astype("float64").replace([np.inf, -np.inf], np.nan) if is_number else categories(values)
 
     names = loop.promotion.slices
     return pd.DataFrame({name: column(name) for name in names}, index=rows.index) if names else None

@@ -74,6 +74,10 @@ def parse(rows: pd.DataFrame, loop: Loop, source: str) -> Cases:
     named, wanted = list(rows.columns), ["expect", *loop.columns.names]
     if missing := [c for c in wanted if c not in named]:
         raise ContractError(f"{source}: column {', '.join(missing)} is missing; it needs every feature and expect.")
+    if shared := [c for c in loop.columns.names if c in OWN_COLUMNS]:
+        raise ContractError(
+            f"{source}: feature {', '.join(shared)} bears the name of a column of its own here; rename it."
+        )
     if unknown := [c for c in named if c not in (*wanted, *OWN_COLUMNS)]:
         raise ContractError(f"{source}: column {', '.join(unknown)} is neither a feature nor {', '.join(OWN_COLUMNS)}.")
     rows = rows.reset_index(drop=True).reindex(columns=[*OWN_COLUMNS, *loop.columns.names])
@@ -99,8 +103,11 @@ def _case(row: Mapping[Any, Any], loop: Loop, where: str, position: int) -> Case
     if expect in DIRECTIONS:
         return Case(name, expect)
     if loop.task == "binary":
-        return Case(name, category(expect))
-    return Case(name, _number(expect, "expect", where), _number(row["tolerance"], "tolerance", where))
+        return Case(name, category(_unspelled(pd.Series([expect])).iloc[0]))
+    tolerance = _number(row["tolerance"], "tolerance", where)
+    if tolerance < 0:
+        raise ContractError(f"{where}: tolerance is {tolerance:g}; expected 0 or more.")
+    return Case(name, _number(expect, "expect", where), tolerance)
 
 
 def _number(value: object, column: str, where: str) -> float:
@@ -116,15 +123,18 @@ def _number(value: object, column: str, where: str) -> float:
 def _features(rows: pd.DataFrame, columns: Features, source: str) -> pd.DataFrame:
     try:
         typed = rows.assign(**{name: categories(_unspelled(rows[name])) for name in columns.categorical})
-        return features(typed, columns.numeric, columns.categorical).reset_index(drop=True)
+        made = features(typed, columns.numeric, columns.categorical).reset_index(drop=True)
     except ValueError as error:
         raise ContractError(f"{source}: {error}.") from None
+    if infinite := [c for c in columns.numeric if np.isinf(made[c]).any()]:
+        raise ContractError(f"{source}: column {', '.join(infinite)} holds infinite values.")
+    return made
 
 
 def _unspelled(column: pd.Series) -> pd.Series:
-    """Text as windows would hold it: 2 and 2.0 are one category there."""
+    """A column of text as a window would hold it: where all are numbers, 2 and 2.0 are one category."""
     numbers = pd.to_numeric(column, errors="coerce")
-    return column.where(numbers.isna(), numbers.astype(object))
+    return column if numbers.isna().sum() > column.isna().sum() else numbers
 
 
 def _broken(case: Case, before: float, after: float, threshold: float, labels: tuple[str, str] | None) -> str | None:

@@ -94,7 +94,8 @@ def _first(means: Array) -> Array:
 def _r2(means: Array) -> Array:
     squared_error, y, y_squared = means[..., 0], means[..., 1], means[..., 2]
     variance = y_squared - y**2
-    return 1 - np.divide(squared_error, variance, out=np.full_like(variance, np.nan), where=variance > 0)
+    known = variance > 1e-12 * y_squared  # less is rounding: rows of one value
+    return 1 - np.divide(squared_error, variance, out=np.full_like(variance, np.nan), where=known)
 
 
 def _r2_terms(y: Array, p: Array) -> Array:

@@ -116,7 +116,7 @@ class PromotionDecision:
     @property
     def _because(self) -> str:
         said = "; ".join(self.because)
-        return f". {said[0].upper()}{said[1:]}" if said else ""
+        return f". {said}" if said else ""
 
     @property
     def because(self) -> tuple[str, ...]:
@@ -228,6 +228,6 @@ def against_serving(serving: ServingCheck | None, policy: PromotionPolicy) -> tu
         if cap is not None:
             if measured is None:
                 raise ValueError(f"the policy caps what makes a model {reason}, and it was not measured")
-            if measured > cap:
+            if not measured <= cap:
                 return Outcome.KEEP, reason
     return None

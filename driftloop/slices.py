@@ -14,6 +14,8 @@ from driftloop.paired import Gain, paired_gain
 
 QUANTILES = (0.25, 0.5, 0.75)
 LEVEL_WITHOUT_BOUND = 0.05
+MIN_CLASS_ROWS = 10  # of each class: with fewer, DeLong's variance is too sure of itself
+ROUNDING = 1e-12  # 0.80 - 0.75 is a little more than 0.05 in binary fractions, and still exactly the limit
 
 
 @dataclass(frozen=True)
@@ -88,6 +90,9 @@ def compare_slices(
         if rows < policy.min_rows:
             unjudged.append(f"{name} ({rows} rows)")
             continue
+        if metric == "auc" and (fewer := int(min(y[mask].sum(), rows - y[mask].sum()))) < MIN_CLASS_ROWS:
+            unjudged.append(f"{name} ({fewer} rows of one class)")
+            continue
         try:
             gain = paired_gain(metric, y[mask], *both, confidence)
         except ValueError as error:
@@ -100,8 +105,8 @@ def compare_slices(
         replace(
             s,
             adjusted=p,
-            worse=-gain.value > policy.max_drop and p <= level,
-            close=-gain.value > policy.max_drop and s.p <= level < p,
+            worse=-gain.value > policy.max_drop + ROUNDING and p <= level,
+            close=-gain.value > policy.max_drop + ROUNDING and s.p <= level < p,
         )
         for (s, gain), p in zip(found, adjusted, strict=True)
     )

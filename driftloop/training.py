@@ -113,11 +113,15 @@ def _joined(parts: Sequence[T | None]) -> T | None:
     return pd.concat(present, ignore_index=True) if present else None
 
 
-def fit(loop: Loop, windows: Sequence[str], training: Window, rule: HoldoutRule | str) -> Candidate:
+def fit(loop: Loop, windows: Sequence[str], training: Window, rule: HoldoutRule) -> Candidate:
     """Fit the loop's estimator on the training rows; a binary one's threshold is chosen on folds of the same rows.
 
     Raises DriftloopError when the estimator refuses them.
     """
+    return _candidate(loop, windows, training, str(rule), _threshold(loop, windows, training))
+
+
+def _candidate(loop: Loop, windows: Sequence[str], training: Window, rule: str, threshold: float | None) -> Candidate:
     pipeline = _fitted(loop, windows, training)
     if {"n_jobs", "n_estimators"} <= set(pipeline["model"].get_params()):
         pipeline["model"].set_params(n_jobs=1)  # starting threads costs more than a request's few rows
@@ -133,11 +137,11 @@ def fit(loop: Loop, windows: Sequence[str], training: Window, rule: HoldoutRule 
         windows=tuple(windows),
         rows=len(training.X),
         fingerprint=training.fingerprint,
-        holdout=str(rule),
+        holdout=rule,
         metrics={},
         sample=tuple(_json_row(row) for row in sample.to_dict("records")),
         sample_scores=tuple(score(pipeline, sample, loop.task).tolist()),
-        threshold=_threshold(loop, windows, training),
+        threshold=threshold,
         quartiles=quartiles(training.X) | ({} if training.slicing is None else quartiles(training.slicing)),
     )
     return Candidate(pipeline, facts)
@@ -155,8 +159,8 @@ def refit(loop: Loop, judged: Candidate, version: str, training: Window, holdout
         entity=_joined([training.entity, holdout.entity]),
         slicing=_joined([training.slicing, holdout.slicing]),
     )
-    again = fit(loop, judged.facts.windows, rows, judged.facts.holdout)
-    kept = {"metrics": judged.facts.metrics, "threshold": judged.facts.threshold, "refit_of": version}
+    again = _candidate(loop, judged.facts.windows, rows, judged.facts.holdout, judged.facts.threshold)
+    kept = {"metrics": judged.facts.metrics, "refit_of": version}
     return replace(again, facts=again.facts.model_copy(update=kept))
 
 
@@ -188,11 +192,11 @@ def _threshold(loop: Loop, windows: Sequence[str], training: Window) -> float | 
 def folds(training: Window, *, in_order: bool) -> np.ndarray:
     """The fold of each row, shape (rows,), from 0; -1 for rows left out so that at most FOLD_ROWS or so are in one.
 
-    An entity's rows share a fold, else its neighbours would tell its label. ``in_order``: folds are blocks in the
-    rows' order, of the newest rows; else they are drawn with a fixed seed.
+    An entity's rows share a fold, else its neighbours would tell its label. Without entities, ``in_order`` makes
+    folds blocks in the rows' order, of the newest rows; else they are drawn with a fixed seed.
     """
     n = len(training.X)
-    if in_order:
+    if in_order and training.entity is None:
         place = np.arange(n) - max(0, n - FOLD_ROWS)
         return np.where(place < 0, -1, place * FOLDS // (place[-1] + 1))
     owner = np.arange(n) if training.entity is None else pd.factorize(training.entity)[0]

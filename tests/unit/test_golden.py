@@ -36,8 +36,8 @@ def by_fee(X: pd.DataFrame) -> Predictions:
 
 
 def test_a_right_answer_is_read_with_its_features() -> None:
-    found = cases("case,fee,plan,expect", "cheap one,0.5,basic,False")
-    assert found.cases == (Case("cheap one", "False"),)
+    found = cases("case,fee,plan,expect", "A cheap one,0.5,basic,False")
+    assert found.cases == (Case("A cheap one", "False"),)
     assert found.before.to_dict("records") == [{"fee": 0.5, "plan": "basic"}]
     assert found.after.equals(found.before)
 
@@ -86,9 +86,13 @@ def test_numbers_and_booleans_in_a_category_are_spelled_as_in_windows(value: obj
 
 @pytest.mark.parametrize("plan", ["2", "2.0", "2.00"])
 def test_a_category_of_whole_numbers_has_one_spelling_before_and_after(plan: str) -> None:
-    found = cases("fee,plan,expect,change,to", f"0,{plan},rises,fee,1", f"0,basic,rises,plan,{plan}")
-    assert found.before["plan"].tolist() == ["2", "basic"]
+    found = cases("fee,plan,expect,change,to", f"0,{plan},rises,fee,1", f"0,7,rises,plan,{plan}")
+    assert found.before["plan"].tolist() == ["2", "7"]
     assert found.after["plan"].tolist() == ["2", "2"]
+
+
+def test_where_a_category_column_holds_text_too_its_numbers_are_text_as_in_windows() -> None:
+    assert cases("fee,plan,expect", "0,007,True", "0,A1,True").before["plan"].tolist() == ["007", "A1"]
 
 
 def test_a_file_without_rows_has_no_cases() -> None:

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from numpy.typing import NDArray
-from scipy.stats import norm
+from scipy.stats import norm, t
 
 from driftloop.metrics import METRICS, Predictions, auc
 from driftloop.paired import Gain, detectable_gain, paired_gain
@@ -72,8 +72,28 @@ def test_delong_is_the_one_worked_by_hand() -> None:
     found = paired_gain("auc", y, candidate, champion, 0.95)
     assert found.value == pytest.approx(1 / 4, abs=1e-12)
     assert found.standard_error == pytest.approx(error, abs=1e-12)
-    assert found.lower == pytest.approx(-0.500770, abs=1e-6)  # 1/4 - 1.644854 * 0.456435
-    assert found.p_worse == pytest.approx(0.708031, abs=1e-4)  # the normal's share below 0.25 / 0.456435 = 0.547723
+    # Welch: (7/48 + 1/16)² / ((7/48)² / 2 + (1/16)² / 1) = 100/33.5 degrees of freedom
+    few = t(100 / 33.5)
+    assert found.lower == pytest.approx(1 / 4 - few.ppf(0.95) * error, abs=1e-9)
+    assert found.p_worse == pytest.approx(few.cdf(1 / 4 / error), abs=1e-9)
+
+
+def test_with_few_events_the_bound_is_wider_than_the_normals_and_with_many_it_is_the_normals() -> None:
+    rng = np.random.default_rng(5)
+    for events, wider in ((3, 1.2), (5000, 1.0)):
+        y = np.repeat([1.0, 0.0], [events, 5000])
+        found = paired_gain("auc", y, *(Predictions(y + rng.normal(0, 1, len(y))) for _ in range(2)), 0.95)
+        assert found.lower is not None
+        ratio = (found.value - found.lower) / (norm.ppf(0.95) * found.standard_error)
+        assert ratio > wider if events == 3 else ratio == pytest.approx(wider, abs=1e-3)
+
+
+def test_a_bootstrap_p_can_be_smaller_than_one_in_the_resamples() -> None:
+    y = np.arange(400) % 2.0
+    found = paired_gain("accuracy", y, Predictions(1 - y), Predictions(y), 0.95)
+    assert found.p_worse <= 1 / 2001
+    noisy = Predictions(np.where(np.arange(400) < 300, 1 - y, y))
+    assert paired_gain("accuracy", y, noisy, Predictions(y), 0.95).p_worse < 1e-6
 
 
 def delong_by_definition(y: Array, candidate: Array, champion: Array) -> tuple[float, float]:

@@ -246,7 +246,7 @@ def test_the_decision_names_slices_and_known_cases(work: ServingFrom) -> None:
     cases = pd.DataFrame([{"fee": "0", "plan": "basic", "expect": "rises", "change": "fee", "to": "3"}])
     work.golden = golden.parse(cases, work.loop, "golden.csv")
     run(work, "2024-01")
-    rows = tables(work)["2024-02"]
+    rows = tables(work)["2024-02"] = some_rows(1500, seed=5)  # enough of each class in a slice
     rows["left"] = ~rows["left"]  # what rose with the fee falls with it now
     work.loop = work.loop.model_copy(update={"training": Training(strategy="latest")})
     decision, report = run(work, "2024-02")

@@ -165,7 +165,7 @@ def test_a_known_case_that_broke_keeps_the_champion_and_is_named() -> None:
         decision.because == decision.broken == ("cheap one: says True, expected False", "row 3: goes from 0.2 to 0.1")
     )
     assert decision.sentence.endswith(
-        "by the confidence bound. Cheap one: says True, expected False; row 3: goes from 0.2 to 0.1"
+        "by the confidence bound. cheap one: says True, expected False; row 3: goes from 0.2 to 0.1"
     )
 
 
@@ -236,7 +236,7 @@ def test_a_version_that_cannot_be_served_is_kept_out_with_the_problem() -> None:
 def test_a_first_champion_that_cannot_be_served_is_kept_out() -> None:
     decision = decide_promotion(score(0.1), None, None, POLICY, NOT_LOADED)
     assert verdict(decision) == (Outcome.KEEP, PromotionReason.NOT_SERVABLE)
-    assert decision.sentence == ("keep: cannot be served, candidate auc 0.100. Version 4 has no signature")
+    assert decision.sentence == ("keep: cannot be served, candidate auc 0.100. version 4 has no signature")
 
 
 @pytest.mark.parametrize(

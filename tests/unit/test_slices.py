@@ -110,20 +110,26 @@ def test_a_slice_without_rows_is_none() -> None:
 
 def test_quartiles_are_those_worked_by_hand_with_nulls_aside() -> None:
     X = pd.DataFrame({"fee": [4.0, 0.0, np.nan, 2.0, 3.0, 1.0], "age": [0.0, 0.0, 0.0, np.nan, 1.0, np.nan]})
-    assert quartiles(X, ["fee", "age"]) == {"fee": (1.0, 2.0, 3.0), "age": (0.0, 0.25)}  # of 0, 0, 0, 1: 0, 0, 1/4
+    assert quartiles(X) == {"fee": (1.0, 2.0, 3.0), "age": (0.0, 0.25)}  # of 0, 0, 0, 1: 0, 0, 1/4
 
 
 def test_a_constant_column_is_one_slice_and_an_empty_one_has_no_quartiles() -> None:
     X = pd.DataFrame({"fee": [7.0] * 4, "age": [np.nan] * 4})
-    cuts = quartiles(X, ["fee", "age"])
+    cuts = quartiles(X)
     assert cuts == {"fee": (7.0,)}
     assert cut(X, "fee", cuts) == {"fee >= 7": 4}
+
+
+def test_categories_have_no_quartiles_and_are_not_cut_at_those_of_an_earlier_number() -> None:
+    X = pd.DataFrame({"plan": ["basic", "7", "basic"]})
+    assert quartiles(X) == {}
+    assert cut(X, "plan", {"plan": (5.0,)}) == {"plan = 7": 1, "plan = basic": 2}
 
 
 @given(fees=st.lists(st.none() | st.floats(-100, 100), min_size=1, max_size=40))
 def test_every_row_is_in_exactly_one_slice_of_a_column(fees: list[float | None]) -> None:
     X = pd.DataFrame({"fee": pd.Series(fees, dtype=float)})
-    cuts = quartiles(X, ["fee"]) or {"fee": (0.0,)}
+    cuts = quartiles(X) or {"fee": (0.0,)}
     found = cut(X, "fee", cuts)
     assert sum(found.values()) == len(X)
     assert len(found) <= 5
@@ -152,11 +158,11 @@ def test_a_slice_is_judged_from_min_rows_on() -> None:
 
 
 def test_a_slice_without_a_value_of_the_metric_is_named_with_the_reason() -> None:
-    X = pd.DataFrame({"plan": np.repeat(["basic", "family"], 5)})
-    y, scores = np.array([0.0, 0, 1, 1, 1, 0, 0, 0, 0, 1]), np.arange(10.0)
+    X = pd.DataFrame({"plan": np.repeat(["basic", "family"], 20)})
+    y, scores = np.repeat([0.0, 1, 0, 1], [10, 10, 11, 9]), np.arange(40.0)
     found = compare(X, y, scores, scores, metric="auc")
     assert [s.name for s in found.judged] == ["plan = basic"]
-    assert found.unjudged == ("plan = family (the bound on an AUC gain needs at least two rows of each class)",)
+    assert found.unjudged == ("plan = family (9 rows of one class)",)
 
 
 def test_slices_that_are_not_judged_do_not_count_among_those_that_are() -> None:

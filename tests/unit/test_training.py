@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -9,7 +10,7 @@ import pandas as pd
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from scipy.stats import norm
+from scipy.stats import norm, t
 from sklearn.metrics import f1_score
 
 from driftloop.artifact import score
@@ -19,6 +20,7 @@ from driftloop.frame import MISSING, Window
 from driftloop.holdout import HoldoutRule
 from driftloop.metrics import METRICS, Predictions
 from driftloop.paired import paired_gain
+from driftloop.slices import NO_SLICES
 from driftloop.training import (
     FOLD_ROWS,
     FOLDS,
@@ -41,7 +43,8 @@ REGRESSION = a_loop(task="regression", model={"estimator": "sklearn.linear_model
 
 
 def labelled(y: list[float], window: str = "2024-01") -> Window:
-    return Window(window, pd.DataFrame({"fee": np.arange(len(y), dtype=float)}), pd.Series(y, dtype=float), None, None)
+    X = pd.DataFrame({"fee": np.arange(len(y), dtype=float)})
+    return Window(window, X, pd.Series(y, dtype=float), None, None, slicing=X)
 
 
 def said(*scores: float, threshold: float = 0.5) -> Predictions:
@@ -304,6 +307,17 @@ def test_the_quartiles_of_the_training_rows_go_with_the_version() -> None:
     assert candidate.facts.quartiles["fee"] == pytest.approx(training.X["fee"].quantile([0.25, 0.5, 0.75]).tolist())
 
 
+def test_the_quartiles_of_a_slicing_column_that_is_no_feature_go_with_it() -> None:
+    loop = a_loop(promotion={"slices": ["age", "region"]})
+    rows = some_rows().assign(age=np.arange(60.0), region=["north", "south"] * 30)
+    candidate, training, _ = trained(loop, rows)
+    assert training.slicing is not None
+    assert len(training.slicing) == len(training.X)
+    assert candidate.facts.quartiles.keys() == {"fee", "age"}
+    expected = training.slicing["age"].quantile([0.25, 0.5, 0.75]).tolist()
+    assert candidate.facts.quartiles["age"] == pytest.approx(expected)
+
+
 # fitted again
 
 
@@ -318,6 +332,12 @@ def test_a_refit_trains_on_the_holdout_too_and_keeps_what_was_measured_without_i
     assert (again.facts.windows, again.facts.holdout) == (judged.facts.windows, judged.facts.holdout)
     assert again.facts.fingerprint != judged.facts.fingerprint
     assert again.facts.quartiles["fee"] == pytest.approx(some_rows(200)["fee"].quantile([0.25, 0.5, 0.75]).tolist())
+
+
+def test_a_refits_quartiles_are_those_of_all_rows_by_slicing_columns_too() -> None:
+    loop = a_loop(promotion={"slices": ["age"]})
+    judged, training, holdout = trained(loop, some_rows().assign(age=np.arange(60.0)))
+    assert refit(loop, judged, "4", training, holdout).facts.quartiles["age"] == (14.75, 29.5, 44.25)  # of 0 … 59
 
 
 def test_a_refitted_model_is_the_same_recipe_on_all_rows() -> None:
@@ -378,7 +398,7 @@ def test_a_comparison_carries_its_bound_and_the_gain_these_rows_would_show() -> 
     found = compare(a_loop(promotion={"delta": 0.01}), labelled([0, 0, 1, 1]), GOOD, WEAK, {})
     # placements differ by 0, 1/2 for the events and 0, 1/2 for the others: variance (1/8) / 2 + (1/8) / 2
     error = np.sqrt(1 / 8)
-    assert found.gain_low == pytest.approx(0.25 - norm.ppf(0.95) * error)
+    assert found.gain_low == pytest.approx(0.25 - t(2).ppf(0.95) * error)  # one degree of freedom each
     assert found.detectable == pytest.approx((norm.ppf(0.95) + norm.ppf(0.8)) * error)
 
 
@@ -409,8 +429,13 @@ def test_the_loops_slices_are_compared_at_the_references_quartiles() -> None:
     assert [s.name for s in found.worse] == ["fee < 4"]
 
 
+def test_a_loop_without_slices_is_compared_on_all_rows_alone() -> None:
+    holdout = replace(labelled([0, 0, 1, 1]), slicing=None)
+    assert compare(LOOP, holdout, GOOD, WEAK, {"fee": (1.0,)}).slices == NO_SLICES
+
+
 def test_a_loss_of_a_slice_up_to_what_the_loop_puts_up_with_is_none() -> None:
-    loop = a_loop(promotion={"slices": ["fee"], "min_slice_rows": 2, "max_slice_drop": 1.0})
+    loop = a_loop(promotion={"metric": "accuracy", "slices": ["fee"], "min_slice_rows": 2, "max_slice_drop": 1.0})
     found = compare(loop, labelled([0, 0, 1, 1]), said(1, 1, 0, 0), said(0, 0, 1, 1), {"fee": (0.0,)})
     assert found.slices.judged[0].candidate == 0
     assert found.slices.worse == ()

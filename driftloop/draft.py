@@ -87,6 +87,7 @@ class Draft:
             f"metric = {_toml(metric)}",
             "delta = 0.01  # promote when the gain exceeds this …",
             "confidence = 0.95  # … and its lower bound at this confidence is above 0",
+            'approval = "auto"  # "always": a human has the last word; "borderline": where the evidence leaves it open',
         ]
         return "\n".join(lines) + "\n"
 

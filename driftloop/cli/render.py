@@ -268,6 +268,11 @@ def because(decision: Json) -> list[str]:
     from driftloop.report import decision_of
 
     said = list(decision_of(decision).because)
+    slices = decision["slices"]
+    if slices["judged"] or slices["unjudged"]:
+        small = f"; {len(slices['unjudged'])} too small to judge" * bool(slices["unjudged"])
+        worse = sum(s["worse"] for s in slices["judged"])
+        said.append(f"Slices: {len(slices['judged'])} judged, {worse or 'none'} significantly worse{small}.")
     if decision["detectable"] is not None:
         said.append(f"A true gain of {decision['detectable']:.3f} would be found four times in five on these rows.")
     return said

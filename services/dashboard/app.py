@@ -62,7 +62,7 @@ def _page(folder: Path, settings: Settings, api_url: str | None) -> None:
     table = pd.DataFrame(rows).set_index("window")
     left, right = st.columns(2)
     left.subheader("Drift share by window")
-    left.line_chart(table[["drift share"]].assign(threshold=loop.drift.threshold), color=["#d62728", "#999999"])
+    left.altair_chart(_shares(table, loop.drift.threshold))
     right.subheader(f"Candidate and champion, val_{loop.promotion.metric}")
     right.altair_chart(_scores(table))
     st.dataframe(table[list(COLUMNS)], width="stretch", height="content")
@@ -136,6 +136,15 @@ def _reigns(entries: Sequence[Entry]) -> None:
         for r in reversed(reigns(entries))
     ]
     st.dataframe(pd.DataFrame(rows), hide_index=True)
+
+
+def _shares(table: pd.DataFrame, threshold: float) -> alt.LayerChart:
+    """A point a window, joined where there are several, and the threshold they are held against."""
+    points = alt.Chart(table.reset_index()).mark_line(point=True, color="#d62728")
+    shares = points.encode(
+        alt.X("window", title=None), alt.Y("drift share", title=None, scale=alt.Scale(domain=[0, 1]))
+    )
+    return shares + alt.Chart(pd.DataFrame({"threshold": [threshold]})).mark_rule(color="#999999").encode(y="threshold")
 
 
 def _scores(table: pd.DataFrame) -> alt.Chart:

@@ -19,6 +19,7 @@ from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 
+from benchmarks import evidence, gate_cost
 from benchmarks.swap import alias_to_served
 from driftloop import generator
 from driftloop.settings import apply_defaults
@@ -36,7 +37,7 @@ def main() -> None:
         pairs = [(_run("naive_loop", months), _run("our_loop", months)) for _ in range(PAIRS)]
         swaps = [alias_to_served(Path(folder) / f"swap{n}", pause=2 * n / SWAPS) for n in range(SWAPS)]
     help_seconds = [_help() for _ in range(7)]
-    text = _results(pairs, help_seconds, swaps, source)
+    text = "\n".join([_results(pairs, help_seconds, swaps, source), evidence.section(), gate_cost.section()])
     (ROOT / "benchmarks" / "RESULTS.md").write_text(text, encoding="utf-8")
     print(text)
 

@@ -28,6 +28,7 @@ def approve(work: Workspace, version: str | None, by: str, why: str) -> Entry:
     number = str(asked.version)
     tried = _tried(work, number)
     for _ in range(ATTEMPTS):
+        still_waits(number)(work.ledger.entries())
         champion = work.champion()
         data = _data(work, asked, tried, champion)
         decision = _decision(work, asked, tried, data, champion, by)

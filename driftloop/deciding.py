@@ -23,6 +23,7 @@ from driftloop.promotion import (
     ServingCheck,
     decide_promotion,
 )
+from driftloop.reigns import waiting
 from driftloop.report import Json, decision_json, training_json
 from driftloop.training import compare
 from driftloop.workspace import Champion, Workspace
@@ -108,7 +109,8 @@ def record(
 ) -> Entry:
     """Write a decision down: a promotion in place of ``champion``, else that it was kept out or that it waits.
 
-    ``successor`` serves in place of the judged version where there is one. Raises ChampionMoved.
+    ``successor`` serves in place of the judged version where there is one. A candidate that waited until now is
+    superseded by one that is promoted or waits itself. Raises ChampionMoved.
     """
     promoted = decision.outcome is Outcome.PROMOTE
     served = successor if successor and promoted else made
@@ -119,12 +121,14 @@ def record(
         "decision": decision_json(decision),
         "champion": {"version": serving} if serving else None,
     }
+    asked = None if decision.outcome is Outcome.KEEP else waiting(work.ledger.entries())
     told = {
         **details,
         "report": report,
         "card": model_card(served.candidate.facts, decision, report["drift"], approved),
         "judged": made.version,
         "compared_with": champion.version if champion else None,
+        "supersedes": asked.version if asked and asked.version != made.version else None,
         **({"approved": approved} if approved else {}),
     }
     kept: dict[str, Any] = {

@@ -22,6 +22,8 @@ def follow(work: Workspace, entry: Entry) -> None:
             work.registry.mark(
                 judged, decision["outcome"], f"{decision['reason']}; refitted as version {entry.version}"
             )
+        if older := entry.details.get("supersedes"):
+            work.registry.mark(older, "superseded", f"version {entry.version} came while it waited for approval")
         work.registry.explain(entry.version, decision, entry.details["card"])
     elif entry.kind in ENDS_WAITING:
         work.registry.mark(entry.version, str(entry.kind), entry.reason)

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import sqlalchemy as sa
-from sqlalchemy.exc import DatabaseError, IntegrityError, OperationalError
+from sqlalchemy.exc import DatabaseError, IntegrityError
 
 from driftloop.database import database_url
 from driftloop.entry import NEVER, REIGNS, Entry, Kind, row_hash
@@ -143,7 +143,7 @@ class Ledger:
     def _append(self, wanted: Entry, guard: Guard | None) -> Entry:
         # Compare-and-set without locks: the row after the last one read can be inserted once only, so an insert
         # that succeeds proves that nothing was appended since the guard looked.
-        details = json.loads(json.dumps(dict(wanted.details)))
+        details = json.loads(json.dumps(dict(wanted.details), allow_nan=False))
         for attempt in range(_ATTEMPTS):
             entries = self.entries()
             if guard:
@@ -172,27 +172,32 @@ class Ledger:
         return True
 
     def _create(self) -> None:
-        try:
-            _metadata.create_all(self._engine)
-        except (OperationalError, sa.exc.ProgrammingError, IntegrityError):
-            if not sa.inspect(self._engine).has_table("told"):  # else another process created them first
-                raise
-        if "hash" not in {column["name"] for column in sa.inspect(self._engine).get_columns("ledger")}:
-            self._chain_old_rows()
-
-    def _chain_old_rows(self) -> None:
-        """Give the rows of a ledger of driftloop 0.1 their hashes, once."""
+        """Make the tables, or chain those of driftloop 0.1, unless that is done; one process at a time."""
+        if self._complete(self._engine):
+            return
         with self._engine.begin() as connection:
-            for column in ("previous", "hash"):
-                connection.execute(sa.text(f"ALTER TABLE ledger ADD COLUMN {column} VARCHAR(64) NOT NULL DEFAULT ''"))
-            rows = connection.execute(sa.select(_table).order_by(_table.c.loop, _table.c.seq)).all()
-            last: Entry | None = None
-            for entry in map(_entry, rows):
-                before = last.hash if last and last.loop == entry.loop else ""
-                last = replace(entry, previous=before)
-                last = replace(last, hash=row_hash(last))
-                this = (_table.c.loop == last.loop) & (_table.c.seq == last.seq)
-                connection.execute(sa.update(_table).where(this).values(previous=last.previous, hash=last.hash))
+            alone = "BEGIN IMMEDIATE" if self._sqlite else "SELECT pg_advisory_xact_lock(7264311)"
+            connection.exec_driver_sql(alone)
+            _metadata.create_all(connection)
+            if not self._complete(connection):  # another process may have been faster
+                self._chain_old_rows(connection)
+
+    def _complete(self, bind: sa.Engine | sa.Connection) -> bool:
+        found = sa.inspect(bind)
+        return found.has_table("told") and "hash" in {column["name"] for column in found.get_columns("ledger")}
+
+    def _chain_old_rows(self, connection: sa.Connection) -> None:
+        """Give the rows of a ledger of driftloop 0.1 their hashes, once."""
+        for column in ("previous", "hash"):
+            connection.execute(sa.text(f"ALTER TABLE ledger ADD COLUMN {column} VARCHAR(64) NOT NULL DEFAULT ''"))
+        rows = connection.execute(sa.select(_table).order_by(_table.c.loop, _table.c.seq)).all()
+        last: Entry | None = None
+        for entry in map(_entry, rows):
+            before = last.hash if last and last.loop == entry.loop else ""
+            last = replace(entry, previous=before)
+            last = replace(last, hash=row_hash(last))
+            this = (_table.c.loop == last.loop) & (_table.c.seq == last.seq)
+            connection.execute(sa.update(_table).where(this).values(previous=last.previous, hash=last.hash))
 
     @contextmanager
     def _reachable(self) -> Iterator[None]:
@@ -213,7 +218,18 @@ def peek(url: str, loop: str) -> list[Entry]:
     location = database_url(url, "DRIFTLOOP_LEDGER_URL")
     if location.get_backend_name() == "sqlite" and location.database and not Path(location.database).exists():
         return []
-    return Ledger(url, loop).entries()
+    with _glance(url, loop) as ledger:
+        return ledger.entries()
+
+
+@contextmanager
+def _glance(url: str, loop: str) -> Iterator[Ledger]:
+    """A ledger that keeps no connection afterwards."""
+    ledger = Ledger(url, loop)
+    try:
+        yield ledger
+    finally:
+        ledger._engine.dispose()  # noqa: SLF001
 
 
 def _make_folder(folder: Path) -> None:
@@ -227,7 +243,8 @@ def _make_folder(folder: Path) -> None:
 
 def loops(url: str) -> list[str]:
     """The names of all loops in the ledger at ``url``."""
-    return [str(name) for (name,) in Ledger(url, "")._read(sa.select(_table.c.loop).distinct())]  # noqa: SLF001
+    with _glance(url, "") as ledger:
+        return [str(name) for (name,) in ledger._read(sa.select(_table.c.loop).distinct())]  # noqa: SLF001
 
 
 def _last(entries: Sequence[Entry], kinds: Collection[Kind]) -> Entry | None:

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from driftloop import promoting
+from driftloop import following
 from driftloop.errors import ContractError, NotInRegistry, Unreachable
 from driftloop.ledger import Ledger, loops
 from driftloop.registry import Registry, Version
@@ -92,7 +92,7 @@ def test_healing_against_a_dead_registry_changes_nothing(loop, dead):
     work = loop.open()
     work = replace(work, registry=Registry(settings(f"http://{dead}"), "churn"))
     with pytest.raises(Unreachable, match=dead):
-        promoting.heal(work)
+        following.heal(work)
     assert work.ledger.entries() == []
 
 
@@ -244,4 +244,4 @@ def test_a_registry_without_what_the_ledger_names_says_that_the_two_do_not_belon
     work = loop.open()
     work.ledger.promote("3", expected=None, window="w", reason="r", actor="a", details={})
     with pytest.raises(NotInRegistry, match=r"MLflow at sqlite:.* does not hold what the ledger says"):
-        promoting.heal(work)
+        following.heal(work)

@@ -63,7 +63,7 @@ def test_the_decision_tables_list_every_reason():
     assert first_cells("| verdict on a window") == [str(reason) for reason in RetrainReason]
     rows = first_cells("| decision on a candidate")
     assert sorted(rows) == sorted(str(reason) for reason in PromotionReason)
-    assert set(Outcome) == {"promote", "keep"}
+    assert set(Outcome) == {"promote", "keep", "ask"}
 
 
 def test_the_reference_of_loop_toml_names_every_key():

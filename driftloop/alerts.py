@@ -85,10 +85,12 @@ def send(alert: Alert, urls: Sequence[str]) -> bool:
     try:
         import apprise
 
-        logging.getLogger("apprise").setLevel(logging.CRITICAL + 1)  # it names addresses, which hold secrets
+        # these name addresses, which hold secrets
+        logging.getLogger("apprise").setLevel(logging.CRITICAL + 1)
+        logging.getLogger("urllib3").setLevel(logging.INFO)
         notifier = apprise.Apprise()
         known = [notifier.add(url) for url in urls]
-        sent = all(known) and bool(notifier.notify(title=alert.title, body=alert.text))
+        sent = bool(notifier.notify(title=alert.title, body=alert.text)) and all(known)
     except Exception as error:  # noqa: BLE001  # the boundary to other people's services; its text may hold an address
         log.warning("alert.failed event=%s error=%s", alert.event, type(error).__name__)
         return False

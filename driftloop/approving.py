@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict
 
 from driftloop.deciding import ATTEMPTS, decide, policy_of, record
 from driftloop.entry import Entry, Kind
-from driftloop.errors import ChampionMoved, DriftloopError, NotWaiting
+from driftloop.errors import ChampionMoved, ContractError, DriftloopError, NotWaiting
 from driftloop.following import expire, follow, heal, still_waits
 from driftloop.monitoring import require_same_task
 from driftloop.promoting import Registered, TrainingData, check_serving, refitted, stored, training_data
 from driftloop.promotion import Outcome, PromotionDecision, against_serving, decide_approved
-from driftloop.reigns import expired, previous_champion, waiting
+from driftloop.reigns import ENDS_WAITING, expired, previous_champion, waiting
 from driftloop.report import Json, decision_of, training_json
 from driftloop.training import Candidate
 from driftloop.workspace import Champion, Workspace
+
+LONGEST_NAME = 200  # what the ledger's column holds
 
 
 def approve(work: Workspace, version: str | None, by: str, why: str) -> Entry:
@@ -23,6 +26,7 @@ def approve(work: Workspace, version: str | None, by: str, why: str) -> Entry:
     Where the champion is another than the one it was compared with, it is compared again first. Returns the ledger row.
     Raises NotWaiting, and DriftloopError when it lost the new comparison or cannot be served.
     """
+    _require_name(by)
     heal(work)
     asked = _asked(work, version)
     number = str(asked.version)
@@ -57,9 +61,10 @@ def approve(work: Workspace, version: str | None, by: str, why: str) -> Entry:
 
 def reject(work: Workspace, version: str | None, by: str, why: str) -> Entry:
     """End the wait of a candidate. Raises NotWaiting."""
+    _require_name(by)
     heal(work)
     asked = _asked(work, version)
-    return _end(work, asked, by, f"rejected{f': {why}' if why else ''}")
+    return _end(work, asked, by, why or "no reason given")
 
 
 def roll_back(work: Workspace, to: str | None, by: str, why: str) -> Entry:
@@ -67,6 +72,7 @@ def roll_back(work: Workspace, to: str | None, by: str, why: str) -> Entry:
 
     It passes the same serving check as a candidate. Returns the ledger row.
     """
+    _require_name(by)
     heal(work)
     entries, now = work.ledger.entries(), work.ledger.champion()
     target = to or previous_champion(entries)
@@ -77,6 +83,8 @@ def roll_back(work: Workspace, to: str | None, by: str, why: str) -> Entry:
         )
     if target == now:
         raise DriftloopError(f"version {target} is the champion already.")
+    if (asked := waiting(entries)) and asked.version == target:
+        raise DriftloopError(f"version {target} waits for approval: approve it instead.")
     tried = _tried(work, target)
     require_same_task(work.loop, Champion(target, work.model(target)))
     if against := against_serving(tried.serving, policy_of(work.loop)):
@@ -104,7 +112,7 @@ def _asked(work: Workspace, version: str | None) -> Entry:
     asked = waiting(entries)
     if asked is None or version not in (None, asked.version):
         what = f"version {version} does not wait" if version else "no candidate waits"
-        raise NotWaiting(f"{what} for approval{f'; version {asked.version} does' if asked else ''}.")
+        raise NotWaiting(f"{what} for approval{_instead(asked, entries)}.")
     newest = entries[-1].window
     if expired(entries, asked, None, work.loop.promotion.approval_expires):
         expire(work, newest)
@@ -113,6 +121,22 @@ def _asked(work: Workspace, version: str | None) -> Entry:
             f"{work.loop.promotion.approval_expires} windows. Train a new candidate."
         )
     return asked
+
+
+def _instead(asked: Entry | None, entries: Sequence[Entry]) -> str:
+    """Which version waits, else how the last wait ended."""
+    if asked:
+        return f"; version {asked.version} does"
+    waited = next((e for e in reversed(entries) if e.kind is Kind.ASK), None)
+    if waited is None:
+        return ""
+    ended = next(e for e in entries if e.seq > waited.seq and e.kind in ENDS_WAITING)
+    return f"; version {waited.version} did, until ledger row {ended.seq}: {ended.kind}, {ended.reason}"
+
+
+def _require_name(by: str) -> None:
+    if not by.strip() or len(by) > LONGEST_NAME:
+        raise ContractError(f"by is {by[:20]!r}; say who answers, in at most {LONGEST_NAME} characters.")
 
 
 def _tried(work: Workspace, version: str) -> Registered:

@@ -6,6 +6,8 @@ from driftloop.facts import Facts
 from driftloop.promotion import Outcome, PromotionDecision, PromotionReason
 from driftloop.report import Json
 
+WAITS = "It waits for one."
+
 
 def model_card(facts: Facts, decision: PromotionDecision, drift: Json | None, approved: Json | None = None) -> str:
     """Markdown for the version's description.
@@ -94,7 +96,7 @@ def _approval(decision: PromotionDecision, approved: Json | None) -> str:
     if approved:
         why = f": {approved['why']}" if approved["why"] else ""
         return f"**Approval.** By {approved['by']}{why}."
-    return "**Approval.** It waits for one." if decision.outcome is Outcome.ASK else ""
+    return f"**Approval.** {WAITS}" if decision.outcome is Outcome.ASK else ""
 
 
 def _limits(facts: Facts, decision: PromotionDecision) -> str:

@@ -85,6 +85,12 @@ def _what_waits(asked: Entry | None) -> str:
     return f"; version {asked.version} does" if asked else "; none does"
 
 
+def _known_quarantine(entry: Entry, entries: Sequence[Entry]) -> bool:
+    """Whether the window was put aside for the same reasons before: an edited loop.toml makes it a row of its own."""
+    same = [e for e in entries if (e.kind, e.window, e.reason) == (Kind.QUARANTINE, entry.window, entry.reason)]
+    return entry in same[1:]
+
+
 def begin_telling(work: Workspace) -> None:
     """Where alerts were never sent, what the ledger holds already is no news."""
     if work.ledger.told() is None:
@@ -100,10 +106,11 @@ def tell(work: Workspace, env: Mapping[str, str]) -> int:
     """
     begin_telling(work)
     urls, told, count = addresses(work.loop, env), work.ledger.told() or 0, 0
-    for entry in work.ledger.entries():
+    entries = work.ledger.entries()
+    for entry in entries:
         if entry.seq <= told:
             continue
-        if alert := alert_of(entry):
+        if (alert := alert_of(entry)) and not _known_quarantine(entry, entries):
             send(alert, urls)
             count += 1
         work.ledger.mark_told(entry.seq)

@@ -68,13 +68,11 @@ class HoldoutRule:
         first = times.sort_values().iloc[len(times) - math.ceil(self.share * len(times))]
         tail: np.ndarray = (times >= first).to_numpy()  # rows of one instant stay on one side
         if tail.mean() > (1 + self.share) / 2:  # most of what was to be learnt from would be held out
-            raise WindowError(
-                window.id,
-                [
-                    f"timestamp {self.column} is {first} or later in {int(tail.sum())} of {len(times)} rows, which "
-                    f"leaves no tail of {self.share:g} of them; use holdout.by = 'row'"
-                ],
+            problem = (
+                f"timestamp {self.column} is {first} or later in {int(tail.sum())} of {len(times)} rows, which leaves "
+                f"no tail of {self.share:g} of them; use holdout.by = 'row'"
             )
+            raise WindowError(window.id, [problem])
         return tail
 
 

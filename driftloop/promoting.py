@@ -114,12 +114,15 @@ def check_serving(work: Workspace, candidate: Candidate, version: str, rows: pd.
 
 def stored(work: Workspace, version: str) -> Artifact:
     """A version of this loop, loaded. Raises NotInRegistry, or ArtifactError for another loop's model."""
+    nowhere = NotInRegistry(
+        f"MLflow at {without_password(work.settings.tracking_uri)} holds no version {version} of {work.loop.name}."
+    )
+    if not version.isdecimal():
+        raise nowhere
     try:
         found = work.model(version)
     except NotInRegistry:
-        raise NotInRegistry(
-            f"MLflow at {without_password(work.settings.tracking_uri)} holds no version {version} of {work.loop.name}."
-        ) from None
+        raise nowhere from None
     if found.facts.loop != work.loop.name:
         raise ArtifactError(f"version {version} belongs to the loop {found.facts.loop}, not to {work.loop.name}.")
     return found

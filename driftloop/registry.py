@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from driftloop import blank
 from driftloop.artifact import REVIEWED_TYPES
+from driftloop.card import WAITS
 from driftloop.errors import ArtifactError, ContractError, NotInRegistry, Unreachable
 from driftloop.settings import Settings, without_password
 
@@ -126,8 +127,11 @@ class Registry:
         self.mark(version, str(decision["outcome"]), str(decision["reason"]))
 
     def mark(self, version: str, outcome: str, reason: str) -> None:
-        """What became of a version, in its tags."""
+        """What became of a version, in its tags, and in its card where that says that it waits."""
         with self._reachable():
+            card = self.client.get_model_version(self.name, version).description or ""
+            if WAITS in card and outcome != "ask":
+                self.client.update_model_version(self.name, version, card.replace(WAITS, f"{outcome}: {reason}."))
             for tag, value in (("reason", reason), (DECISION, outcome)):
                 self.client.set_model_version_tag(self.name, version, tag, value)
 

@@ -12,7 +12,6 @@ import click
 
 from driftloop.cli import options
 from driftloop.cli.options import as_json, loop_dir, print_json
-from driftloop.errors import ContractError
 
 if TYPE_CHECKING:
     from driftloop.entry import Entry
@@ -40,7 +39,7 @@ def approve(folder: Path, by: str, why: str, version: str | None, as_json: bool)
     """
     from driftloop import approving
 
-    entry = _answered(folder, by, "approving", lambda work: approving.approve(work, version, by, why))
+    entry = _answered(folder, "approving", lambda work: approving.approve(work, version, by, why))
     _print(entry, as_json, f"Version {entry.version} is champion, approved by {by}.")
 
 
@@ -59,7 +58,7 @@ def reject(folder: Path, by: str, why: str, version: str | None, as_json: bool) 
     """
     from driftloop import approving
 
-    entry = _answered(folder, by, "rejecting", lambda work: approving.reject(work, version, by, why))
+    entry = _answered(folder, "rejecting", lambda work: approving.reject(work, version, by, why))
     _print(entry, as_json, f"Version {entry.version} was rejected by {by}; the champion stays.")
 
 
@@ -79,16 +78,14 @@ def rollback(folder: Path, by: str, why: str, to: str | None, as_json: bool) -> 
     """
     from driftloop import approving
 
-    entry = _answered(folder, by, "rolling back", lambda work: approving.roll_back(work, to, by, why))
+    entry = _answered(folder, "rolling back", lambda work: approving.roll_back(work, to, by, why))
     _print(entry, as_json, f"Version {entry.version} is champion again: {entry.reason}.")
 
 
 COMMANDS = (approve, reject, rollback)
 
 
-def _answered(folder: Path, by: str, doing: str, answer: Callable[[Workspace], Entry]) -> Entry:
-    if not by.strip():
-        raise ContractError("--by is empty; say who answers, it goes into the ledger.")
+def _answered(folder: Path, doing: str, answer: Callable[[Workspace], Entry]) -> Entry:
     with opened(folder, doing) as work:
         from driftloop import following
 

@@ -123,10 +123,19 @@ def answer(word: str, by: str, why: str, version: str) -> tuple[bool, str]:
         with urllib.request.urlopen(request, timeout=ANSWER_SECONDS) as response:
             done: dict[str, Any] = json.load(response)
     except urllib.error.HTTPError as error:
-        return False, str(json.load(error)["detail"])
+        return False, _detail(error)
     except (urllib.error.URLError, OSError, ValueError):
         return False, f"the approvals service at {url} does not answer"
     return True, f"{done['kind'].capitalize()} of version {done['version']} is ledger row {done['row']}."
+
+
+def _detail(error: urllib.error.HTTPError) -> str:
+    """What the service says is wrong; a proxy before it says so in its own way."""
+    try:
+        said = json.load(error)["detail"]
+    except (ValueError, KeyError, TypeError):
+        return f"the approvals service answers {error.code}"
+    return said if isinstance(said, str) else "; ".join(str(problem["msg"]) for problem in said)
 
 
 def _reigns(entries: Sequence[Entry]) -> None:

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import json
 import signal
+import sqlite3
 import subprocess
 import sys
+from contextlib import closing
 
 import pytest
 
 from tests.e2e.conftest import command_line, descendants, interrupt, until
 from tests.integration.conftest import month
+from tests.integration.test_approval import asking
 
 pytestmark = pytest.mark.e2e
 
@@ -162,6 +165,86 @@ def test_check_names_the_window_that_would_be_quarantined(shell, loop):
     found = json.loads(done.stdout)
     assert [bool(row["problems"]) for row in found["windows"]] == [False, True]
     assert "1 of 2 windows would be quarantined" in done.stderr
+
+
+@pytest.fixture
+def waiting_loop(loop):
+    """Version 1 is champion, version 2 waits for approval: in the state folder that the commands find."""
+    loop.set("promotion", slices=["plan"], min_slice_rows=20)
+    asking(loop, {"2024-01": month(1), "2024-02": month(2, shift=1, turned=True)})
+    return loop
+
+
+def test_approve_rollback_and_what_they_leave_behind(shell, waiting_loop):
+    for arguments, told in (
+        (["approve", "loop"], "Missing option '--by'"),
+        (["approve", "loop", "--by", " "], "say who answers"),
+        (["history", "loop", "--at", "yesterday"], "--at yesterday: expected a time such as 2024-05-03T10:00Z"),
+    ):
+        wrong = shell.run(*arguments)
+        assert (wrong.returncode, wrong.stdout) == (2, "")
+        assert told in wrong.stderr
+    refused = shell.run("reject", "loop", "--by", "bob", "--version", "9")
+    assert (refused.returncode, refused.stdout) == (1, "")
+    assert "version 9 does not wait for approval; version 2 does." in refused.stderr
+    assert one_paragraph(refused.stderr)
+
+    approved = shell.run("approve", "loop", "--by", "ada", "--why", "seen on staging", "--json")
+    assert approved.returncode == 0, approved.stderr
+    found = json.loads(approved.stdout)
+    assert (found["kind"], found["version"], found["by"]) == ("promotion", "2", "ada")
+    rolled_back = shell.run("rollback", "loop", "--by", "bob", "--why", "complaints")
+    assert rolled_back.returncode == 0, rolled_back.stderr
+    assert rolled_back.stdout == (
+        f"Version 1 is champion again: rolled back from version 2: complaints. (ledger row {found['row'] + 1})\n"
+    )
+    rows = [json.loads(line) for line in shell.run("history", "loop", "--json").stdout.splitlines()]
+    assert [(row["kind"], row["version"]) for row in rows[-3:]] == [
+        ("ask", "2"), ("promotion", "2"), ("rollback", "1"),
+    ]  # fmt: skip
+    assert (rows[-1]["actor"], rows[-1]["details"]["why"]) == ("bob", "complaints")
+    then = shell.run("history", "loop", "--at", found["time"], "--json")
+    assert then.returncode == 0, then.stderr
+    served = json.loads(then.stdout)
+    assert (served["version"], served["by"], served["until"]) == ("2", "ada", rows[-1]["time"])
+    table = shell.run("history", "loop").stdout
+    assert "champion" in table
+    assert "rolled back from version 2: complaints" in table
+
+
+def test_a_candidate_is_rejected_by_the_command(shell, waiting_loop):
+    done = shell.run("reject", "loop", "--by", "bob", "--why", "trained on the outage")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("Version 2 was rejected by bob; the champion stays. (ledger row ")
+    assert waiting_loop.open().registry.aliases() == {"champion": "1"}
+
+
+def test_diff_puts_two_versions_side_by_side(shell, waiting_loop):
+    done = shell.run("diff", "loop", "1", "2", "--json")
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    assert found["versions"] == ["1", "2"]
+    assert found["compared"]["gain"] > 0
+    assert [s["name"] for s in found["compared"]["slices"]] == ["plan = basic", "plan = full"]
+    assert found["drift"]["drifted"] == 2
+    unknown = shell.run("diff", "loop", "1", "9")
+    assert unknown.returncode == 1
+    assert "holds no version 9 of" in unknown.stderr
+    assert one_paragraph(unknown.stderr)
+
+
+def test_history_verify_finds_a_row_changed_behind_the_ledger_s_back(shell, waiting_loop):
+    whole = shell.run("history", "loop", "--verify")
+    assert whole.returncode == 0, whole.stderr
+    assert "3 rows, each follows the one before. The last one's hash: " in whole.stdout
+    with closing(sqlite3.connect(waiting_loop.home / "ledger.db")) as connection, connection:
+        connection.execute("UPDATE ledger SET actor = 'nobody' WHERE seq = 2")
+    done = shell.run("history", "loop", "--verify", "--json")
+    assert done.returncode == 1
+    found = json.loads(done.stdout)
+    assert (found["rows"], found["ok"], found["problems"]) == (3, False, ["row 2 is not what was written"])
+    assert "was changed behind its back: row 2 is not what was written" in done.stderr
+    assert one_paragraph(done.stderr)
 
 
 def test_ctrl_c_ends_a_replay_with_130_and_the_next_run_completes_it(shell, loop):

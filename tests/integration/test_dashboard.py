@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
+from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
@@ -93,7 +94,7 @@ def test_the_page_shows_title_champion_last_window_and_a_row_a_window():
 def test_the_page_shows_drift_by_column_of_the_newest_window_that_has_it():
     page = opened()
     assert page.selectbox[0].value == "2024-02"
-    assert page.dataframe[1].value.to_dict("records") == [COLUMN]
+    assert page.dataframe[-1].value.to_dict("records") == [COLUMN]
 
 
 @pytest.mark.usefixtures("home")
@@ -150,3 +151,114 @@ def test_the_version_that_the_api_serves_is_shown(monkeypatch, status, shown, ca
         http.shutdown()
     assert metrics(page)["Served by the API"] == shown
     assert captions(page) == ["quarantined", *([caption] if caption else [])]
+
+
+DECISION = {
+    "outcome": "ask", "reason": "needs approval", "metric": "auc", "candidate": 0.68, "champion": 0.65,
+    "holdout_rows": 1234, "slices": {"judged": [{"name": "plan = basic", "rows": 600}], "unjudged": []},
+}  # fmt: skip
+
+
+@pytest.fixture
+def asked(home, told):
+    """Version 3 waits."""
+    third = report("2024-04", champion="2", decision=DECISION)
+    Ledger(f"sqlite:///{home / 'ledger.db'}", "churn").append(
+        Kind.ASK, window="2024-04", version="3", reason="needs approval", actor="test",
+        details={"report": third, "card": "# churn, a card", "compared_with": "2"},
+    )  # fmt: skip
+
+
+@contextmanager
+def approvals(status, answer):
+    """A service that gives every answer the same reply; yields its address and what it was asked."""
+    seen = []
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self):
+            body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+            seen.append((self.path, self.headers["Authorization"], body))
+            self.send_response(status)
+            self.end_headers()
+            self.wfile.write(json.dumps(answer).encode())
+
+        def log_message(self, *_):
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as http:
+        threading.Thread(target=http.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{http.server_port}", seen
+        http.shutdown()
+
+
+def answered(page, button, by="ada", why="seen on staging"):
+    page.text_input[0].set_value(by)
+    page.text_input[1].set_value(why)
+    next(b for b in page.button if b.label == button).click()
+    page.run()
+    assert not page.exception
+    return page
+
+
+@pytest.mark.usefixtures("asked")
+def test_a_candidate_that_waits_is_shown_with_its_evidence_and_a_form():
+    page = opened()
+    assert "Version 3 waits for approval" in [s.value for s in page.subheader]
+    assert any(
+        "from 2024-04: needs approval; auc 0.680 against 0.650 on 1,234 holdout rows." in m.value for m in page.markdown
+    )
+    assert "# churn, a card" in [m.value for m in page.markdown]
+    assert page.dataframe[0].value["name"].tolist() == ["plan = basic"]
+    assert [b.label for b in page.button] == ["Approve", "Reject"]
+
+
+@pytest.mark.usefixtures("told")
+def test_where_nobody_waits_there_is_no_form():
+    page = opened()
+    assert not page.button
+    assert not page.text_input
+
+
+@pytest.mark.usefixtures("asked")
+@pytest.mark.parametrize(
+    ("button", "path", "kind"), [("Approve", "approve", "promotion"), ("Reject", "reject", "rejection")]
+)
+def test_a_button_asks_the_approvals_service_for_the_version_that_was_shown(monkeypatch, button, path, kind):
+    with approvals(200, {"kind": kind, "version": "3", "row": 5}) as (url, seen):
+        monkeypatch.setenv("DRIFTLOOP_APPROVALS_URL", url)
+        monkeypatch.setenv("DRIFTLOOP_APPROVAL_TOKEN", "s3same")
+        page = answered(opened(), button)
+    assert seen == [
+        (f"/challenger/{path}", "Bearer s3same", {"by": "ada", "why": "seen on staging", "version": "3"}),
+    ]  # fmt: skip
+    assert page.success[0].value == f"{kind.capitalize()} of version 3 is ledger row 5."
+    assert not page.error
+
+
+@pytest.mark.usefixtures("asked")
+def test_what_the_approvals_service_refuses_is_told_in_its_words(monkeypatch):
+    with approvals(409, {"detail": "version 3 does not wait for approval; version 4 does."}) as (url, _):
+        monkeypatch.setenv("DRIFTLOOP_APPROVALS_URL", url)
+        page = answered(opened(), "Approve")
+    assert page.error[0].value == "version 3 does not wait for approval; version 4 does."
+    assert not page.success
+
+
+@pytest.mark.usefixtures("asked")
+def test_an_answer_that_cannot_be_given_says_why(monkeypatch):
+    monkeypatch.delenv("DRIFTLOOP_APPROVALS_URL", raising=False)
+    page = opened()
+    assert answered(page, "Approve", by=" ").error[0].value == "Say who you are; it goes into the ledger."
+    said = answered(page, "Reject").error[0].value
+    assert said == "DRIFTLOOP_APPROVALS_URL is not set. Answer with `driftloop reject` instead."
+    url = f"http://127.0.0.1:{server.free_port()}"
+    monkeypatch.setenv("DRIFTLOOP_APPROVALS_URL", url)
+    assert answered(page, "Approve").error[0].value == f"the approvals service at {url} does not answer"
+
+
+@pytest.mark.usefixtures("asked")
+def test_a_proxy_s_error_is_no_traceback(monkeypatch):
+    with approvals(502, "bad gateway") as (url, _):
+        monkeypatch.setenv("DRIFTLOOP_APPROVALS_URL", url)
+        page = answered(opened(), "Approve")
+    assert len(page.error) == 1

@@ -158,7 +158,7 @@ def test_even_a_small_share_of_a_few_rows_holds_one_out() -> None:
 
 @pytest.mark.parametrize("times", [[4, 4, 4, 4], [0]])
 def test_a_constant_timestamp_has_no_tail(times: list[int]) -> None:
-    with pytest.raises(WindowError, match=r"timestamp at is 2024-01-01 .* or later in .* rows, which leaves no tail.*'row'"):
+    with pytest.raises(WindowError, match=r"timestamp at is 2024-01-01 .* or later in .* no tail of .*'row'"):
         BY_TIME.mask(timed(times), newest=True)
 
 

@@ -26,9 +26,9 @@ def approve(work: Workspace, version: str | None, by: str, why: str) -> Entry:
     Where the champion is another than the one it was compared with, it is compared again first. Returns the ledger row.
     Raises NotWaiting, and DriftloopError when it lost the new comparison or cannot be served.
     """
-    _require_name(by)
+    _require_words(by, why)
     heal(work)
-    asked = _asked(work, version)
+    asked = _asked(work, version, by)
     number = str(asked.version)
     tried = _tried(work, number)
     for _ in range(ATTEMPTS):
@@ -61,9 +61,9 @@ def approve(work: Workspace, version: str | None, by: str, why: str) -> Entry:
 
 def reject(work: Workspace, version: str | None, by: str, why: str) -> Entry:
     """End the wait of a candidate. Raises NotWaiting."""
-    _require_name(by)
+    _require_words(by, why)
     heal(work)
-    asked = _asked(work, version)
+    asked = _asked(work, version, by)
     return _end(work, asked, by, why or "no reason given")
 
 
@@ -72,7 +72,7 @@ def roll_back(work: Workspace, to: str | None, by: str, why: str) -> Entry:
 
     It passes the same serving check as a candidate. Returns the ledger row.
     """
-    _require_name(by)
+    _require_words(by, why)
     heal(work)
     entries, now = work.ledger.entries(), work.ledger.champion()
     target = to or previous_champion(entries)
@@ -106,7 +106,7 @@ def roll_back(work: Workspace, to: str | None, by: str, why: str) -> Entry:
     return entry
 
 
-def _asked(work: Workspace, version: str | None) -> Entry:
+def _asked(work: Workspace, version: str | None, by: str) -> Entry:
     """The row of the candidate that waits. Raises NotWaiting, and ends a wait that is over."""
     entries = work.ledger.entries()
     asked = waiting(entries)
@@ -115,7 +115,7 @@ def _asked(work: Workspace, version: str | None) -> Entry:
         raise NotWaiting(f"{what} for approval{_instead(asked, entries)}.")
     newest = entries[-1].window
     if expired(entries, asked, None, work.loop.promotion.approval_expires):
-        expire(work, newest)
+        expire(work, newest, by)
         raise NotWaiting(
             f"version {asked.version} waited for longer than promotion.approval_expires = "
             f"{work.loop.promotion.approval_expires} windows. Train a new candidate."
@@ -134,9 +134,11 @@ def _instead(asked: Entry | None, entries: Sequence[Entry]) -> str:
     return f"; version {waited.version} did, until ledger row {ended.seq}: {ended.kind}, {ended.reason}"
 
 
-def _require_name(by: str) -> None:
-    if not by.strip() or len(by) > LONGEST_NAME:
-        raise ContractError(f"by is {by[:20]!r}; say who answers, in at most {LONGEST_NAME} characters.")
+def _require_words(by: str, why: str) -> None:
+    if not by.strip() or not by.isprintable() or len(by) > LONGEST_NAME:
+        raise ContractError(f"by is {by[:20]!r}; say who answers, in at most {LONGEST_NAME} printable characters.")
+    if "\0" in why:
+        raise ContractError("why holds a NUL character, which no database takes.")
 
 
 def _tried(work: Workspace, version: str) -> Registered:

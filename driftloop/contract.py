@@ -178,6 +178,8 @@ class Loop(Section):
                 f'promotion.refit = true needs holdout.by = "time"; rows held out by {self.holdout.by} are never '
                 f"trained on, by rule"
             )
+        if twice := sorted({c for c in self.promotion.slices if self.promotion.slices.count(c) > 1}):
+            raise ValueError(f"promotion.slices names {', '.join(twice)} more than once")
         if roles := [c for c in self.promotion.slices if c in (self.target, self.entity, self.timestamp)]:
             raise ValueError(
                 f"promotion.slices names {', '.join(roles)}; expected columns that tell kinds of rows apart"

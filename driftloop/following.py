@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from driftloop.alerts import addresses, alert_of, send
-from driftloop.entry import Entry, Kind
+from driftloop.entry import REIGNS, Entry, Kind
 from driftloop.errors import NotWaiting
 from driftloop.ledger import Guard
-from driftloop.reigns import ENDS_WAITING, TRAININGS, expired, waiting
+from driftloop.reigns import ARRIVALS, ENDS_WAITING, TRAININGS, expired, waiting
 from driftloop.workspace import Workspace
 
 
@@ -25,7 +25,7 @@ def follow(work: Workspace, entry: Entry) -> None:
         if older := entry.details.get("supersedes"):
             work.registry.mark(older, "superseded", f"version {entry.version} came while it waited for approval")
         work.registry.explain(entry.version, decision, entry.details["card"])
-    elif entry.kind in ENDS_WAITING:
+    else:
         work.registry.mark(entry.version, str(entry.kind), entry.reason)
 
 
@@ -37,7 +37,7 @@ def heal(work: Workspace) -> str | None:
     """
     begin_telling(work)
     healed = work.point_aliases()
-    entry = work.ledger.last({*TRAININGS, *ENDS_WAITING})
+    entry = work.ledger.last({*TRAININGS, *ENDS_WAITING, *REIGNS})
     if entry is None or entry.version is None or work.registry.marked(entry.version) == _mark(entry):
         return healed
     follow(work, entry)
@@ -48,7 +48,7 @@ def _mark(entry: Entry) -> str:
     return str(entry.details["report"]["decision"]["outcome"] if entry.kind in TRAININGS else entry.kind)
 
 
-def expire(work: Workspace, window: str) -> Entry | None:
+def expire(work: Workspace, window: str, actor: str = "monitor_flow") -> Entry | None:
     """End the wait of a candidate that nobody approved while ``approval_expires`` windows arrived, the last one now."""
     entries = work.ledger.entries()
     asked, limit = waiting(entries), work.loop.promotion.approval_expires
@@ -60,7 +60,7 @@ def expire(work: Workspace, window: str) -> Entry | None:
             window=window,
             version=asked.version,
             reason=f"nobody approved it while {limit} windows arrived",
-            actor="monitor_flow",
+            actor=actor,
             details={},
             guard=still_waits(str(asked.version)),
         )
@@ -85,10 +85,12 @@ def _what_waits(asked: Entry | None) -> str:
     return f"; version {asked.version} does" if asked else "; none does"
 
 
-def _known_quarantine(entry: Entry, entries: Sequence[Entry]) -> bool:
-    """Whether the window was put aside for the same reasons before: an edited loop.toml makes it a row of its own."""
-    same = [e for e in entries if (e.kind, e.window, e.reason) == (Kind.QUARANTINE, entry.window, entry.reason)]
-    return entry in same[1:]
+def _told_before(entry: Entry, entries: Sequence[Entry]) -> bool:
+    """Whether a run that was cut short, or one under an edited loop.toml, came to the same about the window before."""
+    if entry.kind not in ARRIVALS:
+        return False
+    said = (entry.kind, entry.window, entry.reason, entry.version)
+    return any((e.kind, e.window, e.reason, e.version) == said for e in entries if e.seq < entry.seq)
 
 
 def begin_telling(work: Workspace) -> None:
@@ -110,7 +112,7 @@ def tell(work: Workspace, env: Mapping[str, str]) -> int:
     for entry in entries:
         if entry.seq <= told:
             continue
-        if (alert := alert_of(entry)) and not _known_quarantine(entry, entries):
+        if (alert := alert_of(entry)) and not _told_before(entry, entries):
             send(alert, urls)
             count += 1
         work.ledger.mark_told(entry.seq)

@@ -57,6 +57,14 @@ class Cases:
         said = [_broken(case, now, then, before.threshold, labels) for case, now, then in judged]
         return {place: sentence for place, sentence in enumerate(said) if sentence}
 
+    def unseen(self, seen: Mapping[str, set[str]]) -> list[str]:
+        """Notes on categories that no window has: a model knows nothing of them."""
+        notes = []
+        for name, known in seen.items():
+            if self.cases and (new := sorted({*self.before[name], *self.after[name]} - known)):
+                notes.append(f"column {name} holds {', '.join(new)}, which no window has")
+        return notes
+
     def require_labels(self, labels: tuple[str, str], source: str) -> None:
         """Raise ContractError when a right answer is none of the target's labels."""
         for case in self.cases:
@@ -89,6 +97,8 @@ def parse(rows: pd.DataFrame, loop: Loop, source: str) -> Cases:
             name = row["change"]
             if name not in loop.columns.names or pd.isna(row["to"]):
                 raise ContractError(f"{where}: {cases[-1].expect} needs a feature under change and its value under to.")
+            if row["to"] == row[name]:
+                raise ContractError(f"{where}: {name} is {row['to']} already, so nothing changes.")
             changed.loc[position, name] = row["to"]
         elif pd.notna(row["change"]) or pd.notna(row["to"]):
             raise ContractError(f"{where}: change and to are for rises and falls, expect is {row['expect']!r}.")
@@ -97,7 +107,7 @@ def parse(rows: pd.DataFrame, loop: Loop, source: str) -> Cases:
 
 def _case(row: Mapping[Any, Any], loop: Loop, where: str, position: int) -> Case:
     name = f"row {position + 2}" if pd.isna(row["case"]) else str(row["case"])
-    expect = row["expect"]
+    expect = row["expect"].strip() if isinstance(row["expect"], str) else row["expect"]
     if pd.isna(expect):
         raise ContractError(f"{where}: expect is empty; expected a right answer, rises or falls.")
     if expect in DIRECTIONS:

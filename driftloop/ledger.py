@@ -15,8 +15,8 @@ import sqlalchemy as sa
 from sqlalchemy.exc import DatabaseError, IntegrityError
 
 from driftloop.database import database_url
-from driftloop.entry import NEVER, REIGNS, Entry, Kind, row_hash
-from driftloop.errors import ChampionMoved, ContractError, Unreachable
+from driftloop.entry import NEVER, REIGNS, Entry, Kind, altered, row_hash
+from driftloop.errors import ChampionMoved, ContractError, DriftloopError, Unreachable
 from driftloop.settings import without_password
 
 Guard = Callable[[Sequence[Entry]], None]
@@ -126,7 +126,28 @@ class Ledger:
         query = sa.select(_table).where(_table.c.loop == self.loop).order_by(_table.c.seq)
         if window is not None:
             query = query.where(_table.c.window == window)
-        return [_entry(row) for row in self._read(query)]
+        try:
+            return [_entry(row) for row in self._read(query)]
+        except ValueError as error:
+            raise DriftloopError(
+                f"the ledger at {without_password(self.url)} holds a row that cannot be read ({error}); `driftloop "
+                f"history DIR --verify` says which. Restore it from a backup."
+            ) from None
+
+    def altered(self) -> list[str]:
+        """What does not hold in the rows, a sentence each; also of rows that can no longer be read."""
+        numbers = [n for (n,) in self._read(sa.select(_table.c.seq).where(_table.c.loop == self.loop))]
+        readable: list[Entry] = []
+        lost: list[int] = []
+        for number in sorted(numbers):
+            row = sa.select(_table).where(_table.c.loop == self.loop, _table.c.seq == number)
+            try:
+                readable += [_entry(found) for found in self._read(row)]
+            except ValueError:
+                lost.append(number)
+        holes = {f"row {number} is missing" for number in lost}
+        found = [said for said in altered(readable) if said.partition(" before")[0] not in holes]
+        return [f"row {number} is not what was written" for number in lost] + found
 
     def told(self) -> int | None:
         """The row up to which alerts were sent; None when that was never begun."""
@@ -184,11 +205,12 @@ class Ledger:
 
     def _complete(self, bind: sa.Engine | sa.Connection) -> bool:
         found = sa.inspect(bind)
-        return found.has_table("told") and "hash" in {column["name"] for column in found.get_columns("ledger")}
+        return found.has_table("told") and {"previous", "hash"} <= {c["name"] for c in found.get_columns("ledger")}
 
     def _chain_old_rows(self, connection: sa.Connection) -> None:
         """Give the rows of a ledger of driftloop 0.1 their hashes, once."""
-        for column in ("previous", "hash"):
+        there = {column["name"] for column in sa.inspect(connection).get_columns("ledger")}
+        for column in {"previous", "hash"} - there:
             connection.execute(sa.text(f"ALTER TABLE ledger ADD COLUMN {column} VARCHAR(64) NOT NULL DEFAULT ''"))
         rows = connection.execute(sa.select(_table).order_by(_table.c.loop, _table.c.seq)).all()
         last: Entry | None = None
@@ -220,6 +242,28 @@ def peek(url: str, loop: str) -> list[Entry]:
         return []
     with _glance(url, loop) as ledger:
         return ledger.entries()
+
+
+def verify(url: str, loop: str) -> list[str]:
+    """What does not hold in a loop's rows, without bringing an old ledger up to date first. Raises DriftloopError."""
+    location = database_url(url, "DRIFTLOOP_LEDGER_URL")
+    if location.get_backend_name() == "sqlite" and location.database and not Path(location.database).exists():
+        return []
+    engine = sa.create_engine(url)
+    try:
+        found = sa.inspect(engine)
+        names = {column["name"] for column in found.get_columns("ledger")} if found.has_table("ledger") else None
+    except DatabaseError:
+        names = None  # opened below, the ledger says what is wrong with it
+    finally:
+        engine.dispose()
+    if names is not None and not {"previous", "hash"} <= names:
+        raise DriftloopError(
+            f"the rows of the ledger at {without_password(url)} carry no hashes: driftloop 0.1 wrote it, or somebody "
+            f"took them away. The next run ties the rows together as they stand."
+        )
+    with _glance(url, loop) as ledger:
+        return ledger.altered()
 
 
 @contextmanager

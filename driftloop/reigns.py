@@ -26,7 +26,7 @@ class Reign:
 def reigns(entries: Sequence[Entry]) -> list[Reign]:
     """All reigns, oldest first."""
     rows = [entry for entry in entries if entry.kind in REIGNS]
-    ends = [*(row.time for row in rows[1:]), None]
+    ends = [*(row.time for row in rows[1:]), None][: len(rows)]
     return [Reign(str(row.version), row.time, end, row) for row, end in zip(rows, ends, strict=True)]
 
 
@@ -57,6 +57,8 @@ def waiting(entries: Sequence[Entry]) -> Entry | None:
 
 
 def expired(entries: Sequence[Entry], asked: Entry, window: str | None, limit: int) -> bool:
-    """Whether ``limit`` windows arrived since the one the candidate waits from; ``window`` is one that arrives now."""
-    arrived = {entry.window for entry in entries if entry.kind in ARRIVALS} | ({window} if window else set())
-    return sum(name > asked.window for name in arrived) >= limit
+    """Whether ``limit`` newer windows arrived since the candidate asked; ``window`` is one that arrives now."""
+    rows = [entry for entry in entries if entry.kind in ARRIVALS]
+    known = {entry.window for entry in rows if entry.seq < asked.seq}
+    arrived = {entry.window for entry in rows} | ({window} if window else set())
+    return sum(name > asked.window for name in arrived - known) >= limit

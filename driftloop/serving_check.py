@@ -76,8 +76,9 @@ def _try(request: Request) -> ServingCheck:
             loaded = artifact.load(place)
             loaded.verify()
             difference = float(np.abs(loaded.score(request.rows) - request.scores).max())
-        except (ArtifactError, ValueError) as error:
-            return ServingCheck(str(error).replace(str(place), f"version {request.version}"), size_mb=size)
+        except Exception as error:  # noqa: BLE001  # whatever it is, the API would meet it too: that is the finding
+            said = str(error) if isinstance(error, ArtifactError) else f"{type(error).__name__}: {error}"
+            return ServingCheck(said.replace(str(place), f"version {request.version}"), size_mb=size)
         problem = None
         if not difference <= artifact.SAMPLE_TOLERANCE:
             problem = f"its scores differ by up to {difference:.3g} from the candidate's on {len(request.rows)} rows"

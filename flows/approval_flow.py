@@ -35,6 +35,7 @@ def approval_flow(
     """
     work = tasks.open_loop(loop_dir)
     with one_run_at_a_time(work.loop.name):
+        tasks.heal(work)
         entry = (tasks.approve if answer == "approve" else tasks.reject)(work, version, by, why)
         record("approval.answered", answer=answer, version=entry.version, by=by)
         tasks.tell(work)

@@ -44,7 +44,8 @@ def monitor_flow(loop_dir: Path, window: str | None = None, force: bool = False)
         if not force and (earlier := tasks.finished_run(work, window, key)):
             entry, report = earlier
             record("window.repeated", window=window, ledger=entry.seq)
-            return {**report, "repeated": entry.seq}
+            serving = tasks.serving(work)  # a human may have put another champion in place since
+            return {**report, "repeated": entry.seq, "champion": {"version": serving.version} if serving else None}
         if late := tasks.expire(work, window):
             record("approval.expired", version=late.version)
         serving = tasks.serving(work)

@@ -124,6 +124,8 @@ def check(folder: Path, as_json: bool) -> None:
             for column in loop.columns.categorical:
                 seen[column] = seen.get(column, set()) | set(window.X[column])
         found.append(row)
+    for note in cases.unseen(seen):
+        click.echo(f"Noted: {folder / golden.FILE}: {note}.", err=True)
     if not found:
         raise ContractError(f"there is no window under {folder / loop.windows.path}; put the first one there.")
     if not any(windows.has_labels(name) for name in windows.ids()):
@@ -184,15 +186,17 @@ def history(folder: Path, at: str | None, verify: bool, as_json: bool) -> None:
     """
     from dataclasses import asdict
 
-    from driftloop import contract
+    from driftloop import contract, ledger
     from driftloop.cli import render
-    from driftloop.ledger import peek
     from driftloop.settings import without_password
 
-    url = options.settings().ledger_url
-    entries = peek(url, contract.load(folder).name)
+    url, loop = options.settings().ledger_url, contract.load(folder).name
+    problems = ledger.verify(url, loop) if verify else []
+    if problems:
+        _tampered(problems, without_password(url), as_json)
+    entries = ledger.peek(url, loop)
     if verify:
-        _verify(entries, without_password(url), as_json)
+        _verified(entries, as_json)
     elif at is not None:
         _served_at(entries, at, as_json)
     elif as_json:
@@ -202,18 +206,19 @@ def history(folder: Path, at: str | None, verify: bool, as_json: bool) -> None:
         render.history(entries, without_password(url))
 
 
-def _verify(entries: list[Entry], ledger: str, as_json: bool) -> None:
-    from driftloop.entry import altered
+def _tampered(problems: list[str], ledger: str, as_json: bool) -> None:
+    if as_json:
+        print_json({"ok": False, "problems": problems})
+    raise DriftloopError(
+        f"the ledger at {ledger} was changed behind its back: {'; '.join(problems)}. Restore it from a backup."
+    )
 
-    found = altered(entries)
+
+def _verified(entries: list[Entry], as_json: bool) -> None:
     head = entries[-1].hash if entries else None
     if as_json:
-        print_json({"rows": len(entries), "ok": not found, "problems": found, "last_hash": head})
-    if found:
-        raise DriftloopError(
-            f"the ledger at {ledger} was changed behind its back: {'; '.join(found)}. Restore it from a backup."
-        )
-    if not as_json:
+        print_json({"ok": True, "problems": [], "rows": len(entries), "last_hash": head})
+    else:
         click.echo(f"{len(entries)} rows, each follows the one before. The last one's hash: {head or 'none'}")
 
 
@@ -237,9 +242,9 @@ def _moment(at: str) -> datetime:
 
     try:
         moment = datetime.fromisoformat(at)
-    except ValueError:
+        return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
+    except (ValueError, OverflowError):
         raise ContractError(f"--at {at}: expected a time such as 2024-05-03T10:00Z.") from None
-    return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
 
 
 @click.command()

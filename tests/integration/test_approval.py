@@ -217,9 +217,7 @@ def test_an_answer_where_no_candidate_waits_is_refused(loop):
 def test_the_second_approval_of_a_version_is_refused_and_promotes_nothing(loop):
     work = asking(loop, {"2024-01": RISING["2024-01"]})
     approving.approve(work, "1", "ada", "")
-    with pytest.raises(
-        NotWaiting, match=r"^version 1 does not wait .* 1 did, until .*: promotion, approved\.$"
-    ):
+    with pytest.raises(NotWaiting, match=r"^version 1 does not wait .* 1 did, until .*: promotion, approved\.$"):
         approving.approve(work, "1", "bob", "")
     assert kinds(work) == [("ask", "1"), ("promotion", "1")]
 

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 import multiprocessing
+import sqlite3
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -16,8 +17,8 @@ import pytest
 import sqlalchemy as sa
 
 from driftloop.entry import Entry, Kind, altered, row_hash
-from driftloop.errors import ChampionMoved
-from driftloop.ledger import Ledger, loops, peek
+from driftloop.errors import ChampionMoved, DriftloopError
+from driftloop.ledger import Ledger, loops, peek, verify
 from tests.integration import racers
 
 pytest_plugins = ["tests.integration.postgres"]
@@ -266,7 +267,7 @@ def test_times_are_utc_whatever_the_machine_s_zone(opened, zone, monkeypatch):
 
 def test_the_ledger_offers_no_way_to_change_or_remove_a_row(ledger):
     offered = {name for name in dir(ledger) if not name.startswith("_")}
-    reading = {"url", "loop", "champion", "last", "last_reign", "entries", "told"}
+    reading = {"url", "loop", "champion", "last", "last_reign", "entries", "told", "altered"}
     assert offered == reading | {"append", "promote", "mark_told"}
 
 
@@ -506,3 +507,31 @@ def test_a_ledger_that_many_open_for_the_first_time_at_once_is_made_once(url, op
 @pytest.mark.parametrize("again", range(6))
 def test_a_file_that_many_make_at_once_is_made_once_every_time(tmp_path, at_once, again):
     at_once(racers.mark_told_at_once, f"sqlite:///{tmp_path / 'ledger.db'}")
+
+
+@pytest.mark.parametrize(
+    ("column", "value"), [("details", "{oops"), ("kind", "bogus"), ("time", "yesterday"), ("reason", "forged")]
+)
+def test_a_row_that_was_edited_by_hand_is_named_even_where_it_can_no_longer_be_read(tmp_path, column, value):
+    url = f"sqlite:///{tmp_path / 'ledger.db'}"
+    ledger = Ledger(url, "churn")
+    for _ in range(3):
+        append(ledger)
+    ledger._engine.dispose()
+    with closing(sqlite3.connect(tmp_path / "ledger.db")) as file:
+        file.execute(f"UPDATE ledger SET {column} = ? WHERE seq = 2", (value,))
+        file.commit()
+    assert verify(url, "churn") == ["row 2 is not what was written"]
+
+
+def test_looking_for_changes_does_not_tie_rows_together_whose_hashes_were_taken_away(tmp_path):
+    url = f"sqlite:///{tmp_path / 'ledger.db'}"
+    assert verify(url, "churn") == []
+    ledger = Ledger(url, "churn")
+    append(ledger)
+    ledger._engine.dispose()
+    with closing(sqlite3.connect(tmp_path / "ledger.db")) as file:
+        for name in ("hash", "previous"):
+            file.execute(f"ALTER TABLE ledger DROP COLUMN {name}")
+    with pytest.raises(DriftloopError, match=r"carry no hashes: driftloop 0\.1 wrote it, or somebody took them away"):
+        verify(url, "churn")

@@ -6,7 +6,7 @@ import json
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -134,12 +134,13 @@ class Ledger:
                 f"history DIR --verify` says which. Restore it from a backup."
             ) from None
 
-    def altered(self) -> list[str]:
+    def verified(self) -> Verified:
         """What does not hold in the rows, a sentence each; also of rows that can no longer be read."""
-        numbers = [n for (n,) in self._read(sa.select(_table.c.seq).where(_table.c.loop == self.loop))]
+        query = sa.select(_table.c.seq, _table.c.hash).where(_table.c.loop == self.loop).order_by(_table.c.seq)
+        hashes = {row.seq: row.hash for row in self._read(query)}
         readable: list[Entry] = []
         lost: list[int] = []
-        for number in sorted(numbers):
+        for number in hashes:
             row = sa.select(_table).where(_table.c.loop == self.loop, _table.c.seq == number)
             try:
                 readable += [_entry(found) for found in self._read(row)]
@@ -147,7 +148,8 @@ class Ledger:
                 lost.append(number)
         holes = {f"row {number} is missing" for number in lost}
         found = [said for said in altered(readable) if said.partition(" before")[0] not in holes]
-        return [f"row {number} is not what was written" for number in lost] + found
+        problems = (*(f"row {number} is not what was written" for number in lost), *found)
+        return Verified(len(hashes), problems, list(hashes.values())[-1] if hashes else None)
 
     def told(self) -> int | None:
         """The row up to which alerts were sent; None when that was never begun."""
@@ -244,11 +246,20 @@ def peek(url: str, loop: str) -> list[Entry]:
         return ledger.entries()
 
 
-def verify(url: str, loop: str) -> list[str]:
-    """What does not hold in a loop's rows, without bringing an old ledger up to date first. Raises DriftloopError."""
+@dataclass(frozen=True)
+class Verified:
+    """How many rows there are, what does not hold in them, and the last one's hash, to be noted elsewhere."""
+
+    rows: int
+    problems: tuple[str, ...]
+    last_hash: str | None
+
+
+def verify(url: str, loop: str) -> Verified:
+    """Look for rows that were changed, without bringing an old ledger up to date first. Raises DriftloopError."""
     location = database_url(url, "DRIFTLOOP_LEDGER_URL")
     if location.get_backend_name() == "sqlite" and location.database and not Path(location.database).exists():
-        return []
+        return Verified(0, (), None)
     engine = sa.create_engine(url)
     try:
         found = sa.inspect(engine)
@@ -263,7 +274,7 @@ def verify(url: str, loop: str) -> list[str]:
             f"took them away. The next run ties the rows together as they stand."
         )
     with _glance(url, loop) as ledger:
-        return ledger.altered()
+        return ledger.verified()
 
 
 @contextmanager

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     from driftloop.contract import Loop
     from driftloop.entry import Entry
+    from driftloop.ledger import Verified
 
 
 @click.command()
@@ -191,13 +192,11 @@ def history(folder: Path, at: str | None, verify: bool, as_json: bool) -> None:
     from driftloop.settings import without_password
 
     url, loop = options.settings().ledger_url, contract.load(folder).name
-    problems = ledger.verify(url, loop) if verify else []
-    if problems:
-        _tampered(problems, without_password(url), as_json)
-    entries = ledger.peek(url, loop)
     if verify:
-        _verified(entries, as_json)
-    elif at is not None:
+        _verified(ledger.verify(url, loop), without_password(url), as_json)
+        return
+    entries = ledger.peek(url, loop)
+    if at is not None:
         _served_at(entries, at, as_json)
     elif as_json:
         for entry in entries:
@@ -206,20 +205,16 @@ def history(folder: Path, at: str | None, verify: bool, as_json: bool) -> None:
         render.history(entries, without_password(url))
 
 
-def _tampered(problems: list[str], ledger: str, as_json: bool) -> None:
+def _verified(found: Verified, ledger: str, as_json: bool) -> None:
+    problems = list(found.problems)
     if as_json:
-        print_json({"ok": False, "problems": problems})
-    raise DriftloopError(
-        f"the ledger at {ledger} was changed behind its back: {'; '.join(problems)}. Restore it from a backup."
-    )
-
-
-def _verified(entries: list[Entry], as_json: bool) -> None:
-    head = entries[-1].hash if entries else None
-    if as_json:
-        print_json({"ok": True, "problems": [], "rows": len(entries), "last_hash": head})
-    else:
-        click.echo(f"{len(entries)} rows, each follows the one before. The last one's hash: {head or 'none'}")
+        print_json({"rows": found.rows, "ok": not problems, "problems": problems, "last_hash": found.last_hash})
+    if problems:
+        raise DriftloopError(
+            f"the ledger at {ledger} was changed behind its back: {'; '.join(problems)}. Restore it from a backup."
+        )
+    if not as_json:
+        click.echo(f"{found.rows} rows, each follows the one before. The last one's hash: {found.last_hash or 'none'}")
 
 
 def _served_at(entries: list[Entry], at: str, as_json: bool) -> None:

@@ -18,7 +18,7 @@ import sqlalchemy as sa
 
 from driftloop.entry import Entry, Kind, altered, row_hash
 from driftloop.errors import ChampionMoved, DriftloopError
-from driftloop.ledger import Ledger, loops, peek, verify
+from driftloop.ledger import Ledger, Verified, loops, peek, verify
 from tests.integration import racers
 
 pytest_plugins = ["tests.integration.postgres"]
@@ -267,7 +267,7 @@ def test_times_are_utc_whatever_the_machine_s_zone(opened, zone, monkeypatch):
 
 def test_the_ledger_offers_no_way_to_change_or_remove_a_row(ledger):
     offered = {name for name in dir(ledger) if not name.startswith("_")}
-    reading = {"url", "loop", "champion", "last", "last_reign", "entries", "told", "altered"}
+    reading = {"url", "loop", "champion", "last", "last_reign", "entries", "told", "verified"}
     assert offered == reading | {"append", "promote", "mark_told"}
 
 
@@ -521,12 +521,12 @@ def test_a_row_that_was_edited_by_hand_is_named_even_where_it_can_no_longer_be_r
     with closing(sqlite3.connect(tmp_path / "ledger.db")) as file:
         file.execute(f"UPDATE ledger SET {column} = ? WHERE seq = 2", (value,))
         file.commit()
-    assert verify(url, "churn") == ["row 2 is not what was written"]
+    assert verify(url, "churn").problems == ("row 2 is not what was written",)
 
 
 def test_looking_for_changes_does_not_tie_rows_together_whose_hashes_were_taken_away(tmp_path):
     url = f"sqlite:///{tmp_path / 'ledger.db'}"
-    assert verify(url, "churn") == []
+    assert verify(url, "churn") == Verified(0, (), None)
     ledger = Ledger(url, "churn")
     append(ledger)
     ledger._engine.dispose()

@@ -31,7 +31,7 @@ demo: setup
 	@$(BIN)/driftloop demo
 
 test: setup
-	@$(BIN)/python -m pytest
+	@$(BIN)/python -m pytest -n auto --dist loadfile
 
 check: setup
 	@$(BIN)/ruff check

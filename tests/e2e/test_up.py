@@ -19,7 +19,7 @@ HEALTH = {"prefect": "/api/health", "mlflow": "/health", "api": "/health", "dash
 
 @pytest.fixture
 def ports():
-    return {part: free_port() for part in PARTS}
+    return {part: free_port() for part in (*PARTS, "approvals")}
 
 
 def up(shell, ports):
@@ -67,11 +67,12 @@ def test_up_answers_at_four_addresses_runs_the_loop_and_ctrl_c_ends_it_all(shell
     def deployed():
         found = json.loads(answer(f"{prefect}/deployments/filter", {})[1])
         return sorted(d["entrypoint"].rpartition(":")[2] for d in found if d["name"] == loop.name) == [
+            "approval_flow",
             "monitor_flow",
             "train_and_compare_flow",
         ]
 
-    until(deployed, "the two deployments")
+    until(deployed, "the three deployments")
 
     monitored = shell.run("monitor", "loop", "--window", "2024-01", "--json")
     assert monitored.returncode == 0, monitored.stderr

@@ -38,7 +38,7 @@ def alias_to_served(home: Path, pause: float) -> float:
     home.mkdir()
     registry = Registry(settings, "swap")
     versions = [_register(registry, seed) for seed in (1, 2)]
-    registry.point_champion_at(versions[0])
+    registry.point("champion", versions[0])
     port = free_port()
     base = f"http://127.0.0.1:{port}"
     command = [sys.executable, "-W", "ignore", "-m", "services.api", "--loop", "swap", "--port", str(port)]
@@ -46,7 +46,7 @@ def alias_to_served(home: Path, pause: float) -> float:
         group.start(Child("API", command, f"{base}/ready", home / "api.log", settings.environment()))
         group.wait_ready("API")
         time.sleep(pause)
-        registry.point_champion_at(versions[1])
+        registry.point("champion", versions[1])
         began = time.monotonic()
         while _version(base) != versions[1]:
             if time.monotonic() - began > 60:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import threading
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import timedelta
 from itertools import pairwise
@@ -11,7 +11,7 @@ import pytest
 
 from driftloop import approving, deciding, following, monitoring, promoting
 from driftloop.difference import difference
-from driftloop.entry import Kind, altered
+from driftloop.entry import Entry, Kind, altered
 from driftloop.errors import ArtifactError, DriftloopError, NotInRegistry, NotWaiting
 from driftloop.reigns import reign_at, reigns, waiting
 from driftloop.report import window_report
@@ -222,35 +222,33 @@ def test_the_second_approval_of_a_version_is_refused_and_promotes_nothing(loop):
     assert kinds(work) == [("ask", "1"), ("promotion", "1")]
 
 
-class Together(FakeChecks):
-    """Every check waits until the other approval's is under way too."""
+class Overtaken(FakeChecks):
+    """During the check of the slower approval a faster one is made, whole."""
 
-    meeting = threading.Barrier(2, timeout=60)
+    def __init__(self, faster: Callable[[], Entry]) -> None:
+        super().__init__()
+        self.faster = faster
+        self.made: list[Entry] = []
 
     def check(self, request):
-        self.meeting.wait()
+        if not self.made:
+            self.made.append(self.faster())
         return super().check(request)
+
+
+def overtaken(work):
+    """Two approvals at once: the faster one's entry, and the slower one's error."""
+    checks = Overtaken(lambda: approving.approve(work, "1", "ada", ""))
+    with pytest.raises(NotWaiting) as refused:
+        approving.approve(replace(work, checks=checks), "1", "bob", "")
+    return checks.made[0], str(refused.value)
 
 
 def test_two_approvals_at_the_same_time_are_one_promotion(loop):
     work = asking(loop, {"2024-01": RISING["2024-01"]})
-    said = {}
-
-    def approve(by):
-        try:
-            said[by] = approving.approve(replace(work, checks=Together()), "1", by, "")
-        except NotWaiting as error:
-            said[by] = error
-
-    threads = [threading.Thread(target=approve, args=(by,)) for by in ("ada", "bob")]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join(60)
-    (refused,) = [answer for answer in said.values() if isinstance(answer, NotWaiting)]
-    assert str(refused) == "version 1 no longer waits for approval; none does."
-    (entry,) = [answer for answer in said.values() if answer is not refused]
-    assert said[entry.actor] is entry
+    entry, refused = overtaken(work)
+    assert (entry.version, entry.actor) == ("1", "ada")
+    assert refused == "version 1 no longer waits for approval; none does."
     assert kinds(work) == [("ask", "1"), ("promotion", "1")]
     assert work.registry.aliases() == {"champion": "1"}
 

@@ -17,7 +17,8 @@ import pandas as pd
 
 from driftloop.contract import Features, Loop
 from driftloop.errors import ContractError
-from driftloop.frame import categories, category, features
+from driftloop.category import category
+from driftloop.frame import categories, features
 from driftloop.metrics import Predictions
 
 FILE = "golden.csv"

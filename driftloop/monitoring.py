@@ -11,7 +11,8 @@ from driftloop.contract import Loop
 from driftloop.drift import DriftReport
 from driftloop.entry import Entry, Kind
 from driftloop.errors import ContractError, DriftloopError, WindowError
-from driftloop.frame import Window, category, unseen
+from driftloop.category import category
+from driftloop.frame import Window, unseen
 from driftloop.metrics import METRICS
 from driftloop.reigns import TRAININGS
 from driftloop.report import Json, window_report

@@ -10,12 +10,13 @@ from typing import TYPE_CHECKING
 from driftloop.artifact import Artifact, predictions, score
 from driftloop.entry import Kind
 from driftloop.errors import ArtifactError, ContractError, LabelsNotReady, NotInRegistry, WindowError
+from driftloop.facts import Version
 from driftloop.frame import Window
 from driftloop.holdout import require_same_rule
 from driftloop.metrics import Predictions
 from driftloop.monitoring import read_labelled, require_same_task
 from driftloop.promotion import ServingCheck
-from driftloop.registry import Version, library_versions
+from driftloop.registry import library_versions
 from driftloop.report import Json, window_report
 from driftloop.serving_check import Request
 from driftloop.settings import without_password

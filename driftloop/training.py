@@ -16,10 +16,11 @@ from sklearn.preprocessing import OneHotEncoder, StandardScaler
 
 from driftloop.artifact import score
 from driftloop.calibration import best_f1_threshold, calibration_error
+from driftloop.category import MISSING
 from driftloop.contract import Loop
 from driftloop.errors import ContractError, DriftloopError
 from driftloop.facts import Facts
-from driftloop.frame import MISSING, T, Window
+from driftloop.frame import T, Window
 from driftloop.holdout import HoldoutRule
 from driftloop.metrics import METRICS, Predictions, Score
 from driftloop.paired import detectable_gain, paired_gain

@@ -21,7 +21,8 @@ from driftloop.frame import Window
 from driftloop.holdout import HoldoutRule
 from driftloop.ledger import Ledger
 from driftloop.promotion import ServingCheck
-from driftloop.registry import CHAMPION, Registry, Version
+from driftloop.facts import Version
+from driftloop.registry import CHAMPION, Registry
 from driftloop.serving_check import Request
 from driftloop.settings import Settings
 from driftloop.training import Candidate, fit, split

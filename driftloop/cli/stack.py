@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import secrets
 import sys
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -38,12 +37,6 @@ class Ports:
         return f"http://{LOCALHOST}:{getattr(self, part)}"
 
 
-def alert_environment(loop: Loop, env: Mapping[str, str]) -> dict[str, str]:
-    """The loop's alert addresses for the API, which reads no loop.toml; what stands for secrets is not filled in."""
-    urls = [*env.get("DRIFTLOOP_ALERT_URLS", "").split(), *loop.alerts.urls]
-    return {"DRIFTLOOP_ALERT_URLS": " ".join(urls)} if urls else {}
-
-
 def stack(folder: Path, loop: Loop, settings: Settings, ports: Ports) -> list[Child]:
     """Prefect server first, then MLflow UI, schedules, API, approvals and dashboard, all on the same state folder.
 
@@ -68,10 +61,10 @@ def stack(folder: Path, loop: Loop, settings: Settings, ports: Ports) -> list[Ch
         ),
         Child(
             "API",
-            [*python, "services.api", "--loop", loop.name, "--port", str(ports.api)],
+            [*python, "driftloop.cli", "serve", str(folder.absolute()), "--port", str(ports.api)],
             f"{ports.url('api')}/health",
             logs / "api.log",
-            env | alert_environment(loop, os.environ),
+            env,
         ),
         Child(
             "approvals",

@@ -15,7 +15,7 @@ import pandas as pd
 import pytest
 
 from driftloop.artifact import Artifact
-from driftloop.registry import Version
+from driftloop.facts import Version
 from driftloop.settings import Settings
 from services.api.app import MAX_BYTES, Api, create_app
 from services.api.champion import Champion

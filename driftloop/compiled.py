@@ -9,7 +9,6 @@ import hashlib
 from pathlib import Path
 
 import numpy as np
-from pydantic import ValidationError
 
 from driftloop.errors import ArtifactError
 from driftloop.facts import Facts
@@ -81,12 +80,11 @@ def read_facts(folder: Path) -> Facts:
     """What the model in a downloaded folder says about itself. Raises ArtifactError when that cannot be read."""
     import yaml
 
+    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # in C: it takes 2 ms where Python takes 30
     try:
-        text = (folder / "MLmodel").read_text(encoding="utf-8")
-        return Facts.model_validate(
-            yaml.load(text, getattr(yaml, "CSafeLoader", yaml.SafeLoader))["metadata"]["driftloop"]
-        )
-    except (OSError, KeyError, TypeError, ValueError, ValidationError) as error:
+        stored = yaml.load((folder / "MLmodel").read_text(encoding="utf-8"), loader)  # noqa: S506  # both are safe
+        return Facts.model_validate(stored["metadata"]["driftloop"])
+    except (OSError, KeyError, TypeError, ValueError) as error:  # pydantic's ValidationError is a ValueError
         raise ArtifactError(f"{folder} is not a model that driftloop stored: {error}") from None
     except yaml.YAMLError as error:
         raise ArtifactError(f"{folder}/MLmodel cannot be read: {error}") from error

@@ -6,11 +6,13 @@ import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 from driftloop import blank
 from driftloop.artifact import REVIEWED_TYPES
 from driftloop.card import WAITS
+from driftloop.compiled import FILE
 from driftloop.errors import ArtifactError, ContractError, NotInRegistry, Unreachable
 from driftloop.facts import Version
 from driftloop.settings import Settings, without_password
@@ -175,6 +177,10 @@ class Registry:
                     f"{error}. "
                     f"Choose an estimator whose types are reviewed (docs/loop-toml.md lists them)."
                 ) from error
+            if candidate.compiled is not None:
+                with TemporaryDirectory() as folder:
+                    (file := Path(folder) / FILE).write_bytes(candidate.compiled)
+                    self.client.log_model_artifact(info.model_id, str(file))
             version = self._create_version(info, run.info.run_id, tags)
         return Version(version, run.info.run_id)
 

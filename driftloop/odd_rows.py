@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from driftloop.frame import MISSING
+from driftloop.category import MISSING
 
 MADE = 250
 LARGEST = 3.4e38  # what the API accepts

@@ -16,12 +16,11 @@ from driftloop import frame
 from driftloop.artifact import Artifact
 from driftloop.contract import Loop
 from driftloop.errors import NotInRegistry
-from driftloop.facts import Facts
+from driftloop.facts import Facts, Version
 from driftloop.frame import Window
 from driftloop.holdout import HoldoutRule
 from driftloop.ledger import Ledger
 from driftloop.promotion import ServingCheck
-from driftloop.facts import Version
 from driftloop.registry import CHAMPION, Registry
 from driftloop.serving_check import Request
 from driftloop.settings import Settings

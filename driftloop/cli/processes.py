@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 import time
 from contextlib import ExitStack
@@ -104,7 +103,7 @@ def up(
         require_free(port, what, f"--{what.lower()}-port")
     console = Console(stderr=True)
     with children() as group, ExitStack() as until_end:
-        parts = stack(folder, loop, options.settings(), ports)
+        parts = stack(folder, options.settings(), ports)
         with console.status("starting …") as status:
             for part in parts:
                 group.start(part)

@@ -10,7 +10,6 @@ from pathlib import Path
 
 from driftloop import blank
 from driftloop.cli.children import Child
-from driftloop.contract import Loop
 from driftloop.errors import ContractError
 from driftloop.settings import Settings
 
@@ -37,7 +36,7 @@ class Ports:
         return f"http://{LOCALHOST}:{getattr(self, part)}"
 
 
-def stack(folder: Path, loop: Loop, settings: Settings, ports: Ports) -> list[Child]:
+def stack(folder: Path, settings: Settings, ports: Ports) -> list[Child]:
     """Prefect server first, then MLflow UI, schedules, API, approvals and dashboard, all on the same state folder.
 
     A service that the environment names already (PREFECT_API_URL, MLFLOW_TRACKING_URI) is used, not started.

@@ -24,7 +24,6 @@ from driftloop.holdout import HoldoutRule
 from driftloop.settings import Settings
 from services.api.fetching import fetch_here
 from services.api.source import Aliases, RegistrySource
-from driftloop.facts import Version
 
 # in every thread, so a warning raised while a request is answered or a model loaded fails the test
 WARNINGS_ARE_ERRORS = [

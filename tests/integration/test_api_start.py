@@ -21,7 +21,17 @@ from services.api.champion import Holder
 from services.api.metrics import Metrics
 from services.api.store import Store
 from services.api.watcher import Watcher
-from tests.integration.api_fakes import ROW, WARNINGS_ARE_ERRORS, Hanging, Switched, error, serving, source_here, version, wait_for
+from tests.integration.api_fakes import (
+    ROW,
+    WARNINGS_ARE_ERRORS,
+    Hanging,
+    Switched,
+    error,
+    serving,
+    source_here,
+    version,
+    wait_for,
+)
 
 pytestmark = WARNINGS_ARE_ERRORS
 FAST = 0.05

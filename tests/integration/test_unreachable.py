@@ -15,8 +15,8 @@ import pytest
 
 from driftloop import following
 from driftloop.errors import ContractError, NotInRegistry, Unreachable
-from driftloop.ledger import Ledger, loops
 from driftloop.facts import Version
+from driftloop.ledger import Ledger, loops
 from driftloop.registry import Registry
 from driftloop.settings import Settings, without_password
 from driftloop.windows import open_windows

@@ -28,13 +28,18 @@ class Section(BaseModel):
 
 
 class Windows(Section):
-    """Where windows come from: a folder (or ``s3://`` prefix), or one table of a database."""
+    """Where windows come from: a folder (or ``s3://`` prefix), one table of a database, or the prediction log.
+
+    With the log each completed ``calendar`` period is a window; the folder then holds what came before the log.
+    """
 
     path: str = "windows"
     labels: str | None = None
     sql: str | None = None
     table: str | None = None
     period: str | None = None
+    source: Literal["files", "log"] = "files"
+    calendar: Literal["month", "week", "day"] = "month"
 
     @model_validator(mode="after")
     def _sql_needs_table_and_period(self) -> Self:
@@ -44,6 +49,10 @@ class Windows(Section):
             raise ValueError("table and period need sql beside them")
         if self.sql and self.labels:
             raise ValueError("labels is a folder; with sql the target is a column of the table")
+        if self.source == "log" and (self.sql or self.table or self.period):
+            raise ValueError('source = "log" takes windows from the prediction log; leave sql, table and period out')
+        if self.source == "files" and self.calendar != "month":
+            raise ValueError('calendar cuts the prediction log into windows; it needs source = "log"')
         return self
 
 
@@ -113,6 +122,25 @@ class Alerts(Section):
     urls: Listed[str] = Field(default=(), repr=False)
 
 
+class Serving(Section):
+    """How the API answers, and where what it answered is kept. Nothing here changes what a run computes.
+
+    ``max_rows`` and ``max_body_mb`` bound a request, ``queue`` how many are in work at once, ``timeout_s`` each one's
+    time. ``max_spool_mb``: what may wait on disk while the log's store does not answer.
+    """
+
+    log: Literal["sqlite", "postgresql", "parquet", "off"] = "sqlite"
+    durability: Literal["batch", "sync"] = "batch"
+    flush_ms: Annotated[int, Field(gt=0)] = 200
+    retention_days: Annotated[int, Field(ge=1)] = 90
+    max_spool_mb: Annotated[float, Field(gt=0)] = 512
+    auto_rollback: bool = False
+    max_rows: Annotated[int, Field(ge=1, le=100_000)] = 10_000
+    max_body_mb: Annotated[float, Field(gt=0)] = 32
+    timeout_s: Annotated[float, Field(gt=0)] = 30
+    queue: Annotated[int, Field(ge=1)] = 1000
+
+
 class Schedule(Section):
     cron: Annotated[str, Field(pattern=r"^\S+(\s+\S+){4}$")]
     timezone: str = "UTC"
@@ -150,6 +178,7 @@ class Loop(Section):
     trigger: Trigger = Trigger()
     promotion: Promotion = Promotion()
     alerts: Alerts = Alerts()
+    serving: Serving = Serving()
     schedule: Schedule | None = None
 
     @model_validator(mode="before")
@@ -186,7 +215,20 @@ class Loop(Section):
             )
         if self.features:
             self._check_features(self.features)
+        if self.windows.source == "log":
+            self._check_log()
         return self
+
+    def _check_log(self) -> None:
+        """The log holds requests: features, an id and a time. Whatever else a window needs, it cannot give."""
+        if self.serving.log == "off":
+            raise ValueError('windows.source = "log" needs a prediction log, and serving.log = "off" keeps none')
+        if self.features is None:
+            raise ValueError('windows.source = "log" needs [features]: what was asked for is all that the log holds')
+        if strange := [c for c in self.promotion.slices if c not in self.features.names]:
+            raise ValueError(
+                f'promotion.slices names {", ".join(strange)}: windows.source = "log" knows the features and no more'
+            )
 
     def _check_features(self, features: Features) -> None:
         names = features.names
@@ -208,7 +250,10 @@ class Loop(Section):
     @property
     def digest(self) -> str:
         """A hash of everything that changes what a run computes."""
-        return hashlib.blake2b(self.model_dump_json(exclude={"schedule", "alerts"}).encode(), digest_size=8).hexdigest()
+        passed_by: dict[str, Any] = {"schedule": True, "alerts": True, "serving": True}
+        if self.windows.source == "files":  # loops from before there was a log keep the hash of their runs
+            passed_by["windows"] = {"source", "calendar"}
+        return hashlib.blake2b(self.model_dump_json(exclude=passed_by).encode(), digest_size=8).hexdigest()
 
 
 def _filled(data: dict[str, Any], section: str, defaults: dict[str, Any]) -> dict[str, Any]:

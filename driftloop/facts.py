@@ -12,7 +12,8 @@ class Facts(BaseModel):
     candidate gave for them: a copy that does not reproduce them does not serve. ``metrics`` are those of the holdout.
     ``threshold``: a binary model says yes from this probability on; None where the rows were too few to choose it.
     ``quartiles`` cut the numeric columns of the training rows. ``refit_of``: the version that was judged, where this
-    one is its recipe fitted again with the holdout's rows.
+    one is its recipe fitted again with the holdout's rows. ``statistics``: mean and standard deviation of the numeric
+    columns of the training rows, nulls left out; empty on versions from before they were stored.
     """
 
     model_config = ConfigDict(frozen=True, extra="ignore")
@@ -34,3 +35,4 @@ class Facts(BaseModel):
     threshold: float | None = None
     quartiles: dict[str, tuple[float, ...]] = {}
     refit_of: str | None = None
+    statistics: dict[str, tuple[float, float]] = {}

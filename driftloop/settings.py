@@ -25,12 +25,13 @@ DEFAULTS = {
 
 @dataclass(frozen=True)
 class Settings:
-    """Addresses of the four places state lives in.
+    """Addresses of the five places state lives in.
 
     ``home`` holds everything by default; a URL from the environment moves one part elsewhere.
     ``prefect_api_url`` is None when no server was named: a local one is then started for the run.
     ``mlflow_ui`` is where a person's browser finds MLflow, None when it runs nowhere.
     ``git_commit`` is told of models where the loop's folder is no repository, as in a container.
+    ``log_url`` is the database of the prediction log, None where it was not named: see ``prediction_log.open_store``.
     """
 
     home: Path
@@ -39,10 +40,11 @@ class Settings:
     prefect_api_url: str | None
     mlflow_ui: str | None
     git_commit: str = "unknown"
+    log_url: str | None = None
 
     @classmethod
     def from_env(cls, env: Mapping[str, str], cwd: Path) -> Settings:
-        """Read DRIFTLOOP_HOME, _LEDGER_URL, _MLFLOW_UI, _GIT_COMMIT, MLFLOW_TRACKING_URI and PREFECT_API_URL."""
+        """Read DRIFTLOOP_HOME, _LEDGER_URL, _LOG_URL, _MLFLOW_UI, _GIT_COMMIT, MLFLOW_TRACKING_URI, PREFECT_API_URL."""
         tracking = env.get("MLFLOW_TRACKING_URI")
         home = (cwd / (env.get("DRIFTLOOP_HOME") or ".driftloop")).absolute()
         return cls(
@@ -53,6 +55,7 @@ class Settings:
             mlflow_ui=env.get("DRIFTLOOP_MLFLOW_UI")
             or (tracking if tracking and tracking.startswith("http") else None),
             git_commit=env.get("DRIFTLOOP_GIT_COMMIT") or "unknown",
+            log_url=env.get("DRIFTLOOP_LOG_URL") or None,
         )
 
     @property
@@ -74,7 +77,11 @@ class Settings:
             "DRIFTLOOP_LEDGER_URL": self.ledger_url,
             "PREFECT_HOME": str(self.home / "prefect"),
         }
-        optional = {"PREFECT_API_URL": self.prefect_api_url, "DRIFTLOOP_MLFLOW_UI": self.mlflow_ui}
+        optional = {
+            "PREFECT_API_URL": self.prefect_api_url,
+            "DRIFTLOOP_MLFLOW_UI": self.mlflow_ui,
+            "DRIFTLOOP_LOG_URL": self.log_url,
+        }
         return env | {name: value for name, value in optional.items() if value}
 
 

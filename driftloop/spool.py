@@ -31,8 +31,8 @@ class SpoolWriter:
     With durability "sync" a line is in the file when ``put`` returns, and so outlives the process; with "batch" it is
     there after the next ``flush``, which the event loop calls each ``flush_seconds``. Neither waits for the disk: a
     power cut takes what the kernel had not written yet. Nothing here raises: what the disk does not take waits in
-    memory, the oldest is dropped when that is full, and ``dropped`` counts the requests. ``trouble`` says what is wrong,
-    None when nothing is.
+    memory, the oldest is dropped when that is full, and ``dropped`` counts the requests. ``trouble`` says what is
+    wrong, None when nothing is.
     """
 
     def __init__(self, folder: Path, durability: str, flush_ms: int, max_mb: float) -> None:

@@ -17,7 +17,7 @@ from driftloop.windows import open_windows
 def standing(folder: Path, settings: Settings) -> dict[str, Any]:
     """Champion, challenger, windows and last verdict as one JSON object; None stands for what there is not."""
     loop = contract.load(folder)
-    windows = open_windows(loop, folder)
+    windows = open_windows(loop, folder, settings)
     entries = peek(settings.ledger_url, loop.name)
     champion, ids = _champion(entries), windows.ids()
     behind = passed_by(ids, entries)

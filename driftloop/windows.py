@@ -1,8 +1,12 @@
-"""Where windows lie: a folder of files, or one table of a database. Reading gives raw rows; frame.check judges them."""
+"""Where windows lie: a folder of files, one table of a database, or the prediction log (log_windows).
+
+Reading gives raw rows; frame.check judges them.
+"""
 
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
@@ -12,7 +16,7 @@ import pyarrow.fs
 
 from driftloop.contract import Loop
 from driftloop.errors import ContractError, Unreachable, WindowError
-from driftloop.settings import without_password
+from driftloop.settings import Settings, without_password
 from driftloop.tables import column_names, join, read_table
 
 if TYPE_CHECKING:
@@ -41,11 +45,30 @@ class Windows(Protocol):
         ...
 
 
-def open_windows(loop: Loop, folder: Path) -> Windows:
-    """The windows that ``loop`` describes; relative paths lie beside ``folder``'s loop.toml."""
+def open_windows(loop: Loop, folder: Path, settings: Settings | None = None) -> Windows:
+    """The windows that ``loop`` describes; relative paths lie beside ``folder``'s loop.toml.
+
+    ``settings`` say where the prediction log is; only windows that are taken from it need them.
+    """
     if loop.windows.sql:
         return SqlWindows(loop, folder)
-    return FolderWindows(folder, loop.windows.path, loop.windows.labels, entity=loop.entity, target=loop.target)
+    files = FolderWindows(folder, loop.windows.path, loop.windows.labels, entity=loop.entity, target=loop.target)
+    if loop.windows.source == "files":
+        return files
+    from driftloop.log_windows import LogWindows
+    from driftloop.prediction_log import open_store
+
+    assert settings is not None, "where the log is read, the settings are at hand"
+    store = open_store(loop, settings)
+    assert store is not None, "the contract holds a log wherever windows are taken from it"
+    return LogWindows(loop, store, files)
+
+
+def none_yet(loop: Loop, folder: Path) -> str:
+    """What to say where there is no window."""
+    if loop.windows.source == "log":
+        return f"{folder} has no window yet: the first {loop.windows.calendar} in the prediction log is not over."
+    return f"{folder} has no window yet; put the first one under {loop.windows.path}/."
 
 
 class FolderWindows:
@@ -55,6 +78,10 @@ class FolderWindows:
         self.entity, self.target = entity, target
         self.files, self.root = _filesystem(path, folder)
         self.labels = _filesystem(labels, folder) if labels else None
+
+    def exist(self) -> bool:
+        """Whether their folder is there."""
+        return self._list(self.files, self.root) is not None
 
     def ids(self) -> list[str]:
         entries = self._list(self.files, self.root)
@@ -75,9 +102,13 @@ class FolderWindows:
         return self._with_labels(window, rows, labels)
 
     def digest(self, window: str) -> str:
+        return self.hashed(window, self._window_files(window))
+
+    def hashed(self, window: str, files: Sequence[pa.fs.FileInfo]) -> str:
+        """A hash of the files, and of the window's labels."""
         digest = hashlib.blake2b(digest_size=8)
         labels = self.label_file(window)
-        for info in [*self._window_files(window), *([labels] if labels else [])]:
+        for info in [*files, *([labels] if labels else [])]:
             digest.update(info.base_name.encode())
             filesystem = self.labels[0] if self.labels and info is labels else self.files
             with filesystem.open_input_stream(info.path) as stream:

@@ -23,7 +23,7 @@ from driftloop.promotion import ServingCheck
 from driftloop.registry import CHALLENGER, CHAMPION, Registry
 from driftloop.reigns import waiting
 from driftloop.settings import Settings, without_password
-from driftloop.windows import Windows, open_windows
+from driftloop.windows import Windows, none_yet, open_windows
 
 CACHED_ROWS = 2_000_000
 KEPT_MODELS = 2  # a champion, and the version it is compared with
@@ -87,7 +87,7 @@ class Workspace:
     def newest(self) -> str:
         ids = self.windows.ids()
         if not ids:
-            raise ContractError(f"{self.folder} has no window yet; put the first one under {self.loop.windows.path}/.")
+            raise ContractError(none_yet(self.loop, self.folder))
         return ids[-1]
 
     def serving(self) -> Serving | None:
@@ -166,4 +166,6 @@ def _workspace(folder: Path, settings: Settings, loop_json: str) -> Workspace:
     loop = Loop.model_validate_json(loop_json)
     settings.home.mkdir(parents=True, exist_ok=True)
     ledger = Ledger(settings.ledger_url, loop.name)
-    return Workspace(folder, settings, loop, open_windows(loop, folder), ledger, Registry(settings, loop.name))
+    return Workspace(
+        folder, settings, loop, open_windows(loop, folder, settings), ledger, Registry(settings, loop.name)
+    )

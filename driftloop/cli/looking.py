@@ -98,13 +98,13 @@ def check(folder: Path, as_json: bool) -> None:
 
     from driftloop import draft, frame, golden, training
     from driftloop.cli import render
-    from driftloop.windows import open_windows
+    from driftloop.windows import none_yet, open_windows
     from driftloop.workspace import known_cases
 
     loop = draft.resolved(folder)
     training.build(loop)
     cases = known_cases(folder, loop)
-    windows = open_windows(loop, folder)
+    windows = open_windows(loop, folder, options.settings())
     _check_values(loop, windows.ids())
     found: list[dict[str, Any]] = []
     seen: dict[str, set[str]] = {}
@@ -128,7 +128,7 @@ def check(folder: Path, as_json: bool) -> None:
     for note in cases.unseen(seen):
         click.echo(f"Noted: {folder / golden.FILE}: {note}.", err=True)
     if not found:
-        raise ContractError(f"there is no window under {folder / loop.windows.path}; put the first one there.")
+        raise ContractError(none_yet(loop, folder))
     if not any(windows.has_labels(name) for name in windows.ids()):
         wherever = f"{loop.windows.labels}/ or " if loop.windows.labels else ""
         click.echo(f"Noted: no window has labels yet; target {loop.target} is in no {wherever}window.", err=True)

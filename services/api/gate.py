@@ -100,8 +100,8 @@ class Gate:
             body, status = await self._predict.respond(receive, request_id), 200
         except Refused as error:
             body, status = refusal(error), error.status
-            log.log(logging.ERROR if status >= 500 else logging.INFO,
-                    "request.refused request_id=%s path=/predict status=%d", request_id, status)  # fmt: skip
+            if not error.expected:
+                log.info("request.refused request_id=%s path=/predict status=%d", request_id, status)
         except Exception:
             body, status = refusal(Refused(500, "internal error")), 500
             log.exception("request.failed request_id=%s path=/predict status=500", request_id)
@@ -153,7 +153,7 @@ class Gate:
             if role != "admin" and path not in FOR_PREDICT and not path.startswith("/swagger"):
                 raise Refused(403, "this key may only predict")
         if self._inside > self._queue and path not in OPEN:
-            raise Refused(503, "too many requests at once; try again")
+            raise Refused(503, "too many requests at once; try again", expected=True)
 
     def _read(self, headers: Sequence[tuple[bytes, bytes]]) -> tuple[str | None, bytes]:
         """(the id that the client gave, the key)."""

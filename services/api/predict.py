@@ -23,10 +23,10 @@ MEBIBYTE = 2**20
 
 
 class Refused(Exception):
-    """An answer other than 200; ``detail`` is for the client."""
+    """An answer other than 200; ``detail`` is for the client. ``expected``: it comes by the thousand, if it comes."""
 
-    def __init__(self, status: int, detail: Any) -> None:
-        self.status, self.detail = status, detail
+    def __init__(self, status: int, detail: Any, *, expected: bool = False) -> None:
+        self.status, self.detail, self.expected = status, detail, expected
         super().__init__(f"{status}: {detail}")
 
 
@@ -44,7 +44,7 @@ class Predict:
         began = time.perf_counter()
         champion = self.holder.current  # taken once: schema, scores and version of this answer are its own
         if champion is None:
-            raise Refused(503, NO_MODEL)
+            raise Refused(503, NO_MODEL, expected=True)
         try:
             rows, batch = champion.schema.read(body)
             if champion.scorer.inline(len(rows)):

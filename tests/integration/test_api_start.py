@@ -22,6 +22,7 @@ from services.api.metrics import Metrics
 from services.api.store import Store
 from services.api.watcher import Watcher
 from tests.integration.api_fakes import (
+    CHURN,
     ROW,
     WARNINGS_ARE_ERRORS,
     Hanging,
@@ -72,7 +73,7 @@ def test_a_registry_without_a_champion_is_not_ready_even_with_an_old_copy_on_dis
 
 
 def test_the_last_two_good_models_are_kept(kept: Path) -> None:
-    assert sorted(p.name for p in kept.iterdir()) == ["2", "3", "last-good.json"]
+    assert sorted(p.name for p in kept.iterdir()) == [".lock", "2", "3", "last-good.json"]
     assert [v.number for v, _ in Store(kept).kept()] == ["3", "2"]
 
 
@@ -144,9 +145,10 @@ def process(home: Path, tracking_uri: str) -> Iterator[httpx.Client]:
     from driftloop.cli.children import answers
 
     port = free_port()
-    env = os.environ | {"DRIFTLOOP_HOME": str(home), "MLFLOW_TRACKING_URI": tracking_uri, "DRIFTLOOP_LOOP": "churn"}
+    env = os.environ | {"DRIFTLOOP_HOME": str(home), "MLFLOW_TRACKING_URI": tracking_uri}
+    (home / "loop.toml").write_text(CHURN)
     with (home / "api.log").open("a") as log:
-        command = [sys.executable, "-m", "services.api", "--port", str(port)]
+        command = [sys.executable, "-W", "ignore", "-m", "driftloop.cli", "serve", str(home), "--port", str(port)]
         running = subprocess.Popen(command, env=env, stdout=log, stderr=subprocess.STDOUT)
     try:
         wait_for(lambda: answers(f"http://127.0.0.1:{port}/ready"), 60)

@@ -61,7 +61,7 @@ def test_a_hundred_clients_see_no_failure_and_versions_only_in_the_order_of_the_
                     failures.append(answered.text)
                 mine.append(answered.json()["version"])
 
-    with serving(create_app(api_settings, "churn", FAST, source_here(api_settings))) as client:
+    with serving(create_app(api_settings, "churn", FAST)) as client:
         wait_for(lambda: version(client) == swaps[0])
         threads = [threading.Thread(target=ask, args=(client.base_url, mine)) for mine in seen]
         for thread in threads:

@@ -144,10 +144,10 @@ def test_a_registered_model_without_the_alias_has_no_champion(loop):
 def test_the_api_s_source_tells_no_database_yet_from_no_champion(loop):
     loop.open().registry.open()
     source = RegistrySource(loop.settings, "churn")
-    assert source.champion() is None
+    assert source.aliases().champion is None
     (loop.home / "mlflow.db").unlink()
     with pytest.raises(Unreachable, match=r"mlflow\.db cannot be read"):
-        source.champion()
+        source.aliases()
     assert not (loop.home / "mlflow.db").exists()
 
 

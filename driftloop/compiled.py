@@ -33,7 +33,7 @@ class Compiled:
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # it would keep a core busy, waiting
-        options.log_severity_level = 3  # errors; what it has to say about a graph's form is of no use to anybody
+        options.log_severity_level = 4  # what is fatal; it raises errors too
         try:
             self._session = onnxruntime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
         except Exception as error:  # ONNX Runtime has a class of its own for each of its status codes

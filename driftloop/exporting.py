@@ -91,8 +91,11 @@ def _native(estimator: Pipeline, rows: pd.DataFrame, task: str) -> tuple[np.ndar
 
 
 def _first_line(error: Exception) -> str:
-    lines = str(error).strip().splitlines()
-    return f"{type(error).__name__}: {lines[0][:200]}" if lines else type(error).__name__
+    if type(error).__name__ == "MissingShapeCalculator":
+        return "skl2onnx has no converter for it"
+    lines = str(error).strip().splitlines() or [""]
+    said = lines[0].rpartition("Status Message: ")[2].removeprefix("[ONNXRuntimeError] : ")
+    return f"{type(error).__name__}: {said[:200]}"
 
 
 def _edges(estimator: Pipeline, facts: Facts) -> Mapping[str, np.ndarray]:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from sklearn.base import is_classifier
+from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 from sklearn.linear_model import LogisticRegression, LogisticRegressionCV
 from sklearn.pipeline import Pipeline
 
@@ -22,7 +23,8 @@ if TYPE_CHECKING:
     from onnx import ModelProto, NodeProto
 
 OPSET, ML_OPSET, IR_VERSION = 21, 5, 10  # the first operators for trees in doubles came with 5
-FLOAT_ML_OPSET = 3  # what skl2onnx's own converters of trees are written for
+SKL2ONNX_ML_OPSET = 3  # the newest it knows
+LOGISTIC = (LogisticRegression, LogisticRegressionCV, LinearDiscriminantAnalysis)
 ENCODED = "model/encoded"  # skl2onnx's part of the graph has names of its own, below "model/"
 
 
@@ -55,13 +57,13 @@ def graph(estimator: Pipeline, facts: Facts, *, exactly: bool = True, guarded: b
     """
     from onnx import TensorProto, helper
 
-    made, model, imports = _Graph(), estimator["model"], ML_OPSET if exactly else FLOAT_ML_OPSET
+    made, model, imports = _Graph(), estimator["model"], ML_OPSET if exactly else SKL2ONNX_ML_OPSET
     encoded, width = _encode(made, estimator["encode"], facts)
     binary = facts.task == "binary"
     if exactly and (trees := trees_of(model, binary=binary)) is not None:
         _add_trees(made, trees, encoded, "raw")
         made.node("Reshape", ["raw", made.constant("flat", [-1], np.int64)], "plain")
-    elif exactly and isinstance(model, (LogisticRegression, LogisticRegressionCV)):
+    elif exactly and isinstance(model, LOGISTIC):
         _add_logistic(made, model, encoded)
     else:
         _add_converted(made, model, width, binary=binary, exactly=exactly)
@@ -134,7 +136,7 @@ def _encode(made: _Graph, encode: Any, facts: Facts) -> tuple[str, int]:
 
 
 def _add_logistic(made: _Graph, model: Any, encoded: str) -> None:
-    """Fewer and cheaper nodes than skl2onnx's, which normalise two probabilities."""
+    """Fewer and cheaper nodes than skl2onnx's, which normalises two probabilities, and errs for a discriminant."""
     sign = 1.0 if list(model.classes_).index(1) == 1 else -1.0
     made.node("MatMul", [encoded, made.constant("coefficients", sign * model.coef_[0])], "product")
     made.node("Add", ["product", made.constant("intercept", sign * model.intercept_[0])], "logit")
@@ -173,7 +175,7 @@ def _skl2onnx(model: Any, width: int, *, exactly: bool) -> ModelProto:
         name="model",
         initial_types=[("encoded", (DoubleTensorType if exactly else FloatTensorType)([None, width]))],
         options={id(model): {"zipmap": False}} if is_classifier(model) else None,
-        target_opset={"": OPSET, "ai.onnx.ml": ML_OPSET if exactly else FLOAT_ML_OPSET},
+        target_opset={"": OPSET, "ai.onnx.ml": SKL2ONNX_ML_OPSET},
         custom_conversion_functions=dict.fromkeys(kinds, _convert_nested),
         custom_shape_calculators={kind: shapes[hasattr(kind, "predict_proba")] for kind in kinds},
     )
@@ -196,8 +198,7 @@ def _convert_nested(scope: Any, operator: Any, container: Any) -> None:
         made.node("Gather", [labels, f"{prefix}/place"], outputs[0])
     container.nodes.extend(made.nodes)
     container.initializers.extend(made.constants)
-    for domain, version in (("", OPSET), ("ai.onnx.ml", ML_OPSET)):
-        container.node_domain_version_pair_sets.add((domain, version))
+    container.node_domain_version_pair_sets.add(("", OPSET))  # it knows no newer ai.onnx.ml; the whole graph names it
 
 
 def _add_trees(made: _Graph, ensemble: Trees, encoded: str, output: str, prefix: str = "trees") -> str:

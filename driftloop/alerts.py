@@ -60,6 +60,11 @@ def serving_trouble(loop: str, message: str) -> Alert:
     return _alert("serving", f"{loop}: serving trouble", message)
 
 
+def live_drift(loop: str, reasons: Sequence[str]) -> Alert:
+    """What `driftloop monitor --live` found beyond its limits."""
+    return _alert("drift", f"{loop}: the last requests drift", f"{'; '.join(reasons)}.")
+
+
 def addresses(loop: Loop, env: Mapping[str, str]) -> list[str]:
     """The addresses of loop.toml and of DRIFTLOOP_ALERT_URLS (separated by blanks), ``${NAME}`` filled in from ``env``.
 

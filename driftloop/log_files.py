@@ -110,8 +110,7 @@ class ParquetStore:
             times = self._rows([days[place]], wanted, [*_KEY, "time", "version"])["time"]
             found += len(times)
             if found >= last:
-                oldest = times.iloc[found - last] if last else times.max() + 1
-                return list(days[place:]), replace(wanted, first=int(oldest))
+                return list(days[place:]), replace(wanted, first=int(times.iloc[found - last]))
         return list(days), wanted
 
     def _rows(self, days: Sequence[date], wanted: _Wanted, columns: Sequence[str]) -> pd.DataFrame:

@@ -179,7 +179,9 @@ class SqlStore:
             connection.execute(stray)
         if self._sqlite and count:
             with self._reachable(), self._engine.connect() as connection:
-                connection.exec_driver_sql("PRAGMA incremental_vacuum").all()  # a page at a time, as rows are asked for
+                database = connection.connection.driver_connection
+                assert database is not None, "it is connected for this block"
+                database.executescript("PRAGMA incremental_vacuum")  # a statement would be left after the first page
         return count
 
     @contextmanager
@@ -217,7 +219,8 @@ class SqlStore:
             yield
         except DatabaseError as error:
             cure = "Restore the file, or correct" if self._sqlite else "Start it or correct"
-            self._made = False  # whoever mends it may have begun anew
+            self._made = False  # whoever mends it may begin anew, and a connection may remember what was wrong
+            self._engine.dispose()
             raise Unreachable(
                 f"the prediction log at {without_password(self.url)} does not answer: "
                 f"{' '.join(str(error.orig).split())}. {cure} {VARIABLE}, then run again."

@@ -10,6 +10,7 @@ import pandas as pd
 
 from driftloop.contract import Loop
 from driftloop.errors import ContractError, WindowError
+from driftloop.frame import category
 from driftloop.prediction_log import Store, rows_of
 from driftloop.tables import read_table
 from driftloop.windows import FolderWindows
@@ -105,7 +106,7 @@ class LogWindows:
 def _keys(rows: pd.DataFrame) -> pd.Series:
     """One string for each request id and row."""
     ids = rows["request_id"].astype(str)
-    return ids.where(rows["row"] == 0, ids + "/" + rows["row"].astype(str))
+    return ids.where(rows["row"] == 0, ids + "/" + rows["row"].map(category))  # 1 and 1.0 are one
 
 
 def period_of(day: date, calendar: str) -> str:

@@ -9,7 +9,7 @@ from pathlib import Path
 import click
 
 from driftloop import __version__
-from driftloop.cli import answering, looking, processes, running
+from driftloop.cli import answering, looking, processes, production, running
 from driftloop.errors import DriftloopError
 from driftloop.settings import apply_defaults
 
@@ -33,7 +33,13 @@ def cli(context: click.Context, debug: bool) -> None:
     context.obj = {"debug": debug}
 
 
-for command in (*looking.COMMANDS, *running.COMMANDS, *answering.COMMANDS, *processes.COMMANDS):
+for command in (
+    *looking.COMMANDS,
+    *running.COMMANDS,
+    *answering.COMMANDS,
+    *production.COMMANDS,
+    *processes.COMMANDS,
+):
     cli.add_command(command)
 
 

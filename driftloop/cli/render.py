@@ -62,6 +62,26 @@ def training(result: Json, folder: Path) -> None:
     console.print(f"Champion: version {(result['champion'] or {}).get('version', 'none')}.")
 
 
+def live(report: Json) -> None:
+    """The last requests beside what the champion was trained on."""
+    console, drift = out(), report["drift"]
+    console.print(
+        f"[bold]{escape(report['loop'])}[/], the last {report['rows']:,} rows, {report['since']} to {report['until']}, "
+        f"against version {report['version']}: drift share {drift['share']:.3f}, limit {drift['threshold']:g}."
+    )
+    if drift["drifted"]:
+        console.print(_columns(drift))
+    if report["means"] is None:
+        console.print(f"Means are not compared: no statistics stored on version {report['version']}.")
+        return
+    table = Table("mean of", "now", "in training", f"z, limit {report['z_limit']:.2f}", box=SIMPLE_HEAD)
+    for mean in report["means"]:
+        z = "one value in training" if mean["z"] is None else f"{mean['z']:+.2f}"
+        moved = "red" if mean["moved"] else ""
+        table.add_row(escape(mean["name"]), f"{mean['mean']:.5g}", f"{mean['trained_mean']:.5g}", z, style=moved)
+    console.print(table)
+
+
 def months(reports: Sequence[Json]) -> None:
     """The table at the end of a replay: a row a window."""
     out().print(months_table(reports))

@@ -18,17 +18,29 @@ from driftloop.cli.options import as_json, force, loop_dir, print_json, window
 @loop_dir
 @window
 @force
+@click.option("--live", is_flag=True, help="Only compare the last requests in the prediction log with training.")
+@click.option("--last", type=click.IntRange(min=1), metavar="N", help="With --live: how many rows. Default: 1000.")
 @as_json
-def monitor(folder: Path, window: str | None, force: bool, as_json: bool) -> None:
+def monitor(folder: Path, window: str | None, force: bool, live: bool, last: int | None, as_json: bool) -> None:
     """Check a window, measure drift, retrain when the verdict says so.
+
+    With --live nothing is recorded or trained; where the last requests drift, an alert goes out and it ends with 1.
 
     \b
     Examples:
       driftloop monitor my-loop
       driftloop monitor my-loop --window 2024-03 --json
+      driftloop monitor my-loop --live --last 500
     """
-    from driftloop.cli import render
+    from driftloop.cli import production, render
 
+    if live:
+        if window or force:
+            raise click.UsageError("--live looks at the last requests; it takes neither --window nor --force.")
+        production.look(folder, last or production.LAST, as_json)
+        return
+    if last:
+        raise click.UsageError("--last is for --live.")
     with _flows(folder, f"monitoring {window or 'the newest window'}") as flows:
         report = flows.monitor(folder, window, force)
         notes = flows.notes(folder, report["window"])

@@ -123,7 +123,19 @@ def test_a_given_part_of_a_section_leaves_the_defaults_of_the_rest() -> None:
 
 def test_the_defaults_are_those_of_the_design() -> None:
     loop = minimal(task="regression")
-    assert loop.windows.model_dump(exclude_none=True) == {"path": "windows"}
+    assert loop.windows.model_dump(exclude_none=True) == {"path": "windows", "source": "files", "calendar": "month"}
+    assert loop.serving.model_dump() == {
+        "log": "sqlite",
+        "durability": "batch",
+        "flush_ms": 200,
+        "retention_days": 90,
+        "max_spool_mb": 512,
+        "auto_rollback": False,
+        "max_rows": 10_000,
+        "max_body_mb": 32,
+        "timeout_s": 30,
+        "queue": 1000,
+    }
     assert loop.training.strategy == "all"
     assert loop.holdout.share == 0.2
     assert loop.drift.model_dump() == {"threshold": 0.3, "reference": "training"}
@@ -355,6 +367,54 @@ CHANGES = [
 def test_the_digest_changes_with_every_key(old: str, new: str) -> None:
     assert old in FULL
     assert contract.parse(FULL).digest != contract.parse(FULL.replace(old, new)).digest
+
+
+LOGGED = """
+[features]
+numeric = ["fee"]
+[windows]
+source = "log"
+"""
+
+
+def test_the_digest_changes_with_where_windows_come_from_and_how_the_log_is_cut() -> None:
+    files = minimal(sections='[features]\nnumeric = ["fee"]')
+    log, days = minimal(sections=LOGGED), minimal(sections=LOGGED + 'calendar = "day"')
+    assert len({files.digest, log.digest, days.digest}) == 3
+
+
+def test_the_digest_does_not_change_with_how_the_api_answers() -> None:
+    assert minimal().digest == minimal(sections='[serving]\nlog = "parquet"\nmax_rows = 5').digest
+
+
+def test_the_log_may_have_label_files_beside_it() -> None:
+    loop = minimal(sections=LOGGED + 'calendar = "week"\nlabels = "labels"')
+    assert (loop.windows.source, loop.windows.calendar, loop.windows.labels) == ("log", "week", "labels")
+
+
+@pytest.mark.parametrize(
+    ("sections", "told"),
+    [
+        (LOGGED + 'sql = "sqlite:///x.db"\ntable = "t"\nperiod = "p"', 'source = "log" takes windows from the pred'),
+        ('[windows]\ncalendar = "day"', 'calendar cuts the prediction log into windows; it needs source = "log"'),
+        ('[windows]\nsource = "log"', r'windows.source = "log" needs \[features\]'),
+        (LOGGED + '[serving]\nlog = "off"', 'needs a prediction log, and serving.log = "off" keeps none'),
+        (LOGGED + '[promotion]\nslices = ["region", "fee"]', 'promotion.slices names region: windows.source = "log"'),
+        ('[windows]\nsource = "logs"', "windows.source = 'logs': Input should be 'files' or 'log'"),
+        ('[serving]\nlog = "mongodb"', "serving.log = 'mongodb': Input should be 'sqlite', 'postgresql', 'parquet' or"),
+        ('[serving]\ndurability = "always"', "serving.durability = 'always': Input should be 'batch' or 'sync'"),
+        ("[serving]\nflush_ms = 0", "serving.flush_ms = 0: Input should be greater than 0"),
+        ("[serving]\nretention_days = 0", "serving.retention_days = 0: Input should be greater than or equal to 1"),
+        ("[serving]\nmax_spool_mb = 0.0", "serving.max_spool_mb = 0.0: Input should be greater than 0"),
+        ("[serving]\nmax_rows = 100001", "serving.max_rows = 100001: Input should be less than or equal to 100000"),
+        ("[serving]\nqueue = 0", "serving.queue = 0: Input should be greater than or equal to 1"),
+        ("[serving]\ntimeout_s = 0", "serving.timeout_s = 0: Input should be greater than 0"),
+        ("[serving]\nlogs = 1", "serving.logs is not a known key"),
+    ],
+)
+def test_what_cannot_be_served_or_logged_is_refused(sections: str, told: str) -> None:
+    with pytest.raises(ContractError, match=told):
+        minimal(sections=sections)
 
 
 @pytest.mark.parametrize(("old", "new"), [("0 6 1 * *", "0 7 1 * *"), ("Europe/Berlin", "UTC")])

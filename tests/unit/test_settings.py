@@ -36,6 +36,13 @@ def test_home_may_be_elsewhere_and_takes_the_rest_along(given: str, home: Path) 
     assert found.artifacts == home / "artifacts"
 
 
+def test_the_prediction_log_may_have_a_database_of_its_own_and_children_are_told() -> None:
+    found = Settings.from_env({"DRIFTLOOP_LOG_URL": "postgresql+psycopg://db/log"}, CWD)
+    assert found.log_url == found.environment()["DRIFTLOOP_LOG_URL"] == "postgresql+psycopg://db/log"
+    assert Settings.from_env({"DRIFTLOOP_LOG_URL": ""}, CWD) == Settings.from_env({}, CWD)
+    assert "DRIFTLOOP_LOG_URL" not in Settings.from_env({}, CWD).environment()
+
+
 def test_each_part_may_live_elsewhere() -> None:
     assert Settings.from_env(ELSEWHERE, CWD) == Settings(Path("/state"), *list(ELSEWHERE.values())[1:])
 

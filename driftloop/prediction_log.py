@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime
 from pathlib import Path
-from typing import Protocol
-
-import pandas as pd
+from typing import TYPE_CHECKING, Any, Protocol
 
 from driftloop.contract import Label, Loop
 from driftloop.errors import ContractError, Unreachable
-from driftloop.live import LiveMetrics, live_metrics
 from driftloop.settings import Settings, without_password
 from driftloop.spool import Spool, taken
+
+if TYPE_CHECKING:  # the scribe ships without pandas, which is three times what else it takes
+    import pandas as pd
+
+    from driftloop.live import LiveMetrics
 
 BATCH_ROWS = 10_000  # rows in memory, and in one transaction, at once
 VARIABLE = "DRIFTLOOP_LOG_URL"
@@ -130,8 +132,11 @@ def spool_folder(loop: Loop, settings: Settings) -> Path:
 
 def records_of(line: bytes) -> list[Record]:
     """The rows of one spooled request. Raises ValueError for a line that was cut off, or is none of ours."""
+    return _records(json.loads(line))
+
+
+def _records(said: Any) -> list[Record]:
     try:
-        said = json.loads(line)
         rows, scores, labels = said["rows"], said["p"], said["l"]
         if "\0" in said["id"]:
             raise ValueError("a database takes no null byte")
@@ -141,6 +146,26 @@ def records_of(line: bytes) -> list[Record]:
         ]
     except (KeyError, TypeError) as error:
         raise ValueError(f"it is no spooled request: {error!r}") from None
+
+
+@dataclass(frozen=True)
+class Failure:
+    """A request that a version did not answer though the client did nothing wrong. ``time`` as in Record."""
+
+    request_id: str
+    time: int
+    version: str
+    status: int
+
+
+@dataclass(frozen=True)
+class Lines:
+    """What a segment of the spool holds; ``damaged`` lines could not be read."""
+
+    records: list[Record]
+    feedback: list[Feedback]
+    failures: list[Failure]
+    damaged: int
 
 
 @dataclass(frozen=True)
@@ -159,8 +184,10 @@ class ShippingReport:
     trouble: str | None
 
 
-def ship(spool: Spool, store: Store) -> ShippingReport:
+def ship(spool: Spool, store: Store, seen: Callable[[Lines], None] = lambda _: None) -> ShippingReport:
     """Move what is complete in the spool to the store, oldest first; never raises for a store that does not answer.
+
+    ``seen`` is told of each segment that the store took.
 
     A segment is removed once its rows are in the store. Killed between the two, the next round appends them again,
     which changes nothing. While the store does not answer the spool grows, up to its bound.
@@ -172,11 +199,13 @@ def ship(spool: Spool, store: Store) -> ShippingReport:
             with taken(segment) as content:
                 if content is None:
                     continue
-                records, unread = _read(content)
-                for start in range(0, len(records), BATCH_ROWS):
-                    store.append(records[start : start + BATCH_ROWS])
+                lines = lines_of(content)
+                for start in range(0, len(lines.records), BATCH_ROWS):
+                    store.append(lines.records[start : start + BATCH_ROWS])
+                store.label(lines.feedback)
                 segment.unlink()
-                shipped, damaged = shipped + len(records), damaged + unread
+                shipped, damaged = shipped + len(lines.records), damaged + lines.damaged
+                seen(lines)
     except Unreachable as error:
         trouble = str(error)
     dropped = spool.trim()
@@ -185,16 +214,22 @@ def ship(spool: Spool, store: Store) -> ShippingReport:
     return ShippingReport(shipped, damaged, dropped, waiting.bytes, lag, trouble)
 
 
-def _read(content: bytes) -> tuple[list[Record], int]:
-    """(records, lines that are none): the last line of a process killed while it wrote is cut off."""
-    records: list[Record] = []
+def lines_of(content: bytes) -> Lines:
+    """A segment's content; the last line of a process killed while it wrote is cut off."""
+    lines = Lines([], [], [], 0)
     damaged = 0
     for line in content.splitlines():
         try:
-            records += records_of(line)
-        except ValueError:
+            said = json.loads(line)
+            if "status" in said:
+                lines.failures.append(Failure(said["id"], int(said["t"]), str(said["v"]), int(said["status"])))
+            elif "label" in said:
+                lines.feedback.append((str(said["id"]), int(said["row"]), said["label"]))
+            else:
+                lines.records.extend(_records(said))
+        except (ValueError, KeyError, TypeError):
             damaged += 1
-    return records, damaged
+    return replace(lines, damaged=damaged)
 
 
 def rows_of(found: pd.DataFrame, names: Sequence[str]) -> pd.DataFrame:
@@ -202,6 +237,8 @@ def rows_of(found: pd.DataFrame, names: Sequence[str]) -> pd.DataFrame:
 
     A feature that bears the name of one of the log's columns takes its place.
     """
+    import pandas as pd
+
     kept = found.drop(columns=["values", *(name for name in names if name in found)])
     columns = {name: [values.get(name) for values in found["values"]] for name in names}
     return pd.concat([kept, pd.DataFrame(columns, index=found.index)], axis=1)
@@ -214,6 +251,8 @@ def standing_by_version(
 
     ``labels`` are the champion's (negative, positive), binary only. Raises Unreachable.
     """
+    from driftloop.live import live_metrics
+
     standing = []
     for version, (rows, labelled) in sorted(store.counts().items()):
         newest = store.read(version=version, last=limit, labelled=True, features=False)
@@ -234,6 +273,8 @@ def as_text(label: Label | float) -> str:
 
 def presented(stored: pd.DataFrame) -> pd.DataFrame:
     """Stored columns in the form that ``Store.read`` promises: time in UTC, labels and features out of their texts."""
+    import pandas as pd
+
     time_of = pd.to_datetime(stored["time"].astype("int64"), unit="ns", utc=True)
     labels = [None if pd.isna(text) else json.loads(text) for text in stored["feedback"]]
     found = stored.assign(time=time_of, feedback=pd.Series(labels, index=stored.index, dtype=object))

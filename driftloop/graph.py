@@ -90,7 +90,7 @@ def graph(estimator: Pipeline, facts: Facts, *, exactly: bool = True, guarded: b
     ]
     outputs = [helper.make_tensor_value_info(SCORE, TensorProto.DOUBLE, [None])]
     nodes = _needed(made.nodes)
-    used = {name for node in nodes for name in node.input}
+    used = {name for node in nodes for name in {*node.input, *_read_inside(node)}}
     constants = [constant for constant in made.constants if constant.name in used]
     proto = helper.make_model(
         helper.make_graph(nodes, facts.loop, inputs, outputs, constants),

@@ -5,10 +5,10 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, date, datetime
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import pandas as pd
 
@@ -129,12 +129,23 @@ def spool_folder(loop: Loop, settings: Settings) -> Path:
 
 
 def records_of(line: bytes) -> list[Record]:
-    """The rows of one spooled request. Raises ValueError for a line that was cut off, or is none of ours."""
+    """The rows of one spooled request, none where it failed. Raises ValueError for a line that is no request."""
+    return _records(_line(line))
+
+
+def _line(line: bytes) -> dict[str, Any]:
+    """What a spool's line says. Raises ValueError for one that was cut off, or is none of ours."""
+    said = json.loads(line)
+    if not (isinstance(said, dict) and isinstance(said.get("id"), str)):
+        raise ValueError("it names no request")  # noqa: TRY004  # whatever is wrong with a line, it is its value
+    if "\0" in said["id"]:
+        raise ValueError("a database takes no null byte")
+    return said
+
+
+def _records(said: Mapping[str, Any]) -> list[Record]:
     try:
-        said = json.loads(line)
         rows, scores, labels = said["rows"], said["p"], said["l"]
-        if "\0" in said["id"]:
-            raise ValueError("a database takes no null byte")
         return [
             Record(said["id"], n, int(said["t"]), str(said["v"]), row, float(score), label, float(said["ms"]))
             for n, (row, score, label) in enumerate(zip(rows, scores, labels, strict=True))
@@ -143,15 +154,26 @@ def records_of(line: bytes) -> list[Record]:
         raise ValueError(f"it is no spooled request: {error!r}") from None
 
 
+def _feedback(said: Mapping[str, Any]) -> Feedback:
+    """The label that a line of the API's POST /feedback brings: id, row and label."""
+    row, label = said.get("row", 0), said["label"]
+    if not isinstance(row, int) or row < 0 or not isinstance(label, bool | int | float | str):
+        raise ValueError("it is no spooled label")
+    return said["id"], row, label
+
+
 @dataclass(frozen=True)
 class ShippingReport:
-    """What one round of shipping came to. ``shipped`` rows are in the store; ``damaged`` lines could not be read.
+    """What one round of shipping came to. ``shipped`` rows and ``labels`` are in the store.
 
-    ``dropped`` requests went because more than max_spool_mb waited. ``lag_seconds`` is the age of the oldest segment
-    that still waits, 0 when none does. ``trouble``: why the store took no more, None when it took all.
+    ``unknown`` labels name no row that is there yet; ``damaged`` lines could not be read. ``dropped`` requests went
+    because more than max_spool_mb waited. ``lag_seconds`` is the age of the oldest segment that still waits, 0 when
+    none does. ``trouble``: why the store took no more, None when it took all.
     """
 
     shipped: int
+    labels: int
+    unknown: int
     damaged: int
     dropped: int
     waiting_bytes: int
@@ -165,36 +187,49 @@ def ship(spool: Spool, store: Store) -> ShippingReport:
     A segment is removed once its rows are in the store. Killed between the two, the next round appends them again,
     which changes nothing. While the store does not answer the spool grows, up to its bound.
     """
-    shipped = damaged = 0
+    shipped = labels = unknown = damaged = 0
     trouble = None
     try:
         for segment in spool.segments():
             with taken(segment) as content:
                 if content is None:
                     continue
-                records, unread = _read(content)
-                for start in range(0, len(records), BATCH_ROWS):
-                    store.append(records[start : start + BATCH_ROWS])
+                read = _read(content)
+                for start in range(0, len(read.records), BATCH_ROWS):
+                    store.append(read.records[start : start + BATCH_ROWS])
+                missed = store.label(read.labels)
                 segment.unlink()
-                shipped, damaged = shipped + len(records), damaged + unread
+            shipped, labels = shipped + len(read.records), labels + len(read.labels)
+            unknown, damaged = unknown + missed, damaged + read.damaged
     except Unreachable as error:
         trouble = str(error)
     dropped = spool.trim()
     waiting = spool.waiting()
     lag = 0.0 if waiting.oldest is None else max(0.0, time.time() - waiting.oldest)
-    return ShippingReport(shipped, damaged, dropped, waiting.bytes, lag, trouble)
+    return ShippingReport(shipped, labels, unknown, damaged, dropped, waiting.bytes, lag, trouble)
 
 
-def _read(content: bytes) -> tuple[list[Record], int]:
-    """(records, lines that are none): the last line of a process killed while it wrote is cut off."""
-    records: list[Record] = []
-    damaged = 0
+@dataclass
+class _Read:
+    """A segment's lines, sorted out; the last one of a process killed while it wrote is ``damaged``: cut off."""
+
+    records: list[Record] = field(default_factory=list)
+    labels: list[Feedback] = field(default_factory=list)
+    damaged: int = 0
+
+
+def _read(content: bytes) -> _Read:
+    read = _Read()
     for line in content.splitlines():
         try:
-            records += records_of(line)
+            said = _line(line)
+            if "label" in said:
+                read.labels.append(_feedback(said))
+            else:
+                read.records += _records(said)
         except ValueError:
-            damaged += 1
-    return records, damaged
+            read.damaged += 1
+    return read
 
 
 def rows_of(found: pd.DataFrame, names: Sequence[str]) -> pd.DataFrame:

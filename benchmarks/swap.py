@@ -41,7 +41,8 @@ def alias_to_served(home: Path, pause: float) -> float:
     registry.point("champion", versions[0])
     port = free_port()
     base = f"http://127.0.0.1:{port}"
-    command = [sys.executable, "-W", "ignore", "-m", "services.api", "--loop", "swap", "--port", str(port)]
+    (home / "loop.toml").write_text(LOOP)
+    command = [sys.executable, "-W", "ignore", "-m", "driftloop.cli", "serve", str(home), "--port", str(port)]
     with children() as group:
         group.start(Child("API", command, f"{base}/ready", home / "api.log", settings.environment()))
         group.wait_ready("API")

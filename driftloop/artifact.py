@@ -10,6 +10,7 @@ import numpy as np
 import pandas as pd
 from pydantic import ValidationError
 
+from driftloop.compiled import Compiled, differences, load_compiled
 from driftloop.errors import ArtifactError
 from driftloop.facts import Facts
 from driftloop.frame import features
@@ -40,11 +41,15 @@ SAMPLE_TOLERANCE = 1e-9
 
 @dataclass(frozen=True)
 class Artifact:
-    """A loaded model. ``estimator`` is a fitted scikit-learn pipeline over the columns of ``facts``."""
+    """A loaded model. ``estimator`` is a fitted scikit-learn pipeline over the columns of ``facts``.
+
+    ``compiled`` is the same as one graph, which serves in its place; None where the version has none.
+    """
 
     facts: Facts
     estimator: Any
     signature: ModelSignature
+    compiled: Compiled | None = None
 
     def score(self, rows: pd.DataFrame) -> np.ndarray:
         """Shape (rows,): the probability of the positive label, or the predicted value.
@@ -63,7 +68,7 @@ class Artifact:
         return features(pd.DataFrame(list(self.facts.sample)), self.facts.numeric, self.facts.categorical)
 
     def verify(self) -> None:
-        """Raise ArtifactError unless the stored sample rows give the stored scores and the signature fits."""
+        """Raise ArtifactError unless the sample rows give the stored scores, both ways, and the signature fits."""
         named = [column.name for column in self.signature.inputs]
         if named != [*self.facts.numeric, *self.facts.categorical]:
             raise ArtifactError(f"the signature names {named}, the model was trained on other columns")
@@ -73,6 +78,12 @@ class Artifact:
             raise ArtifactError(
                 f"the stored sample rows score up to {difference:.3g} away from what they did when stored"
             )
+        if self.compiled is None or self.facts.compiled is None:
+            return
+        found = self.compiled.score(*arrays(self.sample, self.facts))
+        difference = float(differences(np.asarray(self.facts.sample_scores), found).max())
+        if not difference <= self.facts.compiled.tolerance:
+            raise ArtifactError(f"the compiled model scores the stored sample rows up to {difference:.3g} differently")
 
 
 def score(estimator: Any, X: pd.DataFrame, task: str) -> np.ndarray:
@@ -80,6 +91,11 @@ def score(estimator: Any, X: pd.DataFrame, task: str) -> np.ndarray:
     if task == "binary":
         return np.asarray(estimator.predict_proba(X)[:, list(estimator.classes_).index(1)], dtype=float)
     return np.asarray(estimator.predict(X), dtype=float)
+
+
+def arrays(X: pd.DataFrame, facts: Facts) -> tuple[np.ndarray, np.ndarray]:
+    """(numbers, words) as Compiled.score takes them, of rows in the form of frame.features."""
+    return X[list(facts.numeric)].to_numpy(dtype=float), X[list(facts.categorical)].to_numpy(dtype=object)
 
 
 def predictions(scores: np.ndarray, facts: Facts) -> Predictions:
@@ -90,7 +106,7 @@ def load(folder: Path) -> Artifact:
     """Load a downloaded model folder without running any code from it.
 
     Only the types skops trusts and REVIEWED_TYPES are constructed, whatever list the folder itself carries.
-    Raises ArtifactError when it is incomplete, of another format or needs a type nobody reviewed.
+    Raises ArtifactError when it is incomplete, altered, of another format or needs a type nobody reviewed.
     """
     from mlflow.models import Model
 
@@ -103,7 +119,7 @@ def load(folder: Path) -> Artifact:
         raise ArtifactError(f"{folder}/MLmodel cannot be read: {error}") from error
     if model.signature is None:
         raise ArtifactError(f"{folder} has no signature")
-    return Artifact(facts, _load_skops(folder / "model.skops"), model.signature)
+    return Artifact(facts, _load_skops(folder / "model.skops"), model.signature, load_compiled(folder, facts))
 
 
 def _load_skops(file: Path) -> Any:

@@ -15,7 +15,13 @@ def model_card(facts: Facts, decision: PromotionDecision, drift: Json | None, ap
     ``drift`` is the report's drift part of the window that triggered it; ``approved`` says who let it pass, and why.
     """
     parts = [f"# {facts.loop}", _training(facts), _trigger(drift), _comparison(facts, decision), _slices(decision)]
-    parts += [_calibration(facts), _serving(decision), _approval(decision, approved), _limits(facts, decision)]
+    parts += [
+        _calibration(facts),
+        _serving(decision),
+        _compiled(facts),
+        _approval(decision, approved),
+        _limits(facts, decision),
+    ]
     return "\n\n".join(part for part in parts if part)
 
 
@@ -89,6 +95,18 @@ def _serving(decision: PromotionDecision) -> str:
     return (
         f"**Serving.** A clean process loaded it from the registry and scored {found.rows:,} rows as it did when made; "
         f"one row takes {found.latency_ms:.2g} ms, the model has {found.size_mb:.3g} MB."
+    )
+
+
+def _compiled(facts: Facts) -> str:
+    found = facts.compiled
+    if found is None:
+        return ""
+    if found.refused is not None:
+        return f"**Compiled.** No, it serves natively: {found.refused}."
+    return (
+        f"**Compiled.** It serves as an ONNX graph, whose scores lie at most {found.difference:.2g} from those of "
+        f"scikit-learn on {found.rows:,} rows, odd ones among them ({found.tolerance:g} is allowed)."
     )
 
 

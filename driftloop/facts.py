@@ -2,7 +2,38 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from pydantic import BaseModel, ConfigDict
+
+
+@dataclass(frozen=True)
+class Version:
+    """A registered version and the MLflow run that made it, which tells it from another registry's of that number."""
+
+    number: str
+    run_id: str
+
+
+class CompiledFacts(BaseModel):
+    """What came of compiling a version: ``sha256`` of its graph, or the sentence that says why it was ``refused``.
+
+    ``difference`` is the largest from scikit-learn's scores on ``rows`` rows, absolute and above 1 relative; None
+    where nothing could be measured. It had to stay within ``tolerance``.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    sha256: str | None
+    difference: float | None
+    tolerance: float
+    rows: int
+    refused: str | None
+
+    def __str__(self) -> str:
+        if self.refused is not None:
+            return f"no: {self.refused}"
+        return f"onnx, differs by at most {self.difference:.2g} on {self.rows:,} rows"
 
 
 class Facts(BaseModel):
@@ -12,8 +43,9 @@ class Facts(BaseModel):
     candidate gave for them: a copy that does not reproduce them does not serve. ``metrics`` are those of the holdout.
     ``threshold``: a binary model says yes from this probability on; None where the rows were too few to choose it.
     ``quartiles`` cut the numeric columns of the training rows. ``refit_of``: the version that was judged, where this
-    one is its recipe fitted again with the holdout's rows. ``statistics``: mean and standard deviation of the numeric
-    columns of the training rows, nulls left out; empty on versions from before they were stored.
+    one is its recipe fitted again with the holdout's rows. ``compiled``: None where nobody tried. ``statistics`` are
+    mean and standard deviation of each numeric feature's training values, nulls left out; a feature without any has
+    none.
     """
 
     model_config = ConfigDict(frozen=True, extra="ignore")
@@ -35,4 +67,5 @@ class Facts(BaseModel):
     threshold: float | None = None
     quartiles: dict[str, tuple[float, ...]] = {}
     refit_of: str | None = None
+    compiled: CompiledFacts | None = None
     statistics: dict[str, tuple[float, float]] = {}

@@ -10,11 +10,11 @@ from typing import TypeVar
 import numpy as np
 import pandas as pd
 
+from driftloop.category import MISSING, category
 from driftloop.contract import Label, Loop
 from driftloop.errors import LabelsNotReady, WindowError
 
 T = TypeVar("T", pd.Series, pd.DataFrame)
-MISSING = "(missing)"  # a null category is a category of its own
 
 
 @dataclass(frozen=True)
@@ -86,15 +86,6 @@ def categories(column: pd.Series) -> pd.Series:
     codes, distinct = pd.factorize(column)
     names = np.array([*(category(value) for value in distinct), MISSING], dtype=object)
     return pd.Series(names[codes], index=column.index, name=column.name)  # code -1, a null, is the last name
-
-
-def category(value: object) -> str:
-    """One value as its category's name: 2.0 and 2 are one, and so are a bool and its word however it is written."""
-    if isinstance(value, str) and value.lower() in ("true", "false"):
-        return value.capitalize()
-    if isinstance(value, (float, np.floating)) and float(value).is_integer():
-        return str(int(value))
-    return str(value)
 
 
 def features(rows: pd.DataFrame, numeric: Sequence[str], categorical: Sequence[str]) -> pd.DataFrame:

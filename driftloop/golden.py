@@ -15,9 +15,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from driftloop.category import category
 from driftloop.contract import Features, Loop
 from driftloop.errors import ContractError
-from driftloop.frame import categories, category, features
+from driftloop.frame import categories, features
 from driftloop.metrics import Predictions
 
 FILE = "golden.csv"

@@ -11,8 +11,8 @@ import numpy as np
 import pandas as pd
 
 from driftloop import frame
+from driftloop.category import category
 from driftloop.contract import Loop
-from driftloop.frame import category
 from driftloop.metrics import METRICS, Predictions
 
 FALSE_ALARM = 0.001  # how often a look at unchanged data says otherwise: daily looks, once in some three years

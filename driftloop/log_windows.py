@@ -10,7 +10,7 @@ import pandas as pd
 
 from driftloop.contract import Loop
 from driftloop.errors import ContractError, WindowError
-from driftloop.frame import category
+from driftloop.category import category
 from driftloop.prediction_log import Store, rows_of
 from driftloop.tables import read_table
 from driftloop.windows import FolderWindows

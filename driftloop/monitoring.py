@@ -7,11 +7,12 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from driftloop import drift_worker
+from driftloop.category import category
 from driftloop.contract import Loop
 from driftloop.drift import DriftReport
 from driftloop.entry import Entry, Kind
 from driftloop.errors import ContractError, DriftloopError, WindowError
-from driftloop.frame import Window, category, unseen
+from driftloop.frame import Window, unseen
 from driftloop.metrics import METRICS
 from driftloop.reigns import TRAININGS
 from driftloop.report import Json, window_report

@@ -10,12 +10,14 @@ from typing import TYPE_CHECKING
 from driftloop.artifact import Artifact, predictions, score
 from driftloop.entry import Kind
 from driftloop.errors import ArtifactError, ContractError, LabelsNotReady, NotInRegistry, WindowError
+from driftloop.exporting import export
+from driftloop.facts import Version
 from driftloop.frame import Window
 from driftloop.holdout import require_same_rule
 from driftloop.metrics import Predictions
 from driftloop.monitoring import read_labelled, require_same_task
 from driftloop.promotion import ServingCheck
-from driftloop.registry import Version, library_versions
+from driftloop.registry import library_versions
 from driftloop.report import Json, window_report
 from driftloop.serving_check import Request
 from driftloop.settings import without_password
@@ -96,13 +98,18 @@ def require_comparable(work: Workspace, champion: Champion, data: TrainingData) 
 
 
 def train(work: Workspace, data: TrainingData) -> Candidate:
-    """A fitted candidate with its score on the holdout."""
+    """A fitted candidate with its score on the holdout, compiled if that makes no difference to it."""
     work.checks.start()  # its imports are done by the time there is a version to try
     candidate = fit(work.loop, data.windows, data.training, work.rule)
     predicted = predictions(score(candidate.estimator, data.holdout.X, work.loop.task), candidate.facts)
-    return replace(
-        candidate, facts=candidate.facts.model_copy(update={"metrics": evaluate(work.loop, data.holdout, predicted)})
-    )
+    facts = candidate.facts.model_copy(update={"metrics": evaluate(work.loop, data.holdout, predicted)})
+    return compiled(replace(candidate, facts=facts), data.holdout.X)
+
+
+def compiled(candidate: Candidate, rows: pd.DataFrame) -> Candidate:
+    """The candidate with its graph where that agrees on ``rows`` and odd ones; its facts say what came of it."""
+    made = export(candidate.estimator, candidate.facts, rows)
+    return replace(candidate, facts=candidate.facts.model_copy(update={"compiled": made.facts}), compiled=made.content)
 
 
 def check_serving(work: Workspace, candidate: Candidate, version: str, rows: pd.DataFrame) -> Registered:
@@ -160,7 +167,7 @@ def register(work: Workspace, candidate: Candidate, window: str) -> Version:
 def refitted(work: Workspace, made: Registered, data: TrainingData, window: str) -> Registered:
     """The judged recipe fitted again with the holdout's rows among its own: a version, with its own serving check."""
     work.checks.start()
-    again = refit(work.loop, made.candidate, made.version, data.training, data.holdout)
+    again = compiled(refit(work.loop, made.candidate, made.version, data.training, data.holdout), data.holdout.X)
     return check_serving(work, again, register(work, again, window).number, data.holdout.X)
 
 
@@ -174,6 +181,7 @@ def _tags(work: Workspace, candidate: Candidate, window: str) -> dict[str, str]:
         "fingerprint": facts.fingerprint,
         "holdout": facts.holdout,
         **({"refit_of": facts.refit_of} if facts.refit_of else {}),
+        **({"compiled": str(facts.compiled)} if facts.compiled else {}),
         "libraries": ", ".join(f"{name} {version}" for name, version in library_versions().items()),
     }
     return tags | {"git_commit": _git_commit(work) or work.settings.git_commit}

@@ -5,14 +5,16 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 from driftloop import blank
 from driftloop.artifact import REVIEWED_TYPES
 from driftloop.card import WAITS
+from driftloop.compiled import FILE
 from driftloop.errors import ArtifactError, ContractError, NotInRegistry, Unreachable
+from driftloop.facts import Version
 from driftloop.settings import Settings, without_password
 
 if TYPE_CHECKING:
@@ -36,14 +38,6 @@ FAILURES = {
     "PERMISSION_DENIED": "does not let us in",
 }
 LIBRARIES = ("scikit-learn", "skops", "numpy", "pandas", "scipy")
-
-
-@dataclass(frozen=True)
-class Version:
-    """A registered version and the MLflow run that made it."""
-
-    number: str
-    run_id: str
 
 
 class Registry:
@@ -86,11 +80,8 @@ class Registry:
         except NotInRegistry:
             return {}
 
-    def champion_version(self) -> Version | None:
-        """The champion with the run that made it, which tells it from another registry's version of that number."""
-        number = self.champion()
-        if number is None:
-            return None
+    def version(self, number: str) -> Version:
+        """A version with the run that made it."""
         with self._reachable():
             return Version(number, str(self.client.get_model_version(self.name, number).run_id or ""))
 
@@ -186,6 +177,10 @@ class Registry:
                     f"{error}. "
                     f"Choose an estimator whose types are reviewed (docs/loop-toml.md lists them)."
                 ) from error
+            if candidate.compiled is not None:
+                with TemporaryDirectory() as folder:
+                    (file := Path(folder) / FILE).write_bytes(candidate.compiled)
+                    self.client.log_model_artifact(info.model_id, str(file))
             version = self._create_version(info, run.info.run_id, tags)
         return Version(version, run.info.run_id)
 

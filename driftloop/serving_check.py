@@ -76,21 +76,46 @@ def _try(request: Request) -> ServingCheck:
             loaded = artifact.load(place)
             loaded.verify()
             difference = float(np.abs(loaded.score(request.rows) - request.scores).max())
+            apart = _compiled_difference(loaded, request)
         except Exception as error:  # noqa: BLE001  # whatever it is, the API would meet it too: that is the finding
             said = str(error) if isinstance(error, ArtifactError) else f"{type(error).__name__}: {error}"
             return ServingCheck(said.replace(str(place), f"version {request.version}"), size_mb=size)
         problem = None
         if not difference <= artifact.SAMPLE_TOLERANCE:
             problem = f"its scores differ by up to {difference:.3g} from the candidate's on {len(request.rows)} rows"
+        elif loaded.facts.compiled is not None and not apart <= loaded.facts.compiled.tolerance:
+            problem = (
+                f"compiled, its scores differ by up to {apart:.3g} from the candidate's on {len(request.rows)} rows"
+            )
         return ServingCheck(problem, difference, len(request.rows), _latency(loaded, request.rows), size)
 
 
+def _compiled_difference(loaded: Artifact, request: Request) -> float:
+    """0.0 where the version serves natively."""
+    from driftloop.artifact import arrays
+    from driftloop.compiled import differences
+    from driftloop.frame import features
+
+    if loaded.compiled is None:
+        return 0.0
+    X = features(request.rows, loaded.facts.numeric, loaded.facts.categorical)
+    return float(differences(request.scores, loaded.compiled.score(*arrays(X, loaded.facts))).max())
+
+
 def _latency(loaded: Artifact, rows: pd.DataFrame) -> float:
-    """Milliseconds of scoring one row, median."""
+    """Milliseconds of scoring one row with what would serve, median."""
+    from driftloop.artifact import arrays
+    from driftloop.frame import features
+
+    row, compiled = rows.iloc[:1], loaded.compiled
+    given = arrays(features(row, loaded.facts.numeric, loaded.facts.categorical), loaded.facts)
     taken = []
     for _ in range(WARM_UPS + TIMED):
         began = time.perf_counter()
-        loaded.score(rows.iloc[:1])
+        if compiled is None:
+            loaded.score(row)
+        else:
+            compiled.score(*given)  # a request's values get into arrays without a table
         taken.append(time.perf_counter() - began)
     return 1000 * statistics.median(taken[WARM_UPS:])
 

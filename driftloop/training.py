@@ -16,10 +16,11 @@ from sklearn.preprocessing import OneHotEncoder, StandardScaler
 
 from driftloop.artifact import score
 from driftloop.calibration import best_f1_threshold, calibration_error
+from driftloop.category import MISSING
 from driftloop.contract import Loop
 from driftloop.errors import ContractError, DriftloopError
 from driftloop.facts import Facts
-from driftloop.frame import MISSING, T, Window
+from driftloop.frame import T, Window
 from driftloop.holdout import HoldoutRule
 from driftloop.metrics import METRICS, Predictions, Score
 from driftloop.paired import detectable_gain, paired_gain
@@ -33,10 +34,11 @@ FOLD_ROWS = 20_000  # a threshold from more rows is no surer, and each fold is a
 
 @dataclass(frozen=True)
 class Candidate:
-    """A fitted pipeline with the facts that go into its version."""
+    """A fitted pipeline with the facts that go into its version, and its graph where it was compiled."""
 
     estimator: Pipeline
     facts: Facts
+    compiled: bytes | None = None
 
 
 def build(loop: Loop) -> Pipeline:
@@ -143,8 +145,15 @@ def _candidate(loop: Loop, windows: Sequence[str], training: Window, rule: str, 
         sample_scores=tuple(score(pipeline, sample, loop.task).tolist()),
         threshold=threshold,
         quartiles=quartiles(training.X) | ({} if training.slicing is None else quartiles(training.slicing)),
+        statistics=statistics(training.X[list(loop.columns.numeric)]),
     )
     return Candidate(pipeline, facts)
+
+
+def statistics(numbers: pd.DataFrame) -> dict[str, tuple[float, float]]:
+    """Mean and standard deviation (of the rows, not of a population they stand for) of each column with a value."""
+    present = {name: column.dropna().to_numpy() for name, column in numbers.items()}
+    return {str(name): (float(x.mean()), float(x.std())) for name, x in present.items() if len(x)}
 
 
 def refit(loop: Loop, judged: Candidate, version: str, training: Window, holdout: Window) -> Candidate:

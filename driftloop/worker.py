@@ -16,6 +16,10 @@ from typing import Any
 from driftloop.errors import DriftloopError
 
 
+class Gone(DriftloopError):
+    """The process ended without an answer."""
+
+
 class Worker:
     """A started ``python -m module``, whose main block calls ``answer``. ``task`` says in errors what it is for."""
 
@@ -29,7 +33,7 @@ class Worker:
         )
 
     def ask(self, request: Any) -> Any:
-        """The worker's answer; what it raised is raised here. Raises DriftloopError when it is gone."""
+        """The worker's answer; what it raised is raised here. Raises Gone when it ended."""
         to_worker, from_worker = self._process.stdin, self._process.stdout
         assert to_worker is not None, "it was opened as a pipe"
         assert from_worker is not None, "it was opened as a pipe"
@@ -39,12 +43,16 @@ class Worker:
                 to_worker.flush()
                 answer = pickle.load(from_worker)  # noqa: S301  # from our own process, over our own pipe
         except (BrokenPipeError, EOFError):
-            raise DriftloopError(
+            raise Gone(
                 f"the process that {self._task} ended (exit code {self._process.wait()}), perhaps for want of memory."
             ) from None
         if isinstance(answer, BaseException):
             raise answer
         return answer
+
+    def kill(self) -> None:
+        """Whatever it is doing; who asked it gets Gone."""
+        self._process.kill()
 
     def end(self) -> None:
         """At once, though it may still be on its way in."""

@@ -16,12 +16,12 @@ from driftloop import frame
 from driftloop.artifact import Artifact
 from driftloop.contract import Loop
 from driftloop.errors import NotInRegistry
-from driftloop.facts import Facts
+from driftloop.facts import Facts, Version
 from driftloop.frame import Window
 from driftloop.holdout import HoldoutRule
 from driftloop.ledger import Ledger
 from driftloop.promotion import ServingCheck
-from driftloop.registry import CHAMPION, Registry, Version
+from driftloop.registry import CHAMPION, Registry
 from driftloop.serving_check import Request
 from driftloop.settings import Settings
 from driftloop.training import Candidate, fit, split

@@ -59,7 +59,7 @@ def _months(folder: Path, settings: Settings, group: Children, progress: Progres
     plan = generator.load(folder)
     bar = progress.add_task("starting Prefect, MLflow and the API", total=len(plan.ids()))
     loop = contract.load(folder).name
-    api = _api(loop, settings, free_port())
+    api = _api(folder, settings, free_port())
     reports: list[dict[str, Any]] = []
     answer: Answer | None = None
     with prefect_at_hand(settings) as prefect:
@@ -124,20 +124,9 @@ def _ask(base: str, row: dict[str, Any]) -> Answer:
     return Answer(body["version"], body["probability"])
 
 
-def _api(loop: str, settings: Settings, port: int) -> Child:
-    command = [
-        sys.executable,
-        "-W",
-        "ignore",
-        "-m",
-        "services.api",
-        "--loop",
-        loop,
-        "--port",
-        str(port),
-        "--poll",
-        "0.5",
-    ]
+def _api(folder: Path, settings: Settings, port: int) -> Child:
+    command = [sys.executable, "-W", "ignore", "-m", "driftloop.cli", "serve", str(folder.absolute())]
+    command += ["--port", str(port), "--poll", "0.5"]
     return Child(
         "API", command, f"http://127.0.0.1:{port}/ready", settings.home / "logs" / "api.log", settings.environment()
     )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 import time
 from contextlib import ExitStack
@@ -28,22 +27,47 @@ PORT = click.IntRange(1, 65535)
     show_default=True,
     help="Seconds between looks at the champion alias.",
 )
-def serve(folder: Path, host: str, port: int, poll: float) -> None:
+@click.option("--workers", type=click.IntRange(1, 64), default=1, show_default=True, help="Processes behind the port.")
+@click.option("--origin", "origins", multiple=True, help="A page elsewhere whose scripts may ask; none by default.")
+@click.option("--without-keys", is_flag=True, help="Serve beyond this machine though DRIFTLOOP_API_KEYS names no key.")
+def serve(
+    folder: Path, host: str, port: int, poll: float, workers: int, origins: tuple[str, ...], without_keys: bool
+) -> None:
     """Serve the loop's champion over HTTP; a new champion is taken over without a restart.
 
+    Beyond this machine it asks for keys: make one with `driftloop key`.
+
     \b
-    Example:
+    Examples:
       driftloop serve my-loop --port 8000
+      DRIFTLOOP_API_KEYS="predict:…" driftloop serve my-loop --host 0.0.0.0 --workers 4
     """
-    from driftloop import contract
     from driftloop.cli.children import require_free
-    from driftloop.cli.stack import alert_environment
+    from services.api.serving import Address
     from services.api.serving import serve as serve_api
 
-    loop = contract.load(folder)
     require_free(port, "the API", "--port", host)
-    os.environ.update(alert_environment(loop, os.environ))
-    serve_api(options.settings(), loop.name, host, port, poll)
+    serve_api(folder, options.settings(), Address(host, port, poll, workers, origins, without_keys))
+
+
+@click.command()
+@click.option("--role", type=click.Choice(["predict", "admin"]), default="predict", show_default=True)
+def key(role: str) -> None:
+    """Make a key for the API: the key for whoever asks, and the entry that lets it in.
+
+    The entry is a digest, from which nobody finds the key. admin may also read /metrics.
+
+    \b
+    Examples:
+      driftloop key
+      driftloop key --role admin
+    """
+    import hashlib
+    import secrets
+
+    made = secrets.token_urlsafe(32)
+    click.echo(f"key, shown once; send it as X-API-Key:   {made}")
+    click.echo(f"entry, to add to DRIFTLOOP_API_KEYS:     {role}:{hashlib.sha256(made.encode()).hexdigest()}")
 
 
 @click.command()
@@ -79,7 +103,7 @@ def up(
         require_free(port, what, f"--{what.lower()}-port")
     console = Console(stderr=True)
     with children() as group, ExitStack() as until_end:
-        parts = stack(folder, loop, options.settings(), ports)
+        parts = stack(folder, options.settings(), ports)
         with console.status("starting …") as status:
             for part in parts:
                 group.start(part)
@@ -120,4 +144,4 @@ def demo(bundled: Path | None) -> None:
     sys.exit(play(folder, options.settings()))
 
 
-COMMANDS = (serve, up, demo)
+COMMANDS = (serve, key, up, demo)

@@ -5,13 +5,11 @@ from __future__ import annotations
 import os
 import secrets
 import sys
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from driftloop import blank
 from driftloop.cli.children import Child
-from driftloop.contract import Loop
 from driftloop.errors import ContractError
 from driftloop.settings import Settings
 
@@ -38,13 +36,7 @@ class Ports:
         return f"http://{LOCALHOST}:{getattr(self, part)}"
 
 
-def alert_environment(loop: Loop, env: Mapping[str, str]) -> dict[str, str]:
-    """The loop's alert addresses for the API, which reads no loop.toml; what stands for secrets is not filled in."""
-    urls = [*env.get("DRIFTLOOP_ALERT_URLS", "").split(), *loop.alerts.urls]
-    return {"DRIFTLOOP_ALERT_URLS": " ".join(urls)} if urls else {}
-
-
-def stack(folder: Path, loop: Loop, settings: Settings, ports: Ports) -> list[Child]:
+def stack(folder: Path, settings: Settings, ports: Ports) -> list[Child]:
     """Prefect server first, then MLflow UI, schedules, API, approvals and dashboard, all on the same state folder.
 
     A service that the environment names already (PREFECT_API_URL, MLFLOW_TRACKING_URI) is used, not started.
@@ -68,10 +60,10 @@ def stack(folder: Path, loop: Loop, settings: Settings, ports: Ports) -> list[Ch
         ),
         Child(
             "API",
-            [*python, "services.api", "--loop", loop.name, "--port", str(ports.api)],
+            [*python, "driftloop.cli", "serve", str(folder.absolute()), "--port", str(ports.api)],
             f"{ports.url('api')}/health",
             logs / "api.log",
-            env | alert_environment(loop, os.environ),
+            env,
         ),
         Child(
             "approvals",

@@ -1,90 +1,166 @@
-"""The API's routes, and the factory that wires them to a loop."""
+"""The API of one loop: its routes, and the factory that wires them to a registry, a store and a log."""
 
 from __future__ import annotations
 
+import asyncio
 import os
 import threading
-import uuid
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import Any
 
-from fastapi import FastAPI, HTTPException, Request, Response
+from fastapi import FastAPI, Request, Response
 from fastapi.concurrency import run_in_threadpool
 from fastapi.openapi.docs import get_swagger_ui_html
 from fastapi.responses import HTMLResponse, JSONResponse
 from fastapi.staticfiles import StaticFiles
 from prometheus_client import CONTENT_TYPE_LATEST
+from starlette.middleware.cors import CORSMiddleware
+from starlette.types import ASGIApp
 
-from driftloop import alerts
+from driftloop.contract import Serving
 from driftloop.settings import Settings
+from driftloop.spool import SpoolWriter
 from services.api.champion import Holder, Source
-from services.api.documentation import describe_predict
-from services.api.metrics import Measured, Metrics
-from services.api.prediction import answer
-from services.api.schema import TooManyRows, WrongInput
+from services.api.documentation import describe
+from services.api.explain import Explainer
+from services.api.feedback import read_feedback
+from services.api.gate import Gate, Keys
+from services.api.metrics import Metrics
+from services.api.predict import NO_MODEL, Predict, Refused
+from services.api.recording import Recorder
+from services.api.schema import WrongInput
+from services.api.scribe import Scribe
 from services.api.source import RegistrySource
 from services.api.store import Store
 from services.api.watcher import Watcher
 
-MAX_BYTES = 32 * 2**20
 SWAGGER = "/swagger"
-NO_MODEL = "no model is loaded yet; GET /model says why"
 
 
 class Api(FastAPI):
     """A FastAPI app whose /docs follow the champion: the schema is made at each look, never cached."""
 
-    def __init__(self, loop_name: str, holder: Holder, watcher: Watcher, metrics: Metrics) -> None:
-        super().__init__(title=f"driftloop: {loop_name}", lifespan=self._watching, docs_url=None, redoc_url=None)
-        self.loop_name, self.holder, self.watcher, self.metrics = loop_name, holder, watcher, metrics
-        self.add_middleware(Measured, metrics=metrics)
-        self.add_exception_handler(Exception, _internal_error)
-        for path, endpoint in (("/health", health), ("/metrics", prometheus)):
-            self.add_api_route(path, endpoint, methods=["GET"])
-        for path, endpoint in (("/ready", ready), ("/model", model)):
-            self.add_api_route(
-                path, endpoint, methods=["GET"], responses={503: {"description": "No model is loaded yet."}}
-            )
-        self.add_api_route("/predict", predict, methods=["POST"])
+    def __init__(
+        self, holder: Holder, watcher: Watcher, metrics: Metrics, predict: Predict, scribe: Scribe, explainer: Explainer
+    ) -> None:
+        super().__init__(
+            title=f"driftloop: {holder.loop}", lifespan=self._running, docs_url=None, redoc_url=None,
+            openapi_url=None,
+        )  # fmt: skip
+        self.holder, self.watcher, self.metrics = holder, watcher, metrics
+        self.predict, self.recorder, self.scribe, self.explainer = predict, predict.recorder, scribe, explainer
+        self.add_exception_handler(Refused, _refused)  # type: ignore[arg-type]
+        for method, path, endpoint in (
+            ("GET", "/health", health),
+            ("GET", "/ready", ready),
+            ("GET", "/model", model),
+            ("GET", "/metrics", prometheus),
+            ("POST", "/predict", answered_elsewhere),
+            ("POST", "/feedback", feedback),
+            ("POST", "/explain", explain),
+        ):
+            self.add_api_route(path, endpoint, methods=[method])
         self.mount(SWAGGER, StaticFiles(packages=[("fastapi_offline", "static")]))
         self.add_api_route("/docs", docs, methods=["GET"], include_in_schema=False)
+        self.add_api_route("/openapi.json", openapi, methods=["GET"], include_in_schema=False)
 
     @asynccontextmanager
-    async def _watching(self, _app: FastAPI) -> AsyncIterator[None]:
+    async def _running(self, _app: FastAPI) -> AsyncIterator[None]:
         self.watcher.start()
-        yield
-        await run_in_threadpool(self.watcher.stop)
+        self.scribe.start()
+        flushing = asyncio.create_task(self._flush())
+        try:
+            yield
+        finally:
+            flushing.cancel()
+            with suppress(asyncio.CancelledError):
+                await flushing
+            if self.recorder.writer:
+                self.recorder.writer.close()
+            await run_in_threadpool(self._stop)
+
+    def _stop(self) -> None:
+        self.watcher.stop()
+        self.explainer.stop()
+        self.scribe.stop()
+
+    async def _flush(self) -> None:
+        writer = self.recorder.writer
+        while writer:
+            await asyncio.sleep(writer.flush_seconds)
+            writer.flush()
 
     def openapi(self) -> dict[str, Any]:
         self.openapi_schema = None
-        return describe_predict(super().openapi(), self.holder.current)
+        return describe(super().openapi(), self.holder.current, self.predict.limits)
 
 
-def create_app(settings: Settings, loop_name: str, poll_seconds: float = 2.0, source: Source | None = None) -> FastAPI:
+def create_app(
+    settings: Settings,
+    loop_name: str,
+    poll_seconds: float = 2.0,
+    source: Source | None = None,
+    serving: Serving | None = None,
+    *,
+    keys: Keys | None = None,
+    origins: tuple[str, ...] = (),
+    workers: int = 1,
+    scribe: Scribe | None = None,
+) -> ASGIApp:
     """The API of one loop; ``source`` stands in for the registry that ``settings`` name.
 
-    Nothing is read and no thread started before the app's lifespan begins.
+    ``origins`` are the pages elsewhere whose scripts may ask. Nothing is read and no thread or process started before
+    the app's lifespan begins.
     """
-    holder = Holder()
-    metrics = Metrics(holder)
-    store = Store(settings.home / "serving" / loop_name)
+    api = build(settings, loop_name, poll_seconds, source, serving, workers=workers, scribe=scribe)
+    gate: ASGIApp = Gate(api, api.predict, api.metrics, keys or Keys())
+    return CORSMiddleware(gate, allow_origins=origins, allow_methods=["*"], allow_headers=["*"]) if origins else gate
+
+
+def build(
+    settings: Settings,
+    loop_name: str,
+    poll_seconds: float,
+    source: Source | None,
+    serving: Serving | None,
+    *,
+    workers: int = 1,
+    scribe: Scribe | None = None,
+) -> Api:
+    """The app behind the gate, with everything it holds."""
+    limits = serving or Serving(log="off")
+    folder = settings.home / "serving" / loop_name
+    holder = Holder(loop_name, limits.max_rows)
+    quill = scribe or Scribe.none(folder)
+    metrics = Metrics(holder, quill.standing)
+    store = Store(folder)
     watcher = Watcher(
-        source or RegistrySource(settings, loop_name), store, holder, metrics, poll_seconds, tell=_teller(loop_name)
-    )
-    return Api(loop_name, holder, watcher, metrics)
+        source or RegistrySource(settings, loop_name), store, holder, metrics, poll_seconds, tell=_teller(loop_name),
+        settle_seconds=0.5 if workers > 1 else 0.0,
+    )  # fmt: skip
+    writer = None
+    if limits.log != "off":
+        writer = SpoolWriter(folder / "spool", limits.durability, limits.flush_ms, limits.max_spool_mb)
+    recorder = Recorder(writer, limits.durability == "sync")
+    predict = Predict(holder, limits, metrics, recorder)
+    return Api(holder, watcher, metrics, predict, quill, Explainer(store, limits.timeout_s))
 
 
 def _teller(loop_name: str) -> Callable[[str], None]:
     """Alerts in a thread of their own: an address that does not answer must not keep the watcher from its next look."""
 
     def tell(message: str) -> None:
-        urls = alerts.filled(os.environ.get("DRIFTLOOP_ALERT_URLS", "").split(), os.environ)
-        if urls:
-            alert = alerts.serving_trouble(loop_name, message)
-            threading.Thread(target=alerts.send, args=(alert, urls), daemon=True).start()
+        if addresses := os.environ.get("DRIFTLOOP_ALERT_URLS", "").split():
+            threading.Thread(target=_send, args=(loop_name, message, addresses), daemon=True).start()
 
     return tell
+
+
+def _send(loop_name: str, message: str, addresses: list[str]) -> None:
+    from driftloop import alerts  # Apprise and pandas, which the API has no other use for
+
+    alerts.send(alerts.serving_trouble(loop_name, message), alerts.filled(addresses, os.environ))
 
 
 async def docs(request: Request) -> HTMLResponse:
@@ -97,6 +173,10 @@ async def docs(request: Request) -> HTMLResponse:
         swagger_css_url=f"{root}/swagger-ui.css",
         swagger_favicon_url=f"{root}/favicon.png",
     )
+
+
+async def openapi(request: Request) -> JSONResponse:
+    return JSONResponse(_api(request).openapi())
 
 
 async def health() -> dict[str, str]:
@@ -113,41 +193,64 @@ async def ready(request: Request) -> JSONResponse:
 
 
 async def model(request: Request) -> JSONResponse:
-    """What serves, since when, and why it is not what the alias names, should that be so."""
+    """What serves, since when, how it does on the labels that came back, and why it is not what the alias names."""
     api = _api(request)
-    champion, trouble = api.holder.current, api.watcher.trouble
-    about = champion.describe() if champion else {"loop": api.loop_name, "version": None}
+    champion, trouble, standing = api.holder.current, api.watcher.trouble, api.scribe.standing()
+    about = champion.describe() if champion else {"loop": api.holder.loop, "version": None}
     error = {"at": trouble.at.isoformat(), "message": trouble.message} if trouble else None
-    return JSONResponse(about | {"last_error": error}, 200 if champion else 503)
+    beside = {"live": standing.get("live", {}), "shadow": standing.get("shadow"), "log": standing.get("log")}
+    return JSONResponse(about | {"last_error": error} | beside, 200 if champion else 503)
 
 
 async def prometheus(request: Request) -> Response:
-    """Requests, latency, version and swaps in Prometheus' text format."""
-    return Response(_api(request).metrics.text(), media_type=CONTENT_TYPE_LATEST)
+    """Requests, latency, predictions, versions, swaps and the log in Prometheus' text format."""
+    api = _api(request)
+    return Response(await run_in_threadpool(api.metrics.text), media_type=CONTENT_TYPE_LATEST)
 
 
-async def predict(request: Request) -> JSONResponse:
-    """Score one row, or up to 10,000 as {"rows": [...]}. Every feature must be given; null where it is unknown."""
-    body = await _body(request)
-    holder = _api(request).holder
-    champion = holder.current  # taken once: schema, scores and version of this answer are its own
+async def answered_elsewhere() -> None:
+    """Score one row, or many as {"rows": [...]}. Every feature must be given; null where it is unknown."""
+    raise AssertionError("the gate answers POST /predict")
+
+
+async def feedback(request: Request) -> JSONResponse:
+    """Say what really happened to rows that were scored, by the request_id of their answer.
+
+    One label, or many as {"labels": [...]}; ``row`` is a row's place in a batch, from 0. A label may come before its
+    prediction is in the log's store, and a later label of the same row replaces an earlier one.
+    """
+    api = _api(request)
+    champion, recorder = api.holder.current, api.recorder
     if champion is None:
-        raise HTTPException(503, NO_MODEL)
+        raise Refused(503, NO_MODEL)
+    if recorder.writer is None:
+        raise Refused(409, 'this loop keeps no prediction log ([serving] log = "off"), so no label can be matched')
     try:
-        return JSONResponse(await run_in_threadpool(answer, champion, body, uuid.uuid4().hex, holder.scoring))
+        labels = read_feedback(await api.predict.body(request.receive), champion.facts, api.predict.limits.max_rows)
     except WrongInput as error:
-        return JSONResponse({"detail": error.problems}, 422)
-    except TooManyRows as error:
-        raise HTTPException(413, str(error)) from None
+        raise Refused(422, error.problems) from None
+    written = [recorder.feedback(one.request_id, one.row, one.label) for one in labels]
+    if not all(written):
+        raise Refused(503, "the labels could not be written to disk; send them again")
+    return JSONResponse({"accepted": len(labels)}, 202)
 
 
-async def _body(request: Request) -> bytes:
-    body = bytearray()
-    async for chunk in request.stream():
-        body += chunk
-        if len(body) > MAX_BYTES:
-            raise HTTPException(413, f"the body is larger than {MAX_BYTES // 2**20} MiB; send fewer rows")
-    return bytes(body)
+async def explain(request: Request) -> JSONResponse:
+    """How much each feature moved the score of one row away from the average one: SHAP values."""
+    api = _api(request)
+    body = await api.predict.body(request.receive)
+    champion = api.holder.current
+    if champion is None:
+        raise Refused(503, NO_MODEL)
+    try:
+        rows, batch = champion.schema.read(body)
+    except WrongInput as error:
+        raise Refused(422, error.problems) from None
+    if batch:
+        raise Refused(422, "one row at a time is explained")
+    found = await run_in_threadpool(api.explainer.explain, champion, rows[0])
+    head = {"request_id": request.scope["state"]["request_id"], "version": champion.version.number}
+    return JSONResponse(head | found)
 
 
 def _api(request: Request) -> Api:
@@ -156,6 +259,6 @@ def _api(request: Request) -> Api:
     return api
 
 
-async def _internal_error(_request: Request, _error: Exception) -> JSONResponse:
-    """The traceback goes to the log, where Starlette sends it; the client learns nothing of it."""
-    return JSONResponse({"detail": "internal error"}, 500)
+async def _refused(_request: Request, error: Refused) -> JSONResponse:
+    headers = {"Retry-After": "1"} if error.status == 503 else None
+    return JSONResponse({"detail": error.detail}, error.status, headers)

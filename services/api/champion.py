@@ -4,15 +4,19 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import cached_property
 from pathlib import Path
 from threading import Lock
 from typing import Any, Literal, Protocol
 
-from driftloop import artifact
-from driftloop.artifact import Artifact
+import numpy as np
+
+from driftloop.compiled import read_facts
 from driftloop.errors import ArtifactError
-from driftloop.registry import Version
-from services.api.schema import RequestSchema
+from driftloop.facts import Facts, Version
+from services.api.schema import MAX_ROWS, RequestSchema
+from services.api.scoring import Scorer, scorer
+from services.api.source import Aliases
 
 Origin = Literal["registry", "disk"]
 
@@ -21,24 +25,35 @@ Origin = Literal["registry", "disk"]
 class Champion:
     """A request takes one of these and uses nothing else, so its schema, scores and version always belong together.
 
-    ``since`` is when it began to serve here, in UTC; ``origin`` tells a copy kept on disk from a fresh download.
+    ``since`` is when it began to serve here, in UTC; ``origin`` is disk when no registry confirmed it yet.
     """
 
     version: Version
-    artifact: Artifact
+    facts: Facts
     schema: RequestSchema
+    scorer: Scorer
     since: datetime
     origin: Origin
 
+    @cached_property
+    def quartiles(self) -> tuple[float, ...]:
+        """What cuts the scores of the version's sample rows into four."""
+        return tuple(np.quantile(self.facts.sample_scores, (0.25, 0.5, 0.75)).tolist())
+
+    @property
+    def threshold(self) -> float:
+        return 0.5 if self.facts.threshold is None else self.facts.threshold
+
     def describe(self) -> dict[str, Any]:
         """What GET /model says of it, ready for JSON."""
-        facts = self.artifact.facts
-        inputs, outputs = self.artifact.signature.inputs, self.artifact.signature.outputs
+        facts, compiled = self.facts, self.facts.compiled
         return {
             "loop": facts.loop,
             "version": self.version.number,
             "since": self.since.isoformat(),
             "origin": self.origin,
+            "engine": self.scorer.engine,
+            "compiled": None if compiled is None else compiled.model_dump(exclude={"sha256"}),
             "task": facts.task,
             "target": facts.target,
             "labels": facts.labels,
@@ -46,59 +61,54 @@ class Champion:
             "metrics": facts.metrics,
             "windows": facts.windows,
             "rows": facts.rows,
-            "signature": {"inputs": inputs.to_dict(), "outputs": outputs.to_dict() if outputs else None},
+            "signature": _signature(facts),
         }
 
 
-def load(folder: Path, version: Version, origin: Origin, scoring: Lock) -> Champion:
-    """Load and verify a complete model folder. Raises ArtifactError when it must not serve.
-
-    ``scoring`` is the holder's lock, under which the sample rows are scored.
-    """
-    loaded = artifact.load(folder)
-    with scoring:
-        loaded.verify()
-    if loaded.facts.task == "binary" and loaded.facts.labels is None:
-        raise ArtifactError("the model is binary and does not say how its labels are spelled")
-    return Champion(version, loaded, RequestSchema.of(loaded.facts), datetime.now(UTC), origin)
+def _signature(facts: Facts) -> dict[str, Any]:
+    inputs = [{"name": name, "type": "double", "required": False} for name in facts.numeric]
+    inputs += [{"name": name, "type": "string", "required": False} for name in facts.categorical]
+    return {"inputs": inputs, "outputs": [{"type": "long" if facts.task == "binary" else "double"}]}
 
 
 class Source(Protocol):
     """Where champions come from: the registry."""
 
-    def champion(self) -> Version | None:
-        """The version behind the alias, None when nobody set it. Raises when there is no answer."""
+    def aliases(self) -> Aliases:
+        """The versions behind champion and challenger. Raises when there is no answer."""
         ...
 
     def download(self, version: str, folder: Path) -> Path:
-        """Copy a version's model below ``folder`` and return where it lies."""
+        """Copy a version's model below ``folder``, verify it whole and return where it lies."""
         ...
 
 
 class Holder:
-    """The one reference. Reading it is a single attribute read, so a request never waits for a swap.
+    """The one reference. Reading it is a single attribute read, so a request never waits for a swap."""
 
-    ``scoring`` is held while a model scores: scikit-learn sets and restores the process's warning filters around each
-    transformer, and two threads at that at once leave them cleared for good (seen: a warning at every request since).
-    """
+    def __init__(self, loop: str, max_rows: int = MAX_ROWS) -> None:
+        self.loop, self._max_rows = loop, max_rows
+        self._scoring, self._lock = Lock(), Lock()
+        self.current: Champion | None = None
 
-    def __init__(self) -> None:
-        self.scoring = Lock()
-        self._lock = Lock()
-        self._current: Champion | None = None
-
-    @property
-    def current(self) -> Champion | None:
-        return self._current
+    def load(self, folder: Path, version: Version, origin: Origin) -> Champion:
+        """Load a complete model folder. Raises ArtifactError when it must not serve."""
+        facts = read_facts(folder)
+        if facts.loop != self.loop:
+            raise ArtifactError(f"the model was trained for the loop {facts.loop}, not for {self.loop}")
+        if facts.task == "binary" and facts.labels is None:
+            raise ArtifactError("the model is binary and does not say how its labels are spelled")
+        schema = RequestSchema.of(facts, self._max_rows)
+        return Champion(version, facts, schema, scorer(folder, facts, self._scoring), datetime.now(UTC), origin)
 
     def swap(self, champion: Champion) -> None:
         with self._lock:
-            self._current = champion
+            self.current = champion
 
     def fill(self, champion: Champion) -> bool:
         """Serve it only where nothing serves yet: a slow read from disk must not undo a swap that came meanwhile."""
         with self._lock:
-            if self._current is not None:
+            if self.current is not None:
                 return False
-            self._current = champion
+            self.current = champion
             return True

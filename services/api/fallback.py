@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 
-from services.api import champion as champions
 from services.api.champion import Holder
 from services.api.store import Store
 
@@ -17,7 +16,7 @@ def serve_last_good(store: Store, holder: Holder) -> None:
         if holder.current is not None:
             return
         try:
-            champion = champions.load(folder, version, "disk", holder.scoring)
+            champion = holder.load(folder, version, "disk")
         except Exception as error:  # noqa: BLE001  # a damaged copy: the one before it may still do
             log.warning("champion.disk_unusable version=%s error=%s", version.number, error)
             continue

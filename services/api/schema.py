@@ -9,12 +9,13 @@ import pydantic_core
 import typing_extensions
 from pydantic import AfterValidator, ConfigDict, Field, TypeAdapter, ValidationError
 
-from driftloop import frame
+from driftloop import category as categories
+from driftloop.category import MISSING
 from driftloop.facts import Facts
-from driftloop.frame import MISSING
 
 MAX_ROWS = 10_000
 MAX_PROBLEMS = 20
+ROWS, START = b'"rows"', 64  # a batch says so within its first bytes, or is read the longer way
 REFS = "#/components/schemas/{model}"
 
 Json = dict[str, Any]
@@ -28,7 +29,7 @@ def category(value: str | bool | int | None) -> str | None:
     >>> [category(value) for value in (True, "true", 1, "fibre", None)]
     ['True', 'True', '1', 'fibre', None]
     """
-    return None if value is None else frame.category(value)
+    return None if value is None else categories.category(value)
 
 
 Category = Annotated[str | bool | int | None, AfterValidator(category)]
@@ -53,16 +54,25 @@ class RequestSchema:
     facts: Facts
     one: TypeAdapter[Any]
     many: TypeAdapter[Any]
+    max_rows: int = MAX_ROWS
 
     @classmethod
-    def of(cls, facts: Facts) -> RequestSchema:
+    def of(cls, facts: Facts, max_rows: int = MAX_ROWS) -> RequestSchema:
         row = _dict_type("Row", _fields(facts), {"example": facts.sample[0]})
-        rows = Annotated[list[row], Field(min_length=1, max_length=MAX_ROWS)]  # type: ignore[valid-type]
+        rows = Annotated[list[row], Field(min_length=1, max_length=max_rows)]  # type: ignore[valid-type]
         batch = _dict_type("Rows", {"rows": rows}, {"example": {"rows": list(facts.sample[:2])}})
-        return cls(facts, TypeAdapter(row), TypeAdapter(batch))
+        return cls(facts, TypeAdapter(row), TypeAdapter(batch), max_rows)
 
     def read(self, body: bytes) -> tuple[list[Json], bool]:
         """(rows, whether they came as a batch). Raises WrongInput naming the fields, or TooManyRows."""
+        if ROWS not in body[:START]:
+            try:  # nearly every request is one right row: parsed and validated in one go
+                return [self.one.validator.validate_json(body)], False
+            except ValidationError:
+                pass  # whatever is wrong with it is found out below
+        return self._read(body)
+
+    def _read(self, body: bytes) -> tuple[list[Json], bool]:
         try:
             given = pydantic_core.from_json(body)
         except ValueError as error:
@@ -70,17 +80,12 @@ class RequestSchema:
         if not isinstance(given, dict):
             raise WrongInput([problem((), 'expected one row as an object, or {"rows": [...]}', "dict_type")])
         batch = self._is_batch(given)
-        if batch and isinstance(given["rows"], list) and len(given["rows"]) > MAX_ROWS:
-            raise TooManyRows(f"{len(given['rows']):,} rows in one request; send at most {MAX_ROWS:,}")
+        if batch and isinstance(given["rows"], list) and len(given["rows"]) > self.max_rows:
+            raise TooManyRows(f"{len(given['rows']):,} rows in one request; send at most {self.max_rows:,}")
         try:
-            return (
-                (self.many.validate_python(given)["rows"], True)
-                if batch
-                else (
-                    [self.one.validate_python(given)],
-                    False,
-                )
-            )
+            if batch:
+                return self.many.validate_python(given)["rows"], True
+            return [self.one.validate_python(given)], False
         except ValidationError as error:
             raise WrongInput(self._problems(error, depth=3 if batch else 1)) from None
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import shutil
@@ -10,17 +11,19 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from driftloop.registry import Version
+from driftloop.facts import Version
 
 KEPT = 2
 POINTER = "last-good.json"
 INCOMING = ".incoming-"
+LOCK = ".lock"
 
 
 class Store:
     """Folders ``<version>/`` that are complete, and a pointer file that lists them, the last good first.
 
-    Both come into being by a rename, so a crash at any point leaves either the old state or the new one.
+    Both come into being by a rename, so a crash at any point leaves either the old state or the new one. Several
+    processes may use one folder; who brings a version in holds ``exclusive`` meanwhile.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -33,16 +36,35 @@ class Store:
         with tempfile.TemporaryDirectory(prefix=INCOMING, dir=self.folder, ignore_cleanup_errors=True) as folder:
             yield Path(folder)
 
+    @contextmanager
+    def exclusive(self) -> Iterator[None]:
+        """Only one process at a time, and none that is dead."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        with (self.folder / LOCK).open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            yield
+
     def keep(self, model: Path, version: Version) -> None:
         """Move a verified model folder into place as the last good one and remove all but the newest two."""
-        others = [kept for kept, _ in self.kept() if kept.number != version.number]
         with self.incoming() as aside:
             place = self.folder / version.number
             if place.exists():  # a rename replaces no folder with files in it
                 place.rename(aside / "replaced")
             model.rename(place)
+        self.prefer(version)
+
+    def prefer(self, version: Version) -> None:
+        """Let a version whose folder is in place be the last good one."""
+        others = [kept for kept, _ in self.kept() if kept.number != version.number]
         self._point_at([version, *others][:KEPT])
         self._remove_others()
+
+    def place(self, version: Version) -> tuple[Path, float] | None:
+        """A kept version's folder and when it was named the last good one (time.time()); None when it is not kept."""
+        for kept, folder in self.kept():
+            if kept == version:
+                return folder, (self.folder / POINTER).stat().st_mtime
+        return None
 
     def kept(self) -> list[tuple[Version, Path]]:
         """The kept versions with their folders, the last good first; empty when there is none to be read."""

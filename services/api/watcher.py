@@ -6,13 +6,11 @@ import logging
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from pathlib import Path
 
 from driftloop.errors import ArtifactError, Unreachable
-from driftloop.registry import Version
-from services.api import champion as champions
+from driftloop.facts import Version
 from services.api.champion import Champion, Holder, Source
 from services.api.fallback import serve_last_good
 from services.api.metrics import Metrics
@@ -57,13 +55,15 @@ class Watcher:
         poll_seconds: float = 2.0,
         grace_seconds: float = START_GRACE_SECONDS,
         tell: Callable[[str], None] = lambda _: None,
+        settle_seconds: float = 0.0,
     ) -> None:
         self._source, self._store, self._holder, self._metrics = source, store, holder, metrics
-        self._poll, self._grace, self._tell = poll_seconds, grace_seconds, tell
+        self._poll, self._grace, self._tell, self._settle = poll_seconds, grace_seconds, tell, settle_seconds
         self._stopped, self._looked = threading.Event(), threading.Event()
         self._retry: Retry | None = None
         self._none = False
         self.trouble: Trouble | None = None
+        self.challenger: Version | None = None
         # daemons: a look that hangs in MLflow must not keep the process from ending
         self._threads = [threading.Thread(target=t, daemon=True) for t in (self._watch, self._fall_back)]
 
@@ -82,33 +82,34 @@ class Watcher:
     def look(self) -> None:
         """Compare the alias with what serves, and take over what it names."""
         try:
-            version = self._source.champion()
+            found = self._source.aliases()
         except Exception as error:  # noqa: BLE001  # the thread's boundary: logged, and shown by /model
             self._unanswered(error)
             return
         self._metrics.looked()
+        version, self.challenger = found.champion, found.challenger
         serving = self._holder.current
         self._none = version is None
         if version is None:
             self._no_champion(serving)
         elif serving is not None and serving.version == version:
             self._retry = self.trouble = None
+            if serving.origin == "disk":
+                self._holder.swap(replace(serving, origin="registry"))
         elif self._due(version):
             self._take_over(version, serving)
 
     def _watch(self) -> None:
-        due = time.monotonic()
         while not self._stopped.is_set():
             self.look()
             self._looked.set()
-            due = max(due + self._poll, time.monotonic())
-            self._stopped.wait(due - time.monotonic())
+            # at the clock's own multiples, so that all workers look at the same moment
+            self._stopped.wait(self._poll - time.time() % self._poll)
 
     def _take_over(self, version: Version, serving: Champion | None) -> None:
         started = time.monotonic()
         try:
-            with self._store.incoming() as folder:
-                champion = self._fetch(version, folder)
+            champion = self._loaded(version)
         except Exception as error:  # noqa: BLE001  # any failure at all leaves the old champion serving
             self._not_taken_over(version, serving, error)
             return
@@ -118,13 +119,37 @@ class Watcher:
         seconds = time.monotonic() - started
         log.info("champion.swapped version=%s previous=%s seconds=%.2f", version.number, _number(serving), seconds)
 
-    def _fetch(self, version: Version, folder: Path) -> Champion:
-        model = self._source.download(version.number, folder / "model")
+    def _loaded(self, version: Version) -> Champion:
+        """The version, ready to serve, out of the folder that all workers share; brought in first where it is not."""
+        with self._store.exclusive():
+            champion = self._kept(version) or self._fetched(version)
+            found = self._store.place(version)
+        if found and self._settle:
+            # all workers swap at one moment, so no client goes back to the older version with its next connection
+            self._stopped.wait(max(0.0, found[1] + self._settle - time.time()))
+        return replace(champion, since=datetime.now(UTC))
+
+    def _kept(self, version: Version) -> Champion | None:
+        found = self._store.place(version)
+        if found is None:
+            return None
         try:
-            champion = champions.load(model, version, "registry", self._holder.scoring)
+            champion = self._holder.load(found[0], version, "registry")
         except ArtifactError as error:
-            raise ArtifactError(str(error).replace(str(model), f"version {version.number}")) from error
-        self._store.keep(model, version)  # before the swap: after a restart nobody may get an older version
+            log.warning("champion.disk_unusable version=%s error=%s", version.number, error)
+            return None
+        if self._store.kept()[0][0] != version:
+            self._store.prefer(version)
+        return champion
+
+    def _fetched(self, version: Version) -> Champion:
+        with self._store.incoming() as folder:
+            model = self._source.download(version.number, folder / "model")
+            try:
+                champion = self._holder.load(model, version, "registry")
+            except ArtifactError as error:
+                raise ArtifactError(str(error).replace(str(model), f"version {version.number}")) from error
+            self._store.keep(model, version)  # before the swap: after a restart nobody may get an older version
         return champion
 
     def _not_taken_over(self, version: Version, serving: Champion | None, error: Exception) -> None:

@@ -16,12 +16,14 @@ import numpy as np
 import pandas as pd
 import pytest
 import uvicorn
-from fastapi import FastAPI
+from starlette.types import ASGIApp
 
 from driftloop import contract, frame, training
 from driftloop.errors import Unreachable
 from driftloop.holdout import HoldoutRule
-from driftloop.registry import Version
+from driftloop.settings import Settings
+from services.api.fetching import fetch_here
+from services.api.source import Aliases, RegistrySource
 
 # in every thread, so a warning raised while a request is answered or a model loaded fails the test
 WARNINGS_ARE_ERRORS = [
@@ -77,6 +79,11 @@ def candidate(text: str, seed: int, names: dict[str, str] | None = None) -> trai
     return replace(made, facts=made.facts.model_copy(update={"metrics": {"score": 0.5 + seed / 100}}))
 
 
+def source_here(settings: Settings) -> RegistrySource:
+    """The registry as the API sees it, its versions fetched in this process: starting one takes seconds."""
+    return RegistrySource(settings, "churn", fetch_here)
+
+
 @dataclass
 class Switched:
     """A Source in front of a real one that answers only while ``on``."""
@@ -86,11 +93,11 @@ class Switched:
     looks: int = 0
     downloads: list[str] = field(default_factory=list)
 
-    def champion(self) -> Version | None:
+    def aliases(self) -> Aliases:
         self.looks += 1
         if not self.on:
             raise Unreachable("MLflow at http://secret-address does not answer")
-        return self.real.champion()
+        return self.real.aliases()
 
     def download(self, version: str, folder: Path) -> Path:
         self.downloads.append(version)
@@ -104,7 +111,7 @@ class Hanging:
         self.let_go = threading.Event()
         self.waiting = 0
 
-    def champion(self) -> Version | None:
+    def aliases(self) -> Aliases:
         self.waiting += 1
         self.let_go.wait(30)
         raise Unreachable("timed out")
@@ -114,7 +121,7 @@ class Hanging:
 
 
 @contextmanager
-def serving(app: FastAPI) -> Iterator[httpx.Client]:
+def serving(app: ASGIApp) -> Iterator[httpx.Client]:
     """The app on a real socket, in a thread; a client for it."""
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))

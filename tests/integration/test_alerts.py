@@ -15,9 +15,8 @@ from driftloop.errors import HoldoutMismatch
 from flows import server
 from flows.train_and_compare_flow import train_and_compare_flow
 from services.api.app import create_app
-from services.api.source import RegistrySource
 from tests.fakes import FakeChecks
-from tests.integration.api_fakes import CHURN, Switched, candidate, serving, version, wait_for
+from tests.integration.api_fakes import CHURN, Switched, candidate, serving, source_here, version, wait_for
 from tests.integration.conftest import month
 from tests.integration.test_api_swap import stored, truncate
 from tests.integration.test_approval import train
@@ -180,7 +179,7 @@ def test_the_api_tells_once_of_a_version_that_it_cannot_take_over(api_registry, 
     api_registry.point("champion", "1")
     bad = api_registry.register(candidate(CHURN, 9), {}, {}, None).number
     truncate(stored(api_registry, bad))
-    source = Switched(RegistrySource(api_settings, "churn"))
+    source = Switched(source_here(api_settings))
     with serving(create_app(api_settings, "churn", 0.02, source)) as client:
         wait_for(lambda: version(client) == "1")
         api_registry.point("champion", bad)

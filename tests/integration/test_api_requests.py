@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import re
+import threading
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -11,15 +13,16 @@ from typing import Any
 
 import httpx
 import numpy as np
-import pandas as pd
 import pytest
 
 from driftloop.artifact import Artifact
-from driftloop.registry import Version
+from driftloop.facts import Version
 from driftloop.settings import Settings
-from services.api.app import MAX_BYTES, Api, create_app
+from services.api.app import Api, build
 from services.api.champion import Champion
+from services.api.gate import Gate, Keys
 from services.api.schema import MAX_ROWS, RequestSchema
+from services.api.scoring import NativeScorer
 from tests.integration.api_fakes import (
     CHURN,
     ROW,
@@ -45,15 +48,15 @@ def champion(text: str, seed: int = 1, names: dict[str, str] | None = None) -> C
     inputs += [ColSpec(DataType.string, n, required=False) for n in facts.categorical]
     artifact = Artifact(facts, made.estimator, ModelSignature(inputs=Schema(inputs)))
     artifact.verify()
-    return Champion(Version(str(seed), "run"), artifact, RequestSchema.of(facts), datetime.now(UTC), "registry")
+    scorer = NativeScorer(artifact, threading.Lock())
+    return Champion(Version(str(seed), "run"), facts, RequestSchema.of(facts), scorer, datetime.now(UTC), "registry")
 
 
 @pytest.fixture(scope="module")
 def api(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Api, httpx.Client]]:
     source, home = Hanging(), tmp_path_factory.mktemp("home")
-    app = create_app(Settings.from_env({}, home), "churn", 2.0, source)
-    assert isinstance(app, Api)
-    with serving(app) as client:
+    app = build(Settings.from_env({}, home), "churn", 2.0, source, None)
+    with serving(Gate(app, app.predict, app.metrics, Keys())) as client:
         yield app, client
         source.let_go.set()
 
@@ -72,13 +75,15 @@ def test_one_row_gets_the_label_as_the_user_spells_it(churn: tuple[httpx.Client,
         assert list(answered) == ["request_id", "version", "label", "probability"]
         assert answered["version"] == "1"
         assert answered["label"] == ("gone" if answered["probability"] >= 0.5 else "stayed")
-        assert answered["probability"] == pytest.approx(serving_now.artifact.score(pd.DataFrame([row]))[0])
+        assert answered["probability"] == pytest.approx(
+            serving_now.scorer.score(serving_now.schema.read(json.dumps(row).encode())[0])[0]
+        )
     assert client.post("/predict", json=ROW).json()["request_id"] != answered["request_id"]
 
 
 def test_the_stored_sample_rows_score_as_stored(churn: tuple[httpx.Client, Champion]) -> None:
     client, serving_now = churn
-    facts = serving_now.artifact.facts
+    facts = serving_now.facts
     answered = client.post("/predict", json={"rows": list(facts.sample)}).json()
     assert [p["probability"] for p in answered["predictions"]] == pytest.approx(list(facts.sample_scores))
     assert all(set(p) == {"label", "probability"} for p in answered["predictions"])
@@ -170,22 +175,24 @@ def test_ten_thousand_rows_are_scored_and_one_more_is_413(churn: tuple[httpx.Cli
 
 def test_a_body_without_end_is_413(churn: tuple[httpx.Client, Champion]) -> None:
     client, _ = churn
-    assert client.post("/predict", content=b" " * (MAX_BYTES + 1)).status_code == 413
+    assert client.post("/predict", content=b" " * (32 * 2**20 + 1)).status_code == 413
 
 
 def test_an_internal_error_tells_the_client_nothing_and_the_log_everything(
     api: tuple[Api, httpx.Client], caplog: pytest.LogCaptureFixture
 ) -> None:
     class Broken:
-        classes_ = np.array([0, 1])
+        engine = "broken"
 
-        def predict_proba(self, X: pd.DataFrame) -> np.ndarray:
+        def inline(self, rows: int) -> bool:
+            return True
+
+        def score(self, rows: Any) -> np.ndarray:
             raise RuntimeError("secret detail")
 
     app, client = api
-    good = champion(CHURN)
-    app.holder.swap(replace(good, artifact=replace(good.artifact, estimator=Broken())))
-    with caplog.at_level(logging.ERROR, logger="uvicorn.error"):
+    app.holder.swap(replace(champion(CHURN), scorer=Broken()))
+    with caplog.at_level(logging.ERROR, logger="driftloop.api"):
         answered = client.post("/predict", json=ROW)
         wait_for(lambda: "secret detail" in caplog.text)
     assert (answered.status_code, answered.json()) == (500, {"detail": "internal error"})
@@ -198,7 +205,7 @@ def test_metrics_count_requests_by_route_and_name_the_version(churn: tuple[httpx
     assert client.get("/predict").status_code == 405
     client.post("/predict", json=ROW)
     text = client.get("/metrics").text
-    assert 'driftloop_api_model_info{loop="churn",origin="registry",version="1"} 1.0' in text
+    assert 'driftloop_api_model_info{engine="native",loop="churn",origin="registry",version="1"} 1.0' in text
     assert 'driftloop_api_request_seconds_count{path="/predict"}' in text
     assert "made/up" not in text
 

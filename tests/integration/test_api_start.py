@@ -19,10 +19,20 @@ from driftloop.settings import Settings
 from services.api.app import create_app
 from services.api.champion import Holder
 from services.api.metrics import Metrics
-from services.api.source import RegistrySource
 from services.api.store import Store
 from services.api.watcher import Watcher
-from tests.integration.api_fakes import ROW, WARNINGS_ARE_ERRORS, Hanging, Switched, error, serving, version, wait_for
+from tests.integration.api_fakes import (
+    CHURN,
+    ROW,
+    WARNINGS_ARE_ERRORS,
+    Hanging,
+    Switched,
+    error,
+    serving,
+    source_here,
+    version,
+    wait_for,
+)
 
 pytestmark = WARNINGS_ARE_ERRORS
 FAST = 0.05
@@ -32,7 +42,7 @@ NOWHERE = "http://127.0.0.1:1"
 @pytest.fixture
 def kept(api_registry: Registry, api_settings: Settings) -> Path:
     """A serving folder after versions 1, 2 and 3 were champion in turn."""
-    with serving(create_app(api_settings, "churn", FAST)) as client:
+    with serving(create_app(api_settings, "churn", FAST, source_here(api_settings))) as client:
         for number in ("1", "2", "3"):
             api_registry.point("champion", number)
             wait_for(lambda number=number: version(client) == number)
@@ -56,20 +66,20 @@ def test_a_registry_without_a_champion_is_not_ready_even_with_an_old_copy_on_dis
     kept: Path, api_registry: Registry, api_settings: Settings
 ) -> None:
     api_registry.client.delete_registered_model_alias("churn", "champion")
-    with serving(create_app(api_settings, "churn", FAST)) as client:
+    with serving(create_app(api_settings, "churn", FAST, source_here(api_settings))) as client:
         wait_for(lambda: error(client))
         assert error(client) == "no version has the alias champion yet"
         assert client.get("/ready").status_code == 503
 
 
 def test_the_last_two_good_models_are_kept(kept: Path) -> None:
-    assert sorted(p.name for p in kept.iterdir()) == ["2", "3", "last-good.json"]
+    assert sorted(p.name for p in kept.iterdir()) == [".lock", "2", "3", "last-good.json"]
     assert [v.number for v, _ in Store(kept).kept()] == ["3", "2"]
 
 
 def test_an_unreachable_registry_at_the_start_serves_the_last_good_model(kept: Path, api_settings: Settings) -> None:
     away = replace(api_settings, tracking_uri=f"sqlite:///{kept / 'gone.db'}")
-    with serving(create_app(away, "churn", FAST)) as client:
+    with serving(create_app(away, "churn", FAST, source_here(away))) as client:
         wait_for(lambda: client.get("/ready").status_code == 200)
         about = client.get("/model").json()
         assert (about["version"], about["origin"]) == ("3", "disk")
@@ -82,7 +92,7 @@ def test_a_damaged_last_good_model_gives_way_to_the_one_before(kept: Path, api_s
     file = kept / "3" / "model.skops"
     file.write_bytes(file.read_bytes()[:1000]) if damage == "truncated" else shutil.rmtree(kept / "3")
     away = replace(api_settings, tracking_uri=f"sqlite:///{kept / 'gone.db'}")
-    with serving(create_app(away, "churn", FAST)) as client:
+    with serving(create_app(away, "churn", FAST, source_here(away))) as client:
         wait_for(lambda: version(client) == "2")
 
 
@@ -90,7 +100,7 @@ def test_a_half_downloaded_folder_is_never_served_and_is_cleared_away(kept: Path
     shutil.copytree(kept / "3", kept / ".incoming-abc" / "model")
     shutil.copytree(kept / "3", kept / "9")  # moved into place, but the process died before the pointer named it
     away = replace(api_settings, tracking_uri=f"sqlite:///{kept / 'gone.db'}")
-    with serving(create_app(away, "churn", FAST)) as client:
+    with serving(create_app(away, "churn", FAST, source_here(away))) as client:
         wait_for(lambda: version(client) == "3")
     assert not (kept / ".incoming-abc").exists()
 
@@ -99,7 +109,7 @@ def test_the_registry_is_preferred_to_the_copy_on_disk(
     kept: Path, api_registry: Registry, api_settings: Settings
 ) -> None:
     api_registry.point("champion", "1")
-    with serving(create_app(api_settings, "churn", FAST)) as client:
+    with serving(create_app(api_settings, "churn", FAST, source_here(api_settings))) as client:
         wait_for(lambda: client.get("/ready").status_code == 200)
         about = client.get("/model").json()
         assert (about["version"], about["origin"]) == ("1", "registry")
@@ -110,7 +120,7 @@ def test_a_copy_of_another_registry_gives_way_to_the_version_of_the_same_number(
 ) -> None:
     pointer = kept / "last-good.json"
     pointer.write_text(pointer.read_text().replace(Store(kept).kept()[0][0].run_id, "of-another-registry"))
-    source = Switched(RegistrySource(api_settings, "churn"), on=False)
+    source = Switched(source_here(api_settings), on=False)
     with serving(create_app(api_settings, "churn", FAST, source)) as client:
         wait_for(lambda: client.get("/ready").status_code == 200)
         assert client.get("/model").json()["origin"] == "disk"
@@ -120,7 +130,7 @@ def test_a_copy_of_another_registry_gives_way_to_the_version_of_the_same_number(
 
 
 def test_a_registry_that_hangs_holds_up_neither_the_start_nor_piles_up_looks(kept: Path) -> None:
-    source, holder = Hanging(), Holder()
+    source, holder = Hanging(), Holder("churn")
     watcher = Watcher(source, Store(kept), holder, Metrics(holder), FAST, grace_seconds=0.1)
     watcher.start()
     wait_for(lambda: holder.current)
@@ -135,9 +145,10 @@ def process(home: Path, tracking_uri: str) -> Iterator[httpx.Client]:
     from driftloop.cli.children import answers
 
     port = free_port()
-    env = os.environ | {"DRIFTLOOP_HOME": str(home), "MLFLOW_TRACKING_URI": tracking_uri, "DRIFTLOOP_LOOP": "churn"}
+    env = os.environ | {"DRIFTLOOP_HOME": str(home), "MLFLOW_TRACKING_URI": tracking_uri}
+    (home / "loop.toml").write_text(CHURN)
     with (home / "api.log").open("a") as log:
-        command = [sys.executable, "-m", "services.api", "--port", str(port)]
+        command = [sys.executable, "-W", "ignore", "-m", "driftloop.cli", "serve", str(home), "--port", str(port)]
         running = subprocess.Popen(command, env=env, stdout=log, stderr=subprocess.STDOUT)
     try:
         wait_for(lambda: answers(f"http://127.0.0.1:{port}/ready"), 60)

@@ -18,7 +18,6 @@ import yaml
 from driftloop.registry import Registry
 from driftloop.settings import Settings
 from services.api.app import create_app
-from services.api.source import RegistrySource
 from tests.integration.api_fakes import (
     CHURN,
     ROW,
@@ -28,6 +27,7 @@ from tests.integration.api_fakes import (
     candidate,
     error,
     serving,
+    source_here,
     version,
     wait_for,
 )
@@ -87,7 +87,7 @@ def test_a_champion_is_served_within_three_seconds_of_its_alias_at_the_default_p
     api_registry: Registry, api_settings: Settings
 ) -> None:
     api_registry.point("champion", "1")
-    with serving(create_app(api_settings, "churn")) as client:
+    with serving(create_app(api_settings, "churn", source=source_here(api_settings))) as client:
         wait_for(lambda: version(client) == "1")
         api_registry.point("champion", "2")
         assert wait_for(lambda: client.post("/predict", json=ROW).json()["version"] == "2") < 3
@@ -95,7 +95,7 @@ def test_a_champion_is_served_within_three_seconds_of_its_alias_at_the_default_p
 
 def test_a_rollback_is_followed_like_a_promotion(api_registry: Registry, api_settings: Settings) -> None:
     api_registry.point("champion", "3")
-    with serving(create_app(api_settings, "churn", FAST)) as client:
+    with serving(create_app(api_settings, "churn", FAST, source_here(api_settings))) as client:
         wait_for(lambda: version(client) == "3")
         api_registry.point("champion", "1")
         wait_for(lambda: version(client) == "1")
@@ -103,7 +103,7 @@ def test_a_rollback_is_followed_like_a_promotion(api_registry: Registry, api_set
 
 def test_docs_and_model_show_the_fields_of_whatever_serves(api_registry: Registry, api_settings: Settings) -> None:
     api_registry.point("champion", "1")
-    with serving(create_app(api_settings, "churn", FAST)) as client:
+    with serving(create_app(api_settings, "churn", FAST, source_here(api_settings))) as client:
         wait_for(lambda: version(client) == "1")
         schema = client.get("/openapi.json").json()["components"]["schemas"]["Row"]
         assert list(schema["properties"]) == schema["required"] == ["fee", "monthly usage", "plan", "paperless"]
@@ -165,7 +165,7 @@ def test_a_damaged_artifact_keeps_the_old_champion_and_says_why(
     bad = api_registry.register(candidate(CHURN, 9), {}, {}, None).number
     damage(stored(api_registry, bad))
     with (
-        serving(create_app(api_settings, "churn", FAST)) as client,
+        serving(create_app(api_settings, "churn", FAST, source_here(api_settings))) as client,
         caplog.at_level(logging.INFO, logger="driftloop.api"),
     ):
         wait_for(lambda: version(client) == "1")
@@ -190,7 +190,7 @@ def test_a_version_that_fails_is_not_downloaded_again_at_every_poll(
     api_registry.point("champion", "1")
     bad = api_registry.register(candidate(CHURN, 9), {}, {}, None).number
     (stored(api_registry, bad) / "model.skops").unlink()
-    source = Switched(RegistrySource(api_settings, "churn"))
+    source = Switched(source_here(api_settings))
     with serving(create_app(api_settings, "churn", FAST, source)) as client:
         wait_for(lambda: version(client) == "1")
         api_registry.point("champion", bad)
@@ -204,7 +204,7 @@ def test_an_unreachable_registry_never_means_no_champion(
     api_registry: Registry, api_settings: Settings, caplog: pytest.LogCaptureFixture
 ) -> None:
     api_registry.point("champion", "1")
-    source = Switched(RegistrySource(api_settings, "churn"))
+    source = Switched(source_here(api_settings))
     with serving(create_app(api_settings, "churn", FAST, source)) as client:
         wait_for(lambda: version(client) == "1")
         source.on = False
@@ -225,7 +225,7 @@ def test_an_alias_that_is_taken_away_leaves_the_last_champion_serving(
     api_registry: Registry, api_settings: Settings
 ) -> None:
     api_registry.point("champion", "1")
-    with serving(create_app(api_settings, "churn", FAST)) as client:
+    with serving(create_app(api_settings, "churn", FAST, source_here(api_settings))) as client:
         wait_for(lambda: version(client) == "1")
         api_registry.client.delete_registered_model_alias("churn", "champion")
         wait_for(lambda: error(client))

@@ -377,12 +377,12 @@ def test_a_rollback_goes_to_the_champion_before_and_again_further_back(loop):
     assert entry.details["why"] == "complaints since Tuesday"
     assert entry.trained_on == ("2024-02",)
     assert work.registry.aliases() == {"champion": "2"}
-    assert RegistrySource(loop.settings, "churn").champion().number == "2"
+    assert RegistrySource(loop.settings, "churn").aliases().champion.number == "2"
     assert standing(loop.folder, loop.settings)["champion"]["trained_on"] == ["2024-02"]
 
     further = approving.roll_back(work, None, "bob", "")
     assert (further.version, further.reason) == ("1", "rolled back from version 2")
-    assert RegistrySource(loop.settings, "churn").champion().number == "1"
+    assert RegistrySource(loop.settings, "churn").aliases().champion.number == "1"
     with pytest.raises(DriftloopError, match="churn has no champion before version 1 to go back to; name a version"):
         approving.roll_back(work, None, "bob", "")
 

@@ -8,8 +8,10 @@ import numpy as np
 import pytest
 
 from driftloop import deciding, following, promoting, serving_check
+from driftloop.compiled import FILE, digest
 from driftloop.entry import Kind
 from driftloop.errors import ArtifactError, Unreachable
+from driftloop.graph import graph
 from driftloop.serving_check import Request
 from flows import server
 from tests.fakes import FakeChecks
@@ -58,6 +60,39 @@ def test_a_good_version_scores_as_the_candidate_did_and_is_measured(fresh):
     assert found.size_mb == pytest.approx(size / 1e6, rel=0.01)
 
 
+def test_a_version_is_stored_with_its_graph_and_says_so(fresh):
+    work, _, candidate, version = fresh
+    found = candidate.facts.compiled
+    assert found.difference < 1e-12
+    assert found.rows > 300
+    assert work.registry.tags(version)["compiled"] == str(found)
+    assert (stored(work.registry, version) / FILE).read_bytes() == candidate.compiled
+    loaded = work.model(version)
+    loaded.verify()
+    assert loaded.compiled is not None
+
+
+def test_what_would_serve_is_timed(fresh):
+    work, data, candidate, version = fresh
+    compiled = promoting.check_serving(work, candidate, version, data.holdout.X).serving.latency_ms
+    native = replace(candidate, compiled=None, facts=candidate.facts.model_copy(update={"compiled": None}))
+    version = promoting.register(work, native, "2024-02").number
+    assert compiled < promoting.check_serving(work, native, version, data.holdout.X).serving.latency_ms / 3
+
+
+def test_a_version_that_scores_otherwise_when_compiled_is_kept_out(fresh, monkeypatch):
+    work, data, candidate, _ = fresh
+    constant = candidate.estimator["model"].intercept_
+    monkeypatch.setattr(candidate.estimator["model"], "intercept_", constant + 1)
+    content = graph(candidate.estimator, candidate.facts)
+    monkeypatch.undo()
+    found = candidate.facts.compiled.model_copy(update={"sha256": digest(content)})
+    wrong = replace(candidate, compiled=content, facts=candidate.facts.model_copy(update={"compiled": found}))
+    version = promoting.register(work, wrong, "2024-02").number
+    problem = promoting.check_serving(work, wrong, version, data.holdout.X).serving.problem
+    assert "the compiled model scores the stored sample rows up to" in problem
+
+
 def test_scores_that_are_not_the_candidate_s_are_a_problem(fresh):
     work, data, _, version = fresh
     scores = np.full(len(data.holdout.X), 0.5)
@@ -69,7 +104,12 @@ def test_scores_that_are_not_the_candidate_s_are_a_problem(fresh):
 
 @pytest.mark.parametrize(
     ("damage", "said"),
-    [(truncate, "model.skops cannot be loaded"), (change_predictions, "the stored sample rows score up to")],
+    [
+        (truncate, "model.skops cannot be loaded"),
+        (change_predictions, "the stored sample rows score up to"),
+        (lambda folder: (folder / FILE).unlink(), "model.onnx cannot be read"),
+        (lambda folder: (folder / FILE).write_bytes(b"other"), "model.onnx is not what was stored"),
+    ],
 )
 def test_a_version_that_is_not_as_it_was_stored_is_kept_out_and_the_alias_stays(fresh, damage, said):
     work, data, candidate, version = fresh

@@ -15,8 +15,9 @@ import pytest
 
 from driftloop import following
 from driftloop.errors import ContractError, NotInRegistry, Unreachable
+from driftloop.facts import Version
 from driftloop.ledger import Ledger, loops
-from driftloop.registry import Registry, Version
+from driftloop.registry import Registry
 from driftloop.settings import Settings, without_password
 from driftloop.windows import open_windows
 from driftloop.workspace import open_workspace
@@ -68,12 +69,11 @@ def answering(status: int, body: str):
     "ask",
     [
         lambda s: Registry(s, "churn").champion(),
-        lambda s: Registry(s, "churn").champion_version(),
+        lambda s: Registry(s, "churn").version("1"),
         lambda s: Registry(s, "churn").tags("1"),
         lambda s: Registry(s, "churn").point("champion", "1"),
-        lambda s: RegistrySource(s, "churn").champion(),
     ],
-    ids=["champion", "champion_version", "tags", "point_champion_at", "the API's source"],
+    ids=["champion", "version", "tags", "point"],
 )
 def test_a_dead_registry_is_unreachable_and_not_without_champion(dead, ask):
     with pytest.raises(Unreachable, match=f"MLflow at http://{dead} does not answer .*correct MLFLOW_TRACKING_URI"):
@@ -136,19 +136,18 @@ def test_a_registered_model_without_the_alias_has_no_champion(loop):
     registry.client.create_model_version("churn", (loop.home / "model").as_uri())
     registry.client.set_registered_model_alias("churn", "challenger", "1")
     assert registry.champion() is None
-    assert registry.champion_version() is None
     registry.point("champion", "1")
     assert registry.champion() == "1"
-    assert registry.champion_version() == Version("1", "")
+    assert registry.version("1") == Version("1", "")
 
 
 def test_the_api_s_source_tells_no_database_yet_from_no_champion(loop):
     loop.open().registry.open()
     source = RegistrySource(loop.settings, "churn")
-    assert source.champion() is None
+    assert source.aliases().champion is None
     (loop.home / "mlflow.db").unlink()
     with pytest.raises(Unreachable, match=r"mlflow\.db cannot be read"):
-        source.champion()
+        source.aliases()
     assert not (loop.home / "mlflow.db").exists()
 
 

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from driftloop.card import model_card
+from driftloop.facts import CompiledFacts
 from driftloop.metrics import Score
 from driftloop.promotion import (
     Comparison,
@@ -147,6 +148,24 @@ def test_a_card_says_how_the_version_serves() -> None:
 @pytest.mark.parametrize("serving", [None, ServingCheck("it has no signature", size_mb=1.5)])
 def test_what_was_not_measured_is_not_told_as_serving(serving: ServingCheck | None) -> None:
     assert "**Serving.**" not in model_card(some_facts(), beaten(serving=serving), None)
+
+
+@pytest.mark.parametrize(
+    ("found", "said"),
+    [
+        (
+            CompiledFacts(sha256="ab", difference=2.5e-15, tolerance=1e-6, rows=1700, refused=None),
+            "**Compiled.** It serves as an ONNX graph, whose scores lie at most 2.5e-15 from those of scikit-learn on "
+            "1,700 rows, odd ones among them (1e-06 is allowed).",
+        ),
+        (
+            CompiledFacts(sha256=None, difference=None, tolerance=1e-6, rows=1700, refused="it cannot be converted"),
+            "**Compiled.** No, it serves natively: it cannot be converted.",
+        ),
+    ],
+)
+def test_a_card_says_whether_the_version_serves_compiled(found: CompiledFacts, said: str) -> None:
+    assert said in parts(model_card(some_facts(compiled=found), beaten(serving=SERVES), None))
 
 
 def test_the_card_of_a_candidate_that_waits_says_so() -> None:

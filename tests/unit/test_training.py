@@ -33,6 +33,7 @@ from driftloop.training import (
     folds,
     refit,
     split,
+    statistics,
     window_limit,
 )
 from tests.fakes import a_candidate, a_loop, a_window, some_rows
@@ -305,6 +306,19 @@ def test_the_quartiles_of_the_training_rows_go_with_the_version() -> None:
     candidate, training, _ = trained()
     assert candidate.facts.quartiles.keys() == {"fee"}
     assert candidate.facts.quartiles["fee"] == pytest.approx(training.X["fee"].quantile([0.25, 0.5, 0.75]).tolist())
+
+
+def test_mean_and_deviation_of_the_training_values_go_with_the_version() -> None:
+    rows = some_rows()
+    rows.loc[::3, "fee"] = None
+    candidate, training, _ = trained(rows=rows)
+    fee = training.X["fee"].dropna()
+    assert candidate.facts.statistics == {"fee": pytest.approx((fee.mean(), fee.std(ddof=0)))}
+
+
+def test_a_column_without_values_has_no_statistics() -> None:
+    empty, known = pd.Series([np.nan, np.nan]), pd.Series([1.0, np.nan])
+    assert statistics(pd.DataFrame({"fee": empty, "usage": known})) == {"usage": (1.0, 0.0)}
 
 
 def test_the_quartiles_of_a_slicing_column_that_is_no_feature_go_with_it() -> None:

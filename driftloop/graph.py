@@ -1,0 +1,231 @@
+"""A fitted pipeline written as an ONNX graph.
+
+The preprocessing and the trees are written here, in doubles and rounded where scikit-learn rounds: skl2onnx casts to
+float32 before it scales, which moves rows across splits, and takes seconds for a forest. It converts the other models.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from sklearn.base import is_classifier
+from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
+from sklearn.linear_model import LogisticRegression, LogisticRegressionCV
+from sklearn.pipeline import Pipeline
+
+from driftloop.compiled import CATEGORICAL, NUMERIC, SCORE
+from driftloop.facts import Facts
+from driftloop.trees import KINDS, Trees, table, trees_of
+
+if TYPE_CHECKING:
+    from onnx import ModelProto, NodeProto
+
+OPSET, ML_OPSET, IR_VERSION = 21, 5, 10  # the first operators for trees in doubles came with 5
+SKL2ONNX_ML_OPSET = 3  # the newest it knows
+LOGISTIC = (LogisticRegression, LogisticRegressionCV, LinearDiscriminantAnalysis)
+ENCODED = "model/encoded"  # skl2onnx's part of the graph has names of its own, below "model/"
+
+
+@dataclass
+class _Graph:
+    """Nodes in the order in which they are computed, and the constants they read."""
+
+    nodes: list[NodeProto] = field(default_factory=list)
+    constants: list[Any] = field(default_factory=list)
+
+    def node(self, op: str, inputs: list[str], output: str, **attributes: Any) -> str:
+        from onnx import helper
+
+        domain = "ai.onnx.ml" if op in ("OneHotEncoder", "TreeEnsemble") else ""
+        self.nodes.append(helper.make_node(op, inputs, [output], domain=domain, **attributes))
+        return output
+
+    def constant(self, name: str, value: Any, dtype: Any = np.float64) -> str:
+        from onnx import numpy_helper
+
+        self.constants.append(numpy_helper.from_array(np.asarray(value, dtype=dtype), name))
+        return name
+
+
+def graph(estimator: Pipeline, facts: Facts, *, exactly: bool = True, guarded: bool = False) -> bytes:
+    """The graph of a fitted pipeline, of which nothing is known yet but that it could be written.
+
+    ``exactly``: in doubles throughout; else the model, not the preprocessing, is skl2onnx's in float32. ``guarded``:
+    NaN where a value does not fit into float32. Raises what skl2onnx raises.
+    """
+    from onnx import TensorProto, helper
+
+    made, model, imports = _Graph(), estimator["model"], ML_OPSET if exactly else SKL2ONNX_ML_OPSET
+    encoded, width = _encode(made, estimator["encode"], facts)
+    binary = facts.task == "binary"
+    if exactly and (trees := trees_of(model, binary=binary)) is not None:
+        _add_trees(made, trees, encoded, "raw")
+        made.node("Reshape", ["raw", made.constant("flat", [-1], np.int64)], "plain")
+    elif exactly and isinstance(model, LOGISTIC):
+        _add_logistic(made, model, encoded)
+    else:
+        _add_converted(made, model, width, binary=binary, exactly=exactly)
+    if guarded:
+        made.node("Cast", [encoded], "rounded", to=TensorProto.FLOAT)
+        made.node("Mul", ["rounded", made.constant("zero", 0, np.float32)], "nought")  # NaN where it is infinite
+        made.node("ReduceSum", ["nought", made.constant("columns", [1], np.int64)], "none", keepdims=0)
+        made.node("Cast", ["none"], "guard", to=TensorProto.DOUBLE)
+        made.node("Cast", ["plain"], "number", to=TensorProto.DOUBLE)
+        made.node("Add", ["number", "guard"], SCORE)
+    else:
+        made.node("Cast", ["plain"], SCORE, to=TensorProto.DOUBLE)
+    inputs = [
+        helper.make_tensor_value_info(name, kind, [None, len(columns)])
+        for name, kind, columns in (
+            (NUMERIC, TensorProto.DOUBLE, facts.numeric),
+            (CATEGORICAL, TensorProto.STRING, facts.categorical),
+        )
+        if columns
+    ]
+    outputs = [helper.make_tensor_value_info(SCORE, TensorProto.DOUBLE, [None])]
+    nodes = _needed(made.nodes)
+    used = {name for node in nodes for name in node.input}
+    constants = [constant for constant in made.constants if constant.name in used]
+    proto = helper.make_model(
+        helper.make_graph(nodes, facts.loop, inputs, outputs, constants),
+        opset_imports=[helper.make_opsetid("", OPSET), helper.make_opsetid("ai.onnx.ml", imports)],
+        ir_version=IR_VERSION,
+    )
+    return bytes(proto.SerializeToString())
+
+
+def _needed(nodes: list[NodeProto]) -> list[NodeProto]:
+    """Without those that only a classifier's label needs. A loop's body reads names of the graph around it."""
+    wanted, kept = {SCORE}, []
+    for node in reversed(nodes):
+        if wanted & set(node.output):
+            wanted |= set(node.input) | _read_inside(node)
+            kept.append(node)
+    return kept[::-1]
+
+
+def _read_inside(node: NodeProto) -> set[str]:
+    bodies = [attribute.g for attribute in node.attribute if attribute.HasField("g")]
+    return {name for body in bodies for n in body.node for name in {*n.input, *_read_inside(n)}}
+
+
+def _encode(made: _Graph, encode: Any, facts: Facts) -> tuple[str, int]:
+    """The preprocessing, in doubles as scikit-learn does it; returns the name and the width of what it gives."""
+    from onnx import TensorProto
+
+    parts, width = [], 0
+    if facts.numeric:
+        imputer, scaler = (step for _, step in encode.named_transformers_["numeric"].steps)
+        made.node("IsNaN", [NUMERIC], "null")
+        made.node("Where", ["null", made.constant("median", imputer.statistics_), NUMERIC], "known")
+        made.node("Sub", ["known", made.constant("mean", scaler.mean_)], "centred")
+        parts.append(made.node("Div", ["centred", made.constant("scale", scaler.scale_)], "scaled"))
+        width += len(facts.numeric)
+    if facts.categorical:
+        hot = []
+        for i, known in enumerate(encode.named_transformers_["categorical"].categories_):
+            made.node("Gather", [CATEGORICAL, made.constant(f"column{i}", i, np.int64)], f"words{i}", axis=1)
+            hot.append(made.node("OneHotEncoder", [f"words{i}"], f"hot{i}", cats_strings=list(known), zeros=1))
+            width += len(known)
+        made.node("Concat", hot, "hot", axis=1)
+        parts.append(made.node("Cast", ["hot"], "categories", to=TensorProto.DOUBLE))
+    made.node("Concat", parts, ENCODED, axis=1)
+    return ENCODED, width
+
+
+def _add_logistic(made: _Graph, model: Any, encoded: str) -> None:
+    """Fewer and cheaper nodes than skl2onnx's, which normalises two probabilities, and errs for a discriminant."""
+    sign = 1.0 if list(model.classes_).index(1) == 1 else -1.0
+    made.node("MatMul", [encoded, made.constant("coefficients", sign * model.coef_[0])], "product")
+    made.node("Add", ["product", made.constant("intercept", sign * model.intercept_[0])], "logit")
+    made.node("Sigmoid", ["logit"], "plain")
+
+
+def _add_converted(made: _Graph, model: Any, width: int, *, binary: bool, exactly: bool) -> None:
+    from onnx import TensorProto, compose
+
+    proto = compose.add_prefix(_skl2onnx(model, width, exactly=exactly), "model/")
+    if not exactly:
+        made.nodes[-1].output[0] = "exact"
+        made.node("Cast", ["exact"], ENCODED, to=TensorProto.FLOAT)
+    made.nodes += list(proto.graph.node)
+    made.constants += list(proto.graph.initializer)
+    given = proto.graph.output[-1].name  # a classifier's first is the label
+    if binary:
+        column = made.constant("event", list(model.classes_).index(1), np.int64)
+        made.node("Gather", [given, column], "plain", axis=1)
+    else:
+        made.node("Reshape", [given, made.constant("flat", [-1], np.int64)], "plain")
+
+
+def _skl2onnx(model: Any, width: int, *, exactly: bool) -> ModelProto:
+    from skl2onnx import convert_sklearn
+    from skl2onnx.common.data_types import DoubleTensorType, FloatTensorType
+    from skl2onnx.common.shape_calculator import (
+        calculate_linear_classifier_output_shapes,
+        calculate_linear_regressor_output_shapes,
+    )
+
+    kinds = KINDS if exactly else ()
+    shapes = {True: calculate_linear_classifier_output_shapes, False: calculate_linear_regressor_output_shapes}
+    return convert_sklearn(
+        model,
+        name="model",
+        initial_types=[("encoded", (DoubleTensorType if exactly else FloatTensorType)([None, width]))],
+        options={id(model): {"zipmap": False}} if is_classifier(model) else None,
+        target_opset={"": OPSET, "ai.onnx.ml": SKL2ONNX_ML_OPSET},
+        custom_conversion_functions=dict.fromkeys(kinds, _convert_nested),
+        custom_shape_calculators={kind: shapes[hasattr(kind, "predict_proba")] for kind in kinds},
+    )
+
+
+def _convert_nested(scope: Any, operator: Any, container: Any) -> None:
+    """Trees inside another estimator, such as a vote, in doubles too; called by skl2onnx."""
+    model, outputs = operator.raw_operator, [value.full_name for value in operator.outputs]
+    binary = is_classifier(model)
+    trees = trees_of(model, binary=binary)
+    if trees is None or (binary and len(model.classes_) != 2):
+        raise NotImplementedError(f"no trees in doubles for this {type(model).__name__}")
+    made, prefix = _Graph(), scope.get_unique_variable_name("trees")
+    second = _add_trees(made, trees, operator.inputs[0].full_name, f"{prefix}/" if binary else outputs[0], prefix)
+    if binary:
+        made.node("Sub", [made.constant(f"{prefix}/one", 1), second], f"{prefix}/first")
+        made.node("Concat", [f"{prefix}/first", second], outputs[1], axis=1)
+        made.node("ArgMax", [outputs[1]], f"{prefix}/place", axis=1, keepdims=0)
+        labels = made.constant(f"{prefix}/labels", model.classes_, np.int64)
+        made.node("Gather", [labels, f"{prefix}/place"], outputs[0])
+    container.nodes.extend(made.nodes)
+    container.initializers.extend(made.constants)
+    container.node_domain_version_pair_sets.add(("", OPSET))  # it knows no newer ai.onnx.ml; the whole graph names it
+
+
+def _add_trees(made: _Graph, ensemble: Trees, encoded: str, output: str, prefix: str = "trees") -> str:
+    """``output`` gets the shape (rows, 1)."""
+    from onnx import TensorProto, numpy_helper
+
+    if ensemble.rounded:
+        made.node("Cast", [encoded], f"{prefix}/float", to=TensorProto.FLOAT)
+        encoded = made.node("Cast", [f"{prefix}/float"], f"{prefix}/rounded", to=TensorProto.DOUBLE)
+    grown = table(ensemble.trees)
+    made.node(
+        "TreeEnsemble",
+        [encoded],
+        f"{prefix}/sum",
+        aggregate_function=1,  # the sum
+        n_targets=1,
+        post_transform=0,
+        tree_roots=grown.roots.tolist(),
+        nodes_featureids=grown.feature.tolist(),
+        nodes_splits=numpy_helper.from_array(grown.threshold),
+        nodes_modes=numpy_helper.from_array(np.zeros(len(grown.threshold), np.uint8)),  # left where at most the split
+        nodes_truenodeids=grown.left.tolist(),
+        nodes_trueleafs=grown.left_leaf.astype(int).tolist(),
+        nodes_falsenodeids=grown.right.tolist(),
+        nodes_falseleafs=grown.right_leaf.astype(int).tolist(),
+        leaf_targetids=[0] * len(grown.leaf),
+        leaf_weights=numpy_helper.from_array(ensemble.factor * grown.leaf),
+    )
+    made.node("Add", [f"{prefix}/sum", made.constant(f"{prefix}/base", ensemble.base)], f"{prefix}/shifted")
+    return made.node(ensemble.link, [f"{prefix}/shifted"], output)

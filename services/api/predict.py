@@ -1,0 +1,110 @@
+"""POST /predict without FastAPI's own route: one body, one validation, one score, one answer."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+from starlette.types import Message, Receive
+
+from driftloop.contract import Serving
+from services.api.answers import answer, encode
+from services.api.champion import Champion, Holder
+from services.api.metrics import Metrics
+from services.api.recording import Recorder
+from services.api.schema import TooManyRows, WrongInput, problem
+from services.api.scoring import Row, Unscorable
+
+NO_MODEL = "no model is loaded yet; GET /model says why"
+MEBIBYTE = 2**20
+
+
+class Refused(Exception):
+    """An answer other than 200; ``detail`` is for the client. ``expected``: it comes by the thousand, if it comes."""
+
+    def __init__(self, status: int, detail: Any, *, expected: bool = False) -> None:
+        self.status, self.detail, self.expected = status, detail, expected
+        super().__init__(f"{status}: {detail}")
+
+
+class Predict:
+    """Answers one request at a time on the event loop where that takes microseconds, else in a thread."""
+
+    def __init__(self, holder: Holder, limits: Serving, metrics: Metrics, recorder: Recorder) -> None:
+        self.holder, self.limits, self.metrics, self.recorder = holder, limits, metrics, recorder
+        self._max_bytes = int(limits.max_body_mb * MEBIBYTE)
+        self._threads = ThreadPoolExecutor(thread_name_prefix="score")
+
+    async def respond(self, receive: Receive, request_id: str) -> bytes:
+        """The answer's body. Raises Refused."""
+        body = await self.body(receive)
+        began = time.perf_counter()
+        champion = self.holder.current  # taken once: schema, scores and version of this answer are its own
+        if champion is None:
+            raise Refused(503, NO_MODEL, expected=True)
+        try:
+            rows, batch = champion.schema.read(body)
+            if champion.scorer.inline(len(rows)):
+                scores = champion.scorer.score(rows)
+            else:
+                scores = await self._in_a_thread(champion, rows)
+            said, values, labels = answer(champion, scores, request_id, batch)
+        except WrongInput as error:
+            raise Refused(422, error.problems) from None
+        except Unscorable as error:  # every value was checked alone; the model can still find one out of its range
+            raise Refused(422, [problem((), f"the model cannot score this: {error}", "value_error")]) from None
+        except TooManyRows as error:
+            raise Refused(413, str(error)) from None
+        except Refused as error:
+            self.recorder.failed(champion, request_id, error.status, time.perf_counter() - began)
+            raise
+        except Exception:
+            self.recorder.failed(champion, request_id, 500, time.perf_counter() - began)
+            raise
+        seconds = time.perf_counter() - began
+        self.metrics.predicted(champion, values, labels)
+        self.recorder.answered(champion, request_id, rows, values, labels, seconds)
+        return said
+
+    async def body(self, receive: Receive) -> bytes:
+        """The request's body. Raises Refused where it is too large or does not arrive."""
+        message = await receive()
+        first: bytes = message.get("body", b"")
+        if not message.get("more_body", False):
+            self._require_small(len(first))
+            return first
+        try:
+            async with asyncio.timeout(self.limits.timeout_s):
+                return await self._rest(receive, bytearray(first))
+        except TimeoutError:
+            raise Refused(408, f"the body did not arrive within {self.limits.timeout_s:g} s") from None
+
+    async def _rest(self, receive: Receive, body: bytearray) -> bytes:
+        more = True
+        while more:
+            message: Message = await receive()
+            if message["type"] == "http.disconnect":
+                raise Refused(400, "the client went away before its request was whole")
+            body += message.get("body", b"")
+            self._require_small(len(body))
+            more = message.get("more_body", False)
+        return bytes(body)
+
+    def _require_small(self, size: int) -> None:
+        if size > self._max_bytes:
+            raise Refused(413, f"the body is larger than {self.limits.max_body_mb:g} MiB; send fewer rows")
+
+    async def _in_a_thread(self, champion: Champion, rows: Sequence[Row]) -> Any:
+        loop = asyncio.get_running_loop()
+        try:
+            async with asyncio.timeout(self.limits.timeout_s):
+                return await loop.run_in_executor(self._threads, champion.scorer.score, rows)
+        except TimeoutError:
+            raise Refused(503, f"not scored within {self.limits.timeout_s:g} s; send fewer rows at once") from None
+
+
+def refusal(error: Refused) -> bytes:
+    return encode({"detail": error.detail})

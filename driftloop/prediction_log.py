@@ -131,21 +131,37 @@ def spool_folder(loop: Loop, settings: Settings) -> Path:
 
 
 def records_of(line: bytes) -> list[Record]:
-    """The rows of one spooled request. Raises ValueError for a line that was cut off, or is none of ours."""
-    return _records(json.loads(line))
+    """The rows of one spooled request, none where it failed. Raises ValueError for a line that is no request."""
+    return _records(_line(line))
 
 
-def _records(said: Any) -> list[Record]:
+def _line(line: bytes) -> dict[str, Any]:
+    """What a spool's line says. Raises ValueError for one that was cut off, or is none of ours."""
+    said = json.loads(line)
+    if not (isinstance(said, dict) and isinstance(said.get("id"), str)):
+        raise ValueError("it names no request")  # noqa: TRY004  # whatever is wrong with a line, it is its value
+    if "\0" in said["id"]:
+        raise ValueError("a database takes no null byte")
+    return said
+
+
+def _records(said: Mapping[str, Any]) -> list[Record]:
     try:
         rows, scores, labels = said["rows"], said["p"], said["l"]
-        if "\0" in said["id"]:
-            raise ValueError("a database takes no null byte")
         return [
             Record(said["id"], n, int(said["t"]), str(said["v"]), row, float(score), label, float(said["ms"]))
             for n, (row, score, label) in enumerate(zip(rows, scores, labels, strict=True))
         ]
     except (KeyError, TypeError) as error:
         raise ValueError(f"it is no spooled request: {error!r}") from None
+
+
+def _feedback(said: Mapping[str, Any]) -> Feedback:
+    """The label that a line of the API's POST /feedback brings: id, row and label."""
+    row, label = said.get("row", 0), said["label"]
+    if not isinstance(row, int) or row < 0 or not isinstance(label, bool | int | float | str):
+        raise ValueError("it is no spooled label")
+    return said["id"], row, label
 
 
 @dataclass(frozen=True)
@@ -170,13 +186,16 @@ class Lines:
 
 @dataclass(frozen=True)
 class ShippingReport:
-    """What one round of shipping came to. ``shipped`` rows are in the store; ``damaged`` lines could not be read.
+    """What one round of shipping came to. ``shipped`` rows and ``labels`` are in the store.
 
-    ``dropped`` requests went because more than max_spool_mb waited. ``lag_seconds`` is the age of the oldest segment
-    that still waits, 0 when none does. ``trouble``: why the store took no more, None when it took all.
+    ``unknown`` labels name no row that is there yet; ``damaged`` lines could not be read. ``dropped`` requests went
+    because more than max_spool_mb waited. ``lag_seconds`` is the age of the oldest segment that still waits, 0 when
+    none does. ``trouble``: why the store took no more, None when it took all.
     """
 
     shipped: int
+    labels: int
+    unknown: int
     damaged: int
     dropped: int
     waiting_bytes: int
@@ -192,7 +211,7 @@ def ship(spool: Spool, store: Store, seen: Callable[[Lines], None] = lambda _: N
     A segment is removed once its rows are in the store. Killed between the two, the next round appends them again,
     which changes nothing. While the store does not answer the spool grows, up to its bound.
     """
-    shipped = damaged = 0
+    shipped = labels = unknown = damaged = 0
     trouble = None
     try:
         for segment in spool.segments():
@@ -202,16 +221,17 @@ def ship(spool: Spool, store: Store, seen: Callable[[Lines], None] = lambda _: N
                 lines = lines_of(content)
                 for start in range(0, len(lines.records), BATCH_ROWS):
                     store.append(lines.records[start : start + BATCH_ROWS])
-                store.label(lines.feedback)
+                missed = store.label(lines.feedback)
                 segment.unlink()
-                shipped, damaged = shipped + len(lines.records), damaged + lines.damaged
-                seen(lines)
+            shipped, labels = shipped + len(lines.records), labels + len(lines.feedback)
+            unknown, damaged = unknown + missed, damaged + lines.damaged
+            seen(lines)
     except Unreachable as error:
         trouble = str(error)
     dropped = spool.trim()
     waiting = spool.waiting()
     lag = 0.0 if waiting.oldest is None else max(0.0, time.time() - waiting.oldest)
-    return ShippingReport(shipped, damaged, dropped, waiting.bytes, lag, trouble)
+    return ShippingReport(shipped, labels, unknown, damaged, dropped, waiting.bytes, lag, trouble)
 
 
 def lines_of(content: bytes) -> Lines:
@@ -220,14 +240,14 @@ def lines_of(content: bytes) -> Lines:
     damaged = 0
     for line in content.splitlines():
         try:
-            said = json.loads(line)
+            said = _line(line)
+            if "label" in said:
+                lines.feedback.append(_feedback(said))
+                continue
+            lines.records.extend(_records(said))
             if "status" in said:
                 lines.failures.append(Failure(said["id"], int(said["t"]), str(said["v"]), int(said["status"])))
-            elif "label" in said:
-                lines.feedback.append((str(said["id"]), int(said["row"]), said["label"]))
-            else:
-                lines.records.extend(_records(said))
-        except (ValueError, KeyError, TypeError):
+        except ValueError:
             damaged += 1
     return replace(lines, damaged=damaged)
 

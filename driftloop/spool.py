@@ -58,11 +58,19 @@ class SpoolWriter:
 
     def flush(self) -> bool:
         """Write what waits in memory, and end the segment when it is full or old. Whether all could be written."""
+        return self._flush(ended=False)
+
+    def close(self) -> bool:
+        """Write what waits and hand over the last segment. Whether all could be written."""
+        return self._flush(ended=True)
+
+    def _flush(self, *, ended: bool) -> bool:
         try:
-            while self._lines:
-                self._write()
-            if self._segment and self._segment.is_due():
-                self._finish(self._segment)
+            while self._lines or (self._segment and (ended or self._segment.is_due())):
+                if self._lines:
+                    self._write()
+                if self._segment and (ended or self._segment.is_due()):
+                    self._finish(self._segment)
         except OSError as error:
             self.trouble = f"{self.folder}: {error.strerror}"
             if self._waiting > BUFFER_BYTES:
@@ -70,17 +78,6 @@ class SpoolWriter:
             return False
         self.trouble = None
         return True
-
-    def close(self) -> bool:
-        """Write what waits and hand over the last segment. Whether nothing was left behind."""
-        written = self.flush()
-        if self._segment is None:
-            return written
-        try:
-            self._finish(self._segment)
-        except OSError as error:  # the segment stays as it is: the scribe takes it when this process is gone
-            self.trouble = f"{self.folder}: {error.strerror}"
-        return written
 
     def _write(self) -> None:
         segment = self._segment = self._segment or self._start()
@@ -109,7 +106,13 @@ class SpoolWriter:
         return _Segment(self.folder / f"{os.getpid()}-{time.time_ns()}-{self._number}")
 
     def _finish(self, segment: _Segment) -> None:
-        segment.finish()
+        try:
+            segment.finish()
+        except FileNotFoundError:  # somebody cleared the folder; what was in the file is still ours to tell
+            lines = segment.content().splitlines()
+            self._lines.extendleft(reversed(lines))
+            self._waiting += sum(map(len, lines))
+            segment.close()
         self._segment = None
         self.dropped += trim(self.folder, self._most)  # also when no scribe runs, the folder stays within its bound
 
@@ -126,7 +129,7 @@ class _Segment:
     def __init__(self, name: Path) -> None:
         self._name, self._size, self._begun = name, 0, time.monotonic()
         starting = Path(f"{name}{STARTING}")
-        self._file = os.open(starting, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND, 0o640)
+        self._file = os.open(starting, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_APPEND, 0o640)
         fcntl.flock(self._file, fcntl.LOCK_EX)
         starting.rename(f"{name}{OPEN}")
 
@@ -142,8 +145,14 @@ class _Segment:
     def is_due(self) -> bool:
         return self._size >= SEGMENT_BYTES or time.monotonic() - self._begun >= SEGMENT_SECONDS
 
+    def content(self) -> bytes:
+        return os.pread(self._file, self._size, 0)
+
     def finish(self) -> None:
         Path(f"{self._name}{OPEN}").rename(f"{self._name}{DONE}")
+        self.close()
+
+    def close(self) -> None:
         os.close(self._file)
 
 

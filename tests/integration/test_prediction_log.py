@@ -297,6 +297,24 @@ def test_what_was_spooled_is_shipped_once_and_leaves_the_spool(spool, store):
     assert ship(spool, store).shipped == 0
 
 
+def test_labels_and_failed_requests_come_the_same_way(spool, store):
+    label = b'{"id": "r1", "t": 5, "row": 0, "label": %s}'
+    failed = b'{"id": "r9", "t": 5, "v": "1", "ms": 3.0, "rows": [], "p": [], "l": [], "status": 503}'
+    put(spool, label % b"false", line(1), failed, label % b"true", label.replace(b"r1", b"r8") % b'"yes"')
+    report = ship(spool, store)
+    assert (report.shipped, report.labels, report.unknown, report.damaged) == (1, 3, 1, 0)
+    assert store.read()["feedback"].tolist() == [True]
+
+
+@pytest.mark.parametrize(
+    "wrong", [b'"label": null', b'"label": []', b'"label": 1, "row": -1', b'"label": 1, "row": "0"']
+)
+def test_a_label_that_is_none_is_passed_over_and_counted(tmp_path, spool, wrong):
+    put(spool, b'{"id": "r1", %s}' % wrong)
+    report = ship(spool, ParquetStore(tmp_path / "log"))
+    assert (report.labels, report.damaged) == (0, 1)
+
+
 def test_what_was_shipped_before_a_crash_is_not_there_twice(spool, store):
     put(spool, line(1), line(2))
     segment = spool.segments()[0]

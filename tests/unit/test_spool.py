@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import shutil
 import time
 from pathlib import Path
 
@@ -167,6 +168,22 @@ def test_a_folder_that_cannot_be_made_is_told_and_not_raised(tmp_path: Path) -> 
     assert not spool.put(b"one")
     assert "Not a directory" in str(spool.trouble)
     assert not spool.close()
+
+
+@pytest.mark.parametrize("end", ["flush", "close"])
+def test_what_was_in_a_segment_that_somebody_removed_is_written_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, end: str
+) -> None:
+    spool = writer(tmp_path / "spool", "sync")
+    spool.put(b"one")
+    spool.put(b"two")
+    shutil.rmtree(tmp_path / "spool")
+    assert spool.put(b"three")
+    now = time.monotonic()
+    monkeypatch.setattr(module.time, "monotonic", lambda: now + SEGMENT_SECONDS)
+    assert getattr(spool, end)()
+    assert (spool.trouble, spool.dropped) == (None, 0)
+    assert lines(tmp_path / "spool") == [b"one", b"two", b"three"]
 
 
 # reading

@@ -65,6 +65,8 @@ class Store(Protocol):
     ) -> pd.DataFrame:
         """The rows of [since, until), oldest first, at most the newest ``last`` of them.
 
+        ``labelled``: only those whose label came back, of which the newest labels count.
+
         Columns request_id, row, time (datetime64[ns, UTC]), version, prediction, label (what was answered), latency_ms
         and feedback (the true label, None while it is not known); ``values`` holds the features, a dict a row, unless
         they are not asked for.

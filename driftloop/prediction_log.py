@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -18,6 +19,7 @@ from driftloop.live import LiveMetrics, live_metrics
 from driftloop.settings import Settings, without_password
 from driftloop.spool import Spool, taken
 
+LONGEST_ID = 200  # bytes
 BATCH_ROWS = 10_000  # rows in memory, and in one transaction, at once
 VARIABLE = "DRIFTLOOP_LOG_URL"
 
@@ -140,8 +142,8 @@ def _line(line: bytes) -> dict[str, Any]:
     said = json.loads(line)
     if not (isinstance(said, dict) and isinstance(said.get("id"), str)):
         raise ValueError("it names no request")  # noqa: TRY004  # whatever is wrong with a line, it is its value
-    if "\0" in said["id"]:
-        raise ValueError("a database takes no null byte")
+    if "\0" in said["id"] or len(said["id"].encode()) > LONGEST_ID:  # a lone surrogate is refused here as well
+        raise ValueError("no database takes such an id, and one line must not hold up all that follow")
     return said
 
 
@@ -149,11 +151,19 @@ def _records(said: Mapping[str, Any]) -> list[Record]:
     try:
         rows, scores, labels = said["rows"], said["p"], said["l"]
         return [
-            Record(said["id"], n, int(said["t"]), str(said["v"]), row, float(score), label, float(said["ms"]))
+            Record(said["id"], n, int(said["t"]), str(said["v"]), row, _finite(score), label, _finite(said["ms"]))
             for n, (row, score, label) in enumerate(zip(rows, scores, labels, strict=True))
         ]
     except (KeyError, TypeError) as error:
         raise ValueError(f"it is no spooled request: {error!r}") from None
+
+
+def _finite(value: Any) -> float:
+    """Raises ValueError, or TypeError, for what no database keeps as a number."""
+    number = float(value)
+    if not math.isfinite(number):
+        raise ValueError(f"{number} is no finite number")
+    return number
 
 
 def _feedback(said: Mapping[str, Any]) -> Feedback:
@@ -161,6 +171,8 @@ def _feedback(said: Mapping[str, Any]) -> Feedback:
     row, label = said.get("row", 0), said["label"]
     if not isinstance(row, int) or row < 0 or not isinstance(label, bool | int | float | str):
         raise ValueError("it is no spooled label")
+    if not isinstance(label, str):
+        _finite(label)
     return said["id"], row, label
 
 

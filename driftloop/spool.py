@@ -40,6 +40,7 @@ class SpoolWriter:
         self.dropped = 0
         self.trouble: str | None = None
         self._at_once, self._most = durability == "sync", int(max_mb * MEGABYTE)
+        self._full = min(SEGMENT_BYTES, self._most // 4)  # what is dropped goes by whole segments
         self._lines: deque[bytes] = deque()
         self._waiting = 0  # bytes of the lines, without their ends
         self._segment: _Segment | None = None
@@ -66,10 +67,10 @@ class SpoolWriter:
 
     def _flush(self, *, ended: bool) -> bool:
         try:
-            while self._lines or (self._segment and (ended or self._segment.is_due())):
+            while self._lines or (self._segment and (ended or self._segment.is_due(self._full))):
                 if self._lines:
                     self._write()
-                if self._segment and (ended or self._segment.is_due()):
+                if self._segment and (ended or self._segment.is_due(self._full)):
                     self._finish(self._segment)
         except OSError as error:
             self.trouble = f"{self.folder}: {error.strerror}"
@@ -86,7 +87,7 @@ class SpoolWriter:
         segment = self._segment = self._segment or self._start()
         taken: list[bytes] = []
         size = 0
-        while self._lines and size < CHUNK_BYTES:
+        while self._lines and size < min(CHUNK_BYTES, self._full):
             taken.append(self._lines.popleft())
             size += len(taken[-1]) + 1
         written = 0
@@ -145,8 +146,8 @@ class _Segment:
         self.size += written
         return written
 
-    def is_due(self) -> bool:
-        return self.size >= SEGMENT_BYTES or time.monotonic() - self._begun >= SEGMENT_SECONDS
+    def is_due(self, full: int) -> bool:
+        return self.size >= full or time.monotonic() - self._begun >= SEGMENT_SECONDS
 
     def content(self) -> bytes:
         return os.pread(self._file, self.size, 0)

@@ -307,7 +307,7 @@ def test_labels_and_failed_requests_come_the_same_way(spool, store):
 
 
 @pytest.mark.parametrize(
-    "wrong", [b'"label": null', b'"label": []', b'"label": 1, "row": -1', b'"label": 1, "row": "0"']
+    "wrong", [b'"label": null', b'"label": []', b'"label": NaN', b'"label": 1, "row": -1', b'"label": 1, "row": "0"']
 )
 def test_a_label_that_is_none_is_passed_over_and_counted(tmp_path, spool, wrong):
     put(spool, b'{"id": "r1", %s}' % wrong)
@@ -336,7 +336,20 @@ def test_a_line_that_was_cut_off_is_passed_over_and_counted(tmp_path, spool, tor
 
 
 @pytest.mark.parametrize(
-    "wrong", [b'"p": [0.1, 0.2]', b'"p": [null]', b'"l": []', b'"rows": [{}, {}]', b'"id": "a\\u0000b"', b'"t": "now"']
+    "wrong",
+    [
+        b'"p": [0.1, 0.2]',
+        b'"p": [null]',
+        b'"p": [NaN]',
+        b'"l": []',
+        b'"rows": [{}, {}]',
+        b'"id": "a\\u0000b"',
+        b'"id": "\\ud800"',
+        b'"id": "%s"' % (b"x" * 201),
+        b'"id": 5',
+        b'"t": "now"',
+        b'"ms": Infinity',
+    ],
 )
 def test_a_line_that_is_no_request_raises_a_value_error(wrong):
     key = wrong.split(b":")[0]

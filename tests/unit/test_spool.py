@@ -273,6 +273,16 @@ def test_a_segment_is_taken_by_one_only(tmp_path: Path) -> None:
         assert gone is None
 
 
+def test_what_was_just_written_is_not_dropped_however_small_the_bound(tmp_path: Path) -> None:
+    spool = writer(tmp_path, max_mb=0.1)
+    for number in range(200):
+        spool.put(b"%04d" % number + b"x" * 400)
+    assert spool.flush()
+    assert spool.close()
+    assert spool.dropped == 0
+    assert len(lines(tmp_path)) == 200
+
+
 def test_the_writer_keeps_to_the_bound_when_nobody_ships(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "SEGMENT_BYTES", 1)
     spool = writer(tmp_path, "sync", max_mb=20 / 2**20)

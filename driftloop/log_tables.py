@@ -9,9 +9,8 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import pandas as pd
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import DatabaseError
@@ -20,6 +19,9 @@ from driftloop.database import database_url
 from driftloop.errors import ContractError, Unreachable
 from driftloop.prediction_log import VARIABLE, Feedback, Record, as_text, nanoseconds, presented
 from driftloop.settings import without_password
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 # another shape of these tables takes other names, so that two releases can share a database for a while
 _metadata = sa.MetaData()
@@ -121,6 +123,8 @@ class SqlStore:
         labelled: bool = False,
         features: bool = True,
     ) -> pd.DataFrame:
+        import pandas as pd
+
         table = _predictions.c
         columns = [table[c] for c in ("request_id", "row", "time", "version", "prediction", "label", "latency_ms")]
         query = sa.select(*columns, _feedback.c.label.label("feedback"), *([table.features] if features else []))

@@ -5,19 +5,21 @@ from __future__ import annotations
 import json
 import math
 import time
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime
 from pathlib import Path
-from typing import Any, Protocol
-
-import pandas as pd
+from typing import TYPE_CHECKING, Any, Protocol
 
 from driftloop.contract import Label, Loop
 from driftloop.errors import ContractError, Unreachable
-from driftloop.live import LiveMetrics, live_metrics
 from driftloop.settings import Settings, without_password
 from driftloop.spool import Spool, taken
+
+if TYPE_CHECKING:  # the scribe ships without pandas, which is three times what else it takes
+    import pandas as pd
+
+    from driftloop.live import LiveMetrics
 
 LONGEST_ID = 200  # bytes
 BATCH_ROWS = 10_000  # rows in memory, and in one transaction, at once
@@ -177,6 +179,26 @@ def _feedback(said: Mapping[str, Any]) -> Feedback:
 
 
 @dataclass(frozen=True)
+class Failure:
+    """A request that a version did not answer though the client did nothing wrong. ``time`` as in Record."""
+
+    request_id: str
+    time: int
+    version: str
+    status: int
+
+
+@dataclass(frozen=True)
+class Lines:
+    """What a segment of the spool holds; ``damaged`` lines could not be read."""
+
+    records: list[Record]
+    feedback: list[Feedback]
+    failures: list[Failure]
+    damaged: int
+
+
+@dataclass(frozen=True)
 class ShippingReport:
     """What one round of shipping came to. ``shipped`` rows and ``labels`` are in the store.
 
@@ -195,8 +217,10 @@ class ShippingReport:
     trouble: str | None
 
 
-def ship(spool: Spool, store: Store) -> ShippingReport:
+def ship(spool: Spool, store: Store, seen: Callable[[Lines], None] = lambda _: None) -> ShippingReport:
     """Move what is complete in the spool to the store, oldest first; never raises for a store that does not answer.
+
+    ``seen`` is told of each segment that the store took.
 
     A segment is removed once its rows are in the store. Killed between the two, the next round appends them again,
     which changes nothing. While the store does not answer the spool grows, up to its bound.
@@ -208,13 +232,14 @@ def ship(spool: Spool, store: Store) -> ShippingReport:
             with taken(segment) as content:
                 if content is None:
                     continue
-                read = _read(content)
-                for start in range(0, len(read.records), BATCH_ROWS):
-                    store.append(read.records[start : start + BATCH_ROWS])
-                missed = store.label(read.labels)
+                lines = lines_of(content)
+                for start in range(0, len(lines.records), BATCH_ROWS):
+                    store.append(lines.records[start : start + BATCH_ROWS])
+                missed = store.label(lines.feedback)
                 segment.unlink()
-            shipped, labels = shipped + len(read.records), labels + len(read.labels)
-            unknown, damaged = unknown + missed, damaged + read.damaged
+            shipped, labels = shipped + len(lines.records), labels + len(lines.feedback)
+            unknown, damaged = unknown + missed, damaged + lines.damaged
+            seen(lines)
     except Unreachable as error:
         trouble = str(error)
     dropped = spool.trim()
@@ -223,27 +248,22 @@ def ship(spool: Spool, store: Store) -> ShippingReport:
     return ShippingReport(shipped, labels, unknown, damaged, dropped, waiting.bytes, lag, trouble)
 
 
-@dataclass
-class _Read:
-    """A segment's lines, sorted out; the last one of a process killed while it wrote is ``damaged``: cut off."""
-
-    records: list[Record] = field(default_factory=list)
-    labels: list[Feedback] = field(default_factory=list)
-    damaged: int = 0
-
-
-def _read(content: bytes) -> _Read:
-    read = _Read()
+def lines_of(content: bytes) -> Lines:
+    """A segment's content; the last line of a process killed while it wrote is cut off."""
+    lines = Lines([], [], [], 0)
+    damaged = 0
     for line in content.splitlines():
         try:
             said = _line(line)
             if "label" in said:
-                read.labels.append(_feedback(said))
-            else:
-                read.records += _records(said)
-        except ValueError:
-            read.damaged += 1
-    return read
+                lines.feedback.append(_feedback(said))
+                continue
+            lines.records.extend(_records(said))
+            if "status" in said:
+                lines.failures.append(Failure(said["id"], int(said["t"]), str(said["v"]), int(said["status"])))
+        except (ValueError, TypeError, KeyError):
+            damaged += 1
+    return replace(lines, damaged=damaged)
 
 
 def rows_of(found: pd.DataFrame, names: Sequence[str]) -> pd.DataFrame:
@@ -251,6 +271,8 @@ def rows_of(found: pd.DataFrame, names: Sequence[str]) -> pd.DataFrame:
 
     A feature that bears the name of one of the log's columns takes its place.
     """
+    import pandas as pd
+
     kept = found.drop(columns=["values", *(name for name in names if name in found)])
     columns = {name: [values.get(name) for values in found["values"]] for name in names}
     return pd.concat([kept, pd.DataFrame(columns, index=found.index)], axis=1)
@@ -263,6 +285,8 @@ def standing_by_version(
 
     ``labels`` are the champion's (negative, positive), binary only. Raises Unreachable.
     """
+    from driftloop.live import live_metrics
+
     standing = []
     for version, (rows, labelled) in sorted(store.counts().items()):
         newest = store.read(version=version, last=limit, labelled=True, features=False)
@@ -283,6 +307,8 @@ def as_text(label: Label | float) -> str:
 
 def presented(stored: pd.DataFrame) -> pd.DataFrame:
     """Stored columns in the form that ``Store.read`` promises: time in UTC, labels and features out of their texts."""
+    import pandas as pd
+
     time_of = pd.to_datetime(stored["time"].astype("int64"), unit="ns", utc=True)
     labels = [None if pd.isna(text) else json.loads(text) for text in stored["feedback"]]
     found = stored.assign(time=time_of, feedback=pd.Series(labels, index=stored.index, dtype=object))

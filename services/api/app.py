@@ -86,10 +86,14 @@ class Api(FastAPI):
         self.scribe.stop()
 
     async def _flush(self) -> None:
-        writer = self.recorder.writer
+        writer, lost = self.recorder.writer, 0
         while writer:
             await asyncio.sleep(writer.flush_seconds)
             writer.flush()
+            if writer.dropped > lost:
+                self.metrics.lost(writer.dropped - lost)
+                self.watcher.tell(f"the prediction log lost {writer.dropped - lost:,} requests: {writer.trouble}.")
+                lost = writer.dropped
 
     def openapi(self) -> dict[str, Any]:
         self.openapi_schema = None

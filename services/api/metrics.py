@@ -49,6 +49,10 @@ class Metrics:
         )
         self._swaps = Counter("driftloop_api_swaps", "Champions taken over.", registry=self._registry)
         self._failures = Counter("driftloop_api_swap_failures", "Failed takeovers.", registry=self._registry)
+        self._lost = Counter(
+            "driftloop_api_log_lost", "Requests that were never recorded: the disk took nothing and memory was full.",
+            registry=self._registry,
+        )  # fmt: skip
         self._looked = Gauge(
             "driftloop_api_last_look_timestamp_seconds", "When the registry last answered.",
             registry=self._registry, multiprocess_mode="max",
@@ -87,6 +91,9 @@ class Metrics:
     def swap_failed(self) -> None:
         self._failures.inc()
 
+    def lost(self, requests: int) -> None:
+        self._lost.inc(requests)
+
     def text(self) -> bytes:
         if "PROMETHEUS_MULTIPROC_DIR" not in os.environ:
             return generate_latest(self._registry)
@@ -122,7 +129,7 @@ def _of_the_log(standing: dict[str, Any]) -> Iterator[Metric]:
         for name, text in (
             ("lag_seconds", "Age of the oldest answer that the log's store does not hold yet."),
             ("waiting_bytes", "Answers that wait on disk for the log's store."),
-            ("dropped", "Requests that the log lost because nothing could take them, since the API started."),
+            ("dropped", "Requests that the scribe dropped because more waited than max_spool_mb, since it started."),
             ("up", "1 while the log's store takes what it is given."),
         ):
             yield GaugeMetricFamily(f"driftloop_api_log_{name}", text, value=log[name])

@@ -66,7 +66,8 @@ class Predict:
             raise
         seconds = time.perf_counter() - began
         self.metrics.predicted(champion, values, labels)
-        self.recorder.answered(champion, request_id, rows, values, labels, seconds)
+        if not self.recorder.answered(champion, request_id, rows, values, labels, seconds):
+            raise Refused(503, 'the answer could not be recorded, which serving.durability = "sync" asks for')
         return said
 
     async def body(self, receive: Receive) -> bytes:

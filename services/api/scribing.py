@@ -1,76 +1,255 @@
-"""The scribe: moves what the API answered into the log's store, and says what can be learnt from it."""
+"""The scribe: moves what the API answered into the log's store, and says what can be learnt from it.
+
+A process of its own beside the API's, so that neither the store nor what is found out there takes anything from an
+answer. It is lean while it only ships: pandas and scikit-learn are imported when labels or a challenger ask for them.
+"""
 
 from __future__ import annotations
 
+import fcntl
 import json
 import logging
 import os
+import subprocess
 import sys
 import threading
 import time
+from collections import deque
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 from driftloop import contract
-from driftloop.prediction_log import open_spool, open_store, ship
-from driftloop.settings import Settings
+from driftloop.contract import Loop
+from driftloop.errors import ArtifactError, DriftloopError
+from driftloop.facts import Version
+from driftloop.health import Health, decide_rollback
+from driftloop.prediction_log import Lines, ShippingReport, Store, open_spool, open_store, ship, standing_by_version
+from driftloop.settings import Settings, apply_defaults
 from services.api.scribe import STANDING
+from services.api.shadow import Shadow, shadow_log
+from services.api.store import Store as Models
 
 LOOK_SECONDS = 0.5
+ALIAS_SECONDS = 2.0
+LIVE_SECONDS = 5.0
+SHARE_OF_TIME = 20  # what is learnt from the log takes at most a twentieth of the scribe's time
 PRUNE_SECONDS = 3600.0
+LATENCIES = 2_000  # the newest of a version, whose 95th percentile counts
 
 log = logging.getLogger("driftloop.scribe")
+Tell = Callable[[str], None]
+
+
+@dataclass
+class Served:
+    """What the log saw of a version since the scribe started."""
+
+    requests: int = 0
+    errors: int = 0
+    latencies: deque[float] = field(default_factory=lambda: deque(maxlen=LATENCIES))
+
+    def health(self, version: str) -> Health:
+        taken = sorted(self.latencies)
+        return Health(version, self.requests, self.errors, taken[int(0.95 * len(taken))] if taken else float("nan"))
 
 
 class Scribing:
-    def __init__(self, folder: Path, settings: Settings) -> None:
-        self.loop = contract.load(folder)
-        self.settings = settings
-        self.place = settings.home / "serving" / self.loop.name
-        store = open_store(self.loop, settings)
-        assert store is not None
-        self.store, self.spool = store, open_spool(self.loop, settings)
-        self.dropped = 0
-        self.pruned = 0.0
+    """One round after another; each leaves a standing that the API shows."""
+
+    def __init__(self, folder: Path, loop: Loop, settings: Settings, store: Store, shadow: Shadow, tell: Tell) -> None:
+        self.folder, self.loop, self.store, self.shadow, self.tell = folder, loop, store, shadow, tell
+        self.place = settings.home / "serving" / loop.name
+        self.spool, self._models = open_spool(loop, settings), Models(self.place)
+        self.dropped = self.damaged = 0
+        self.served: dict[str, Served] = {}
+        self._order: list[str] = []  # versions as they came into service
+        self._champion: Version | None = None
+        self._trouble: str | None = None
+        self._live: dict[str, Any] = {}
+        self._due = {"alias": 0.0, "live": 0.0, "prune": 0.0}
+        self._news = True
+        self._rollback: subprocess.Popen[bytes] | None = None
+        self._given_up: set[str] = set()
 
     def round(self) -> None:
-        report = ship(self.spool, self.store)
-        self.dropped += report.dropped
-        if time.monotonic() - self.pruned > PRUNE_SECONDS and report.trouble is None:
-            self.store.prune(datetime.now(UTC) - timedelta(days=self.loop.serving.retention_days))
-            self.pruned = time.monotonic()
-        self.write(
-            {
-                "log": {
-                    "up": report.trouble is None,
-                    "lag_seconds": report.lag_seconds,
-                    "waiting_bytes": report.waiting_bytes,
-                    "dropped": self.dropped,
-                    "trouble": report.trouble,
-                }
-            }
+        """Ship, and do what is due. A store or registry that does not answer is told of, and asked again."""
+        report = ship(self.spool, self.store, self._seen)
+        self.dropped, self.damaged = self.dropped + report.dropped, self.damaged + report.damaged
+        self._tell_of(report)
+        if report.trouble is None:
+            self._when("prune", PRUNE_SECONDS, self._prune)
+            if self._news:
+                self._when("live", LIVE_SECONDS, self._look_at_labels)
+        self._when("alias", ALIAS_SECONDS, self._look_at_aliases)
+        if self.loop.serving.auto_rollback:
+            self._consider_rollback()
+        self._write(report)
+
+    def _seen(self, lines: Lines) -> None:
+        for record in lines.records:
+            if record.row == 0:
+                served = self._of(record.version)
+                served.requests += 1
+                served.latencies.append(record.latency_ms)
+        for failure in lines.failures:
+            served = self._of(failure.version)
+            served.requests, served.errors = served.requests + 1, served.errors + 1
+        self.shadow.score(lines.records)
+        self.shadow.label(lines.feedback)
+        self._news = True
+
+    def _of(self, version: str) -> Served:
+        if version not in self.served:
+            self.served[version] = Served()
+        if not self._order or self._order[-1] != version:
+            self._order = [v for v in self._order if v != version] + [version]
+        return self.served[version]
+
+    def _tell_of(self, report: ShippingReport) -> None:
+        if report.trouble and not self._trouble:
+            log.error("log.down error=%s", report.trouble)
+            self.tell(f"the prediction log takes nothing: {report.trouble} Answers wait on disk.")
+        if report.trouble is None and self._trouble:
+            log.info("log.up waiting_bytes=%d", report.waiting_bytes)
+        if report.dropped:
+            log.error("log.dropped requests=%d", report.dropped)
+            self.tell(
+                f"{report.dropped:,} requests were dropped from the prediction log: more waited than max_spool_mb."
+            )
+        self._trouble = report.trouble
+
+    def _when(self, what: str, seconds: float, do: Callable[[], None]) -> None:
+        began = time.monotonic()
+        if began < self._due[what]:
+            return
+        try:
+            do()
+        except DriftloopError as error:
+            log.warning("scribe.later what=%s error=%s", what, error)
+        took = time.monotonic() - began
+        self._due[what] = began + max(seconds, took * SHARE_OF_TIME)
+
+    def _prune(self) -> None:
+        oldest = datetime.now(UTC) - timedelta(days=self.loop.serving.retention_days)
+        for store in (self.store, self.shadow.store):
+            store.prune(oldest)
+
+    def _look_at_aliases(self) -> None:
+        self._champion = self.shadow.look()
+
+    def _look_at_labels(self) -> None:
+        self._news = False
+        labels = self._labels()
+        self._live = _live(self.store, self.loop, labels) | _live(self.shadow.store, self.loop, labels)
+
+    def _labels(self) -> tuple[str, str] | None:
+        from driftloop.compiled import read_facts
+
+        for _, folder in self._models.kept():
+            try:
+                return read_facts(folder).labels
+            except ArtifactError:
+                continue
+        return None
+
+    def _consider_rollback(self) -> None:
+        if self._rollback and self._rollback.poll() is not None:
+            log.info("rollback.ended exit_code=%d", self._rollback.returncode)
+            self._rollback = None
+        if self._rollback or self._champion is None or len(self._order) < 2:
+            return
+        now, before = self._champion.number, self._order[-2]
+        if self._order[-1] != now or now in self._given_up:
+            return
+        why = decide_rollback(self.served[now].health(now), self.served[before].health(before))
+        if why is None:
+            return
+        self._given_up.add(now)
+        log.error("rollback.begun version=%s to=%s why=%s", now, before, why)
+        self.tell(f"version {now} is being rolled back to version {before}: {why}.")
+        command = [sys.executable, "-W", "ignore", "-m", "driftloop.cli", "rollback", str(self.folder), "--to", before]
+        self._rollback = subprocess.Popen(
+            [*command, "--by", "auto_rollback", "--why", why], stdin=subprocess.DEVNULL, stdout=sys.stderr
         )
 
-    def write(self, standing: dict[str, Any]) -> None:
+    def _write(self, report: ShippingReport) -> None:
+        about = {
+            "up": report.trouble is None,
+            "lag_seconds": report.lag_seconds,
+            "waiting_bytes": report.waiting_bytes,
+            "dropped": self.dropped,
+            "damaged": self.damaged,
+            "trouble": "it does not answer, see the log" if report.trouble else None,
+        }
+        standing = {"log": about, "live": self._live, "shadow": self.shadow.standing()}
         file = self.place / f".{STANDING}"
-        file.write_text(json.dumps(standing))
-        file.replace(self.place / STANDING)
+        try:
+            file.write_text(json.dumps(standing), encoding="utf-8")
+            file.replace(self.place / STANDING)
+        except OSError as error:  # a full disk: what is shipped frees it
+            log.warning("scribe.standing_not_written error=%s", error.strerror)
+
+
+def _live(store: Store, loop: Loop, labels: tuple[str, str] | None) -> dict[str, Any]:
+    """By version: rows, labelled rows, and the metric where labels tell one."""
+    counts = store.counts()
+    if any(labelled for _, labelled in counts.values()):
+        return {one.version: asdict(one) for one in standing_by_version(store, loop, labels=labels)}
+    metric = "auc" if loop.task == "binary" else "mae"
+    return {v: {"rows": rows, "labelled": 0, "metric": metric, "value": None} for v, (rows, _) in counts.items()}
+
+
+def teller(loop: Loop) -> Tell:
+    """Alerts in a thread of their own: an address that does not answer must not keep the log waiting."""
+
+    def send(message: str) -> None:
+        from driftloop import alerts
+
+        alerts.send(alerts.serving_trouble(loop.name, message), alerts.addresses(loop, os.environ))
+
+    def tell(message: str) -> None:
+        if loop.alerts.urls or os.environ.get("DRIFTLOOP_ALERT_URLS"):
+            threading.Thread(target=send, args=(message,), daemon=True).start()
+
+    return tell
 
 
 def main() -> None:
-    folder = Path(sys.argv[1])
-    over = threading.Event()
+    """Round after round until standard input ends: then whoever started this is gone, or wants it gone."""
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
+    apply_defaults(os.environ)
+    folder, settings = Path(sys.argv[1]), Settings.from_env(os.environ, Path.cwd())
+    loop, over = contract.load(folder), threading.Event()
 
     def wait_for_the_end() -> None:
         sys.stdin.buffer.read()
         over.set()
 
     threading.Thread(target=wait_for_the_end, daemon=True).start()
-    scribing = Scribing(folder, Settings.from_env(os.environ, Path.cwd()))
-    while not over.wait(LOOK_SECONDS):
+    place = settings.home / "serving" / loop.name
+    place.mkdir(parents=True, exist_ok=True)
+    with (place / ".scribe").open("w") as lock:
+        while not _locked(lock.fileno()):
+            if over.wait(LOOK_SECONDS):
+                return  # another one works
+        store, shadowed = open_store(loop, settings), shadow_log(loop, settings)
+        if store is None or shadowed is None:
+            return
+        scribing = Scribing(folder, loop, settings, store, Shadow(loop, settings, place, shadowed), teller(loop))
+        while not over.wait(LOOK_SECONDS):
+            scribing.round()
         scribing.round()
-    scribing.round()
+
+
+def _locked(lock: int) -> bool:
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
 
 
 if __name__ == "__main__":

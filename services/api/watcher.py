@@ -58,7 +58,7 @@ class Watcher:
         settle_seconds: float = 0.0,
     ) -> None:
         self._source, self._store, self._holder, self._metrics = source, store, holder, metrics
-        self._poll, self._grace, self._tell, self._settle = poll_seconds, grace_seconds, tell, settle_seconds
+        self._poll, self._grace, self.tell, self._settle = poll_seconds, grace_seconds, tell, settle_seconds
         self._stopped, self._looked = threading.Event(), threading.Event()
         self._retry: Retry | None = None
         self._none = False
@@ -160,7 +160,7 @@ class Watcher:
         self.trouble = Trouble(datetime.now(UTC), f"version {version.number} could not be taken over: {reason}")
         self._metrics.swap_failed()
         if attempts == 1:
-            self._tell(f"{self.trouble.message}; version {_number(serving) or 'none'} goes on serving.")
+            self.tell(f"{self.trouble.message}; version {_number(serving) or 'none'} goes on serving.")
         log.error(
             "champion.swap_failed version=%s serving=%s attempts=%d retry_seconds=%.1f error=%s",
             version.number,

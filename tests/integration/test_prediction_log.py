@@ -325,7 +325,19 @@ def test_what_was_shipped_before_a_crash_is_not_there_twice(spool, store):
     assert ids(store.read()) == [("r1", 0), ("r2", 0)]
 
 
-@pytest.mark.parametrize("torn", [b"", b"{", line(2)[:-1], b"[]", b'{"id": "x"}', b"\xff\xfe", b"null"])
+@pytest.mark.parametrize(
+    "torn",
+    [
+        b"",
+        b"{",
+        line(2)[:-1],
+        b"[]",
+        b'{"id": "x"}',
+        b"\xff\xfe",
+        b"null",
+        b'{"id": "x", "t": 5, "rows": [], "p": [], "l": [], "v": "1", "ms": 1, "status": null}',
+    ],
+)
 def test_a_line_that_was_cut_off_is_passed_over_and_counted(tmp_path, spool, torn):
     store = ParquetStore(tmp_path / "log")
     spool.folder.mkdir()

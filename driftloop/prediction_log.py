@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -20,6 +21,7 @@ if TYPE_CHECKING:  # the scribe ships without pandas, which is three times what 
 
     from driftloop.live import LiveMetrics
 
+LONGEST_ID = 200  # bytes
 BATCH_ROWS = 10_000  # rows in memory, and in one transaction, at once
 VARIABLE = "DRIFTLOOP_LOG_URL"
 
@@ -66,6 +68,8 @@ class Store(Protocol):
         features: bool = True,
     ) -> pd.DataFrame:
         """The rows of [since, until), oldest first, at most the newest ``last`` of them.
+
+        ``labelled``: only those whose label came back, of which the newest labels count.
 
         Columns request_id, row, time (datetime64[ns, UTC]), version, prediction, label (what was answered), latency_ms
         and feedback (the true label, None while it is not known); ``values`` holds the features, a dict a row, unless
@@ -140,8 +144,8 @@ def _line(line: bytes) -> dict[str, Any]:
     said = json.loads(line)
     if not (isinstance(said, dict) and isinstance(said.get("id"), str)):
         raise ValueError("it names no request")  # noqa: TRY004  # whatever is wrong with a line, it is its value
-    if "\0" in said["id"]:
-        raise ValueError("a database takes no null byte")
+    if "\0" in said["id"] or len(said["id"].encode()) > LONGEST_ID:  # a lone surrogate is refused here as well
+        raise ValueError("no database takes such an id, and one line must not hold up all that follow")
     return said
 
 
@@ -149,11 +153,19 @@ def _records(said: Mapping[str, Any]) -> list[Record]:
     try:
         rows, scores, labels = said["rows"], said["p"], said["l"]
         return [
-            Record(said["id"], n, int(said["t"]), str(said["v"]), row, float(score), label, float(said["ms"]))
+            Record(said["id"], n, int(said["t"]), str(said["v"]), row, _finite(score), label, _finite(said["ms"]))
             for n, (row, score, label) in enumerate(zip(rows, scores, labels, strict=True))
         ]
     except (KeyError, TypeError) as error:
         raise ValueError(f"it is no spooled request: {error!r}") from None
+
+
+def _finite(value: Any) -> float:
+    """Raises ValueError, or TypeError, for what no database keeps as a number."""
+    number = float(value)
+    if not math.isfinite(number):
+        raise ValueError(f"{number} is no finite number")
+    return number
 
 
 def _feedback(said: Mapping[str, Any]) -> Feedback:
@@ -161,6 +173,8 @@ def _feedback(said: Mapping[str, Any]) -> Feedback:
     row, label = said.get("row", 0), said["label"]
     if not isinstance(row, int) or row < 0 or not isinstance(label, bool | int | float | str):
         raise ValueError("it is no spooled label")
+    if not isinstance(label, str):
+        _finite(label)
     return said["id"], row, label
 
 
@@ -247,7 +261,7 @@ def lines_of(content: bytes) -> Lines:
             lines.records.extend(_records(said))
             if "status" in said:
                 lines.failures.append(Failure(said["id"], int(said["t"]), str(said["v"]), int(said["status"])))
-        except ValueError:
+        except (ValueError, TypeError, KeyError):
             damaged += 1
     return replace(lines, damaged=damaged)
 

@@ -13,7 +13,7 @@ import os
 import time
 from collections import deque
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -40,6 +40,7 @@ class SpoolWriter:
         self.dropped = 0
         self.trouble: str | None = None
         self._at_once, self._most = durability == "sync", int(max_mb * MEGABYTE)
+        self._full = min(SEGMENT_BYTES, self._most // 4)  # what is dropped goes by whole segments
         self._lines: deque[bytes] = deque()
         self._waiting = 0  # bytes of the lines, without their ends
         self._segment: _Segment | None = None
@@ -66,13 +67,16 @@ class SpoolWriter:
 
     def _flush(self, *, ended: bool) -> bool:
         try:
-            while self._lines or (self._segment and (ended or self._segment.is_due())):
+            while self._lines or (self._segment and (ended or self._segment.is_due(self._full))):
                 if self._lines:
                     self._write()
-                if self._segment and (ended or self._segment.is_due()):
+                if self._segment and (ended or self._segment.is_due(self._full)):
                     self._finish(self._segment)
         except OSError as error:
             self.trouble = f"{self.folder}: {error.strerror}"
+            with suppress(OSError):  # what is in the file can be shipped, and another file may have more luck
+                if self._segment and self._segment.size:
+                    self._finish(self._segment)
             if self._waiting > BUFFER_BYTES:
                 self._drop_oldest()
             return False
@@ -83,7 +87,7 @@ class SpoolWriter:
         segment = self._segment = self._segment or self._start()
         taken: list[bytes] = []
         size = 0
-        while self._lines and size < CHUNK_BYTES:
+        while self._lines and size < min(CHUNK_BYTES, self._full):
             taken.append(self._lines.popleft())
             size += len(taken[-1]) + 1
         written = 0
@@ -127,7 +131,7 @@ class _Segment:
     """The file being written: locked before it bears the name by which others may look for its lock."""
 
     def __init__(self, name: Path) -> None:
-        self._name, self._size, self._begun = name, 0, time.monotonic()
+        self._name, self.size, self._begun = name, 0, time.monotonic()
         starting = Path(f"{name}{STARTING}")
         self._file = os.open(starting, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_APPEND, 0o640)
         fcntl.flock(self._file, fcntl.LOCK_EX)
@@ -138,15 +142,15 @@ class _Segment:
         written = os.write(self._file, lines)
         if written < len(lines):
             written = lines.rfind(b"\n", 0, written) + 1
-            os.ftruncate(self._file, self._size + written)
-        self._size += written
+            os.ftruncate(self._file, self.size + written)
+        self.size += written
         return written
 
-    def is_due(self) -> bool:
-        return self._size >= SEGMENT_BYTES or time.monotonic() - self._begun >= SEGMENT_SECONDS
+    def is_due(self, full: int) -> bool:
+        return self.size >= full or time.monotonic() - self._begun >= SEGMENT_SECONDS
 
     def content(self) -> bytes:
-        return os.pread(self._file, self._size, 0)
+        return os.pread(self._file, self.size, 0)
 
     def finish(self) -> None:
         Path(f"{self._name}{OPEN}").rename(f"{self._name}{DONE}")

@@ -27,6 +27,7 @@ from driftloop.contract import Loop
 from driftloop.errors import ArtifactError, DriftloopError
 from driftloop.facts import Facts, Version
 from driftloop.health import Health, decide_rollback
+from driftloop.periods import keep_since
 from driftloop.prediction_log import Lines, ShippingReport, Store, open_spool, open_store, ship, standing_by_version
 from driftloop.settings import Settings, apply_defaults
 from services.api.scribe import STANDING
@@ -137,8 +138,6 @@ class Scribing:
         now = datetime.now(UTC)
         oldest = now - timedelta(days=self.loop.serving.retention_days)
         if self.loop.windows.source == "log":
-            from driftloop.log_windows import keep_since
-
             facts = self._facts()
             if facts is None:
                 return  # what the champion learnt from is not known, so nothing is known to be superfluous

@@ -91,5 +91,5 @@ class Store:
     def _remove_others(self) -> None:
         kept = {folder for _, folder in self.kept()}
         for folder in self.folder.iterdir():
-            if folder.is_dir() and folder not in kept and not folder.name.startswith("."):
+            if folder.name.isdecimal() and folder not in kept:  # the log's spool is in here too
                 shutil.rmtree(folder, ignore_errors=True)

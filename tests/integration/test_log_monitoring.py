@@ -101,6 +101,8 @@ def test_labels_of_a_file_are_taken_in_and_unknown_ones_counted(logged):
     assert told.exit_code == 0
     assert json.loads(told.stdout) == {"loop": "churn", "labels": 3, "unknown": 1, "without_label": 1}
     assert store.read()["feedback"].tolist()[:3] == [True, False, None]
+    window = {"window": "2024-02", "labels": True, "state": "new"}
+    assert json.loads(run("status", logged.folder, "--json").stdout)["windows"][-1] == window
     said = run("feedback", logged.folder, file)
     assert "3 labels taken in." in said.stdout
     assert "1 name a row that is not in the log" in said.stderr

@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -18,11 +19,16 @@ import pytest
 import uvicorn
 from starlette.types import ASGIApp
 
-from driftloop import contract, frame, training
+from driftloop import contract, frame, promoting, training
+from driftloop.compiled import Compiled
 from driftloop.errors import Unreachable
+from driftloop.facts import Version
 from driftloop.holdout import HoldoutRule
 from driftloop.settings import Settings
+from services.api.champion import Champion
 from services.api.fetching import fetch_here
+from services.api.schema import RequestSchema
+from services.api.scoring import CompiledScorer
 from services.api.source import Aliases, RegistrySource
 
 # in every thread, so a warning raised while a request is answered or a model loaded fails the test
@@ -77,6 +83,16 @@ def candidate(text: str, seed: int, names: dict[str, str] | None = None) -> trai
     window = frame.check(rows(seed).rename(columns=names or {}), loop, f"month_{seed:03d}")
     made = training.fit(loop, [window.id], window, HoldoutRule.of(loop))
     return replace(made, facts=made.facts.model_copy(update={"metrics": {"score": 0.5 + seed / 100}}))
+
+
+def compiled_champion(text: str, seed: int) -> Champion:
+    """What the API serves of a version that has a graph, without a registry to fetch it from."""
+    made = candidate(text, seed)
+    made = promoting.compiled(made, frame.check(rows(seed), contract.parse(text), "month").X)
+    assert made.compiled, f"it could not be compiled: {made.facts.compiled}"
+    content, facts = made.compiled, made.facts
+    scorer = CompiledScorer(Compiled(content), facts, lambda threads: Compiled(content, threads))
+    return Champion(Version(str(seed), "run"), facts, RequestSchema.of(facts), scorer, datetime.now(UTC), "registry")
 
 
 def source_here(settings: Settings) -> RegistrySource:

@@ -136,9 +136,38 @@ class Hanging:
         raise AssertionError("nothing was found to be downloaded")
 
 
+class Slow:
+    """A scorer that answers once it is let go, and counts who waits."""
+
+    engine = "slow"
+
+    def __init__(self) -> None:
+        self.let_go = threading.Event()
+        self._asked: list[int] = []  # appending is one step, whatever thread does it
+
+    def inline(self, rows: int) -> bool:
+        return False
+
+    @property
+    def asked(self) -> int:
+        return len(self._asked)
+
+    def score(self, rows: Any) -> np.ndarray:
+        self._asked.append(len(rows))
+        self.let_go.wait(30)
+        return np.full(len(rows), 0.25)
+
+
 @contextmanager
 def serving(app: ASGIApp) -> Iterator[httpx.Client]:
     """The app on a real socket, in a thread; a client for it."""
+    with running(app) as (_, client):
+        yield client
+
+
+@contextmanager
+def running(app: ASGIApp) -> Iterator[tuple[uvicorn.Server, httpx.Client]]:
+    """As ``serving``, with the server, which ends where ``should_exit`` is set: that is what a signal does."""
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         listener.listen(256)
@@ -148,10 +177,16 @@ def serving(app: ASGIApp) -> Iterator[httpx.Client]:
         try:
             with httpx.Client(base_url=f"http://127.0.0.1:{listener.getsockname()[1]}", timeout=30) as client:
                 wait_for(lambda: server.started)
-                yield client
+                yield server, client
         finally:
             server.should_exit = True
             thread.join(20)
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
 
 
 def wait_for(condition: Callable[[], Any], seconds: float = 20) -> float:

@@ -19,28 +19,26 @@ LARGEST = 3.4e38
 VALUES = [
     "NaN", "Infinity", "-Infinity", "1e999", "-1e999", "1e308", "-3.5e38", "3.5e38", "9" * 40, "9" * 400, "9" * 4300,
     "9" * 5000, "-" + "9" * 400, "0." + "9" * 5000 + "e999", "1.5", "0", "-0", "1", "-1.25e-300", "01", "+1", "1.",
-    ".5",
-    "0x10", "1_000", "1e", "--1", "true", "false", "null", "True", "None", "nul", "undefined", "''", '""', '"70"',
-    '" "',
-    '"NaN"', '"null"', '"basic"', '"\\u0000"', '"\\ud800"', '"\\udc00\\ud800"', '"\\ud83d"', '"\\x41"', '"\\u12"', '"a',
+    ".5", "0x10", "1_000", "1e", "--1", "true", "false", "null", "True", "None", "nul", "undefined", "''", '""', '"70"',
+    '" "', '"NaN"', '"null"', '"basic"', '"\\u0000"', '"\\ud800"', '"\\udc00\\ud800"', '"\\ud83d"',
+    '"\\x41"', '"\\u12"', '"a',
     '"\ttab"', '"' + "long " * 5000 + '"', "[]", "[1]", "[null]", '["basic"]', "[[[]]]", "[1, 2, 3]", "{}",
     '{"a": 1}', '{"$ne": null}', '{"__proto__": {}}', "[" * 200 + "]" * 200, "[" * 5000, '{"a":' * 5000, "1 2", "1,",
-    ",",
-    ":", "}", "]", "/* 1 */ 1", "1 // one", '"\\"', "\x00", "1\x00", "\u00a01", '"\u2028"', '"é"', "2024-01-01", "b'1'",
+    ",", ":", "}", "]", "/* 1 */ 1", "1 // one", '"\\"', "\x00", "1\x00", "\u00a01", '"\u2028"',
+    '"é"', "2024-01-01", "b'1'",
     "Decimal('1')", "=1+1", "${jndi}", "<x/>",
 ]  # fmt: skip
 NAMES = [
     "", " ", "rows", "Rows", "row", "fee ", "FEE", "id", "label", "version", "request_id", "__proto__", "__class__",
-    "constructor", "$where", "a" * 10_000, "\u0000", "é", "日本", "😀", "a\nb", "0", "-1", "null", "copy", "keys", "items",
+    "constructor", "$where", "a" * 10_000, "\u0000", "é", "日本", "😀", "a\nb", "0", "-1", "null",
+    "copy", "keys", "items",
 ]  # fmt: skip
 WHOLE = [
     b"", b" ", b"\n", b"\x00", b"\xff\xfe", b"\xef\xbb\xbf", b"null", b"true", b"0", b"-", b"1e999", b"NaN", b'""',
-    b'"',
-    b"[]", b"[{}]", b"{}", b"{", b"}", b"{]", b"{,}", b"{:}", b'{"', b'{"a"', b'{"a":', b'{"a":1,}', b"{'a': 1}",
-    b"{1: 2}",
-    b"fee=70.5&plan=basic", b"<row/>", b"fee,plan\n70,basic", b"--- {fee: 1}", b"GET / HTTP/1.1\r\n\r\n",
-    b"[" * 100_000,
-    b'{"rows":' * 20_000, b'{"a":' * 20_000, b"[" * 90 + b"]" * 90, b'{"rows": null}', b'{"rows": 3}', b'{"rows": {}}',
+    b'"', b"[]", b"[{}]", b"{}", b"{", b"}", b"{]", b"{,}", b"{:}", b'{"', b'{"a"', b'{"a":', b'{"a":1,}', b"{'a': 1}",
+    b"{1: 2}", b"fee=70.5&plan=basic", b"<row/>", b"fee,plan\n70,basic", b"--- {fee: 1}", b"GET / HTTP/1.1\r\n\r\n",
+    b"[" * 100_000, b'{"rows":' * 20_000, b'{"a":' * 20_000, b"[" * 90 + b"]" * 90,
+    b'{"rows": null}', b'{"rows": 3}', b'{"rows": {}}',
     b'{"rows": "all"}', b'{"rows": []}', b'{"rows": [[]]}', b'{"rows": [null]}', b'{"rows": [{}]}', b'{"rows": [1, 2]}',
     b'{"rows": true}', b'{"rows": [{"rows": []}]}', b'{"ROWS": []}', b'{"rows": [], "rows": []}',
 ]  # fmt: skip
@@ -208,4 +206,4 @@ def _is_number(value: Any) -> bool:
 def _is_word(value: Any) -> bool:
     if isinstance(value, str):
         return not any("\ud800" <= character <= "\udfff" for character in value)  # half a pair is no text
-    return value is None or isinstance(value, (bool, int))
+    return value is None or isinstance(value, (bool, int)) or (isinstance(value, float) and value.is_integer())

@@ -7,7 +7,7 @@ from itertools import islice
 from typing import Annotated, Any
 
 import pydantic_core
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from driftloop.category import category
 from driftloop.facts import Facts
@@ -17,13 +17,17 @@ REQUEST_ID_PATTERN = r"[A-Za-z0-9._:/+=@-]{1,128}"
 MOST_ROWS = 100_000  # of a request, whatever serving.max_rows says
 
 
+def _integer(value: Any) -> Any:
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
 class Feedback(BaseModel):
     """What happened to one row: ``label`` as training spells it, or the value of a regression."""
 
     model_config = ConfigDict(extra="forbid", strict=True)
 
     request_id: Annotated[str, Field(pattern=f"^{REQUEST_ID_PATTERN}$")]
-    row: Annotated[int, Field(ge=0, lt=MOST_ROWS)] = 0
+    row: Annotated[int, Field(ge=0, lt=MOST_ROWS), BeforeValidator(_integer)] = 0
     label: str | bool | int | float
 
 

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import pydantic_core
 import typing_extensions
-from pydantic import AfterValidator, ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import AfterValidator, ConfigDict, Field, TypeAdapter, ValidationError, WithJsonSchema
 
 from driftloop import category as categories
 from driftloop.category import MISSING
@@ -29,16 +29,25 @@ LARGEST = 3.4e38  # of 32-bit floats, which trees compute with
 Number = Annotated[float, Field(allow_inf_nan=False, ge=-LARGEST, le=LARGEST)] | None
 
 
-def category(value: str | bool | int | None) -> str | None:
+def category(value: str | bool | float | None) -> str | None:
     """The name training knows the value by, per value: in a column ``True`` and ``1`` would count as the same.
 
-    >>> [category(value) for value in (True, "true", 1, "fibre", None)]
-    ['True', 'True', '1', 'fibre', None]
+    >>> [category(value) for value in (True, "true", 1, 1.0, "fibre", None)]
+    ['True', 'True', '1', '1', 'fibre', None]
     """
     return None if value is None else categories.category(value)
 
 
-Category = Annotated[str | bool | int | None, AfterValidator(category)]
+def whole(value: float) -> float:
+    """Raises ValueError for a fraction, infinity and NaN."""
+    if not value.is_integer():
+        raise ValueError("not an integer")
+    return value
+
+
+# JSON has one kind of number: 1.0 is an integer, and what clients make of one beside nulls
+Whole = Annotated[float, AfterValidator(whole), WithJsonSchema({"type": "integer"})]
+Category = Annotated[str | bool | int | Whole | None, AfterValidator(category)]
 
 
 class WrongInput(Exception):

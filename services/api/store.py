@@ -23,7 +23,8 @@ class Store:
     """Folders ``<version>/`` that are complete, and a pointer file that lists them, the last good first.
 
     Both come into being by a rename, so a crash at any point leaves either the old state or the new one. Several
-    processes may use one folder; who brings a version in holds ``exclusive`` meanwhile.
+    processes may use one folder; who brings a version in holds ``exclusive`` meanwhile. What else lies there is left
+    alone.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -76,9 +77,16 @@ class Store:
         return [(v, self.folder / v.number) for v in versions if (self.folder / v.number).is_dir()]
 
     def clear_leftovers(self) -> None:
-        """Remove what a process that was killed while downloading left behind."""
-        for folder in self.folder.glob(f"{INCOMING}*"):
-            shutil.rmtree(folder, ignore_errors=True)
+        """Remove what a process that was killed while downloading left behind; nothing while another one downloads."""
+        if not self.folder.is_dir():
+            return
+        with (self.folder / LOCK).open("w") as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                return
+            for folder in self.folder.glob(f"{INCOMING}*"):
+                shutil.rmtree(folder, ignore_errors=True)
 
     def _point_at(self, versions: list[Version]) -> None:
         content = json.dumps({"kept": [{"version": v.number, "run_id": v.run_id} for v in versions]})
@@ -91,5 +99,6 @@ class Store:
     def _remove_others(self) -> None:
         kept = {folder for _, folder in self.kept()}
         for folder in self.folder.iterdir():
-            if folder.is_dir() and folder not in kept and not folder.name.startswith("."):
+            # versions only: the log's spool and the workers' counters lie beside them
+            if folder.is_dir() and folder not in kept and folder.name.isdecimal():
                 shutil.rmtree(folder, ignore_errors=True)

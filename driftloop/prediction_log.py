@@ -21,6 +21,7 @@ if TYPE_CHECKING:  # the scribe ships without pandas, which is three times what 
     from driftloop.live import LiveMetrics
 
 BATCH_ROWS = 10_000  # rows in memory, and in one transaction, at once
+MOST_ROWS = 2**31  # of a request, by what the stores take for a row's number
 VARIABLE = "DRIFTLOOP_LOG_URL"
 
 Value = float | str | None
@@ -148,6 +149,13 @@ def _records(said: Any) -> list[Record]:
         raise ValueError(f"it is no spooled request: {error!r}") from None
 
 
+def _feedback(said: Any) -> Feedback:
+    request, row = str(said["id"]), int(said["row"])
+    if "\0" in request or not 0 <= row < MOST_ROWS:
+        raise ValueError("no request had such an id and row, and a database would take neither")
+    return request, row, said["label"]
+
+
 @dataclass(frozen=True)
 class Failure:
     """A request that a version did not answer though the client did nothing wrong. ``time`` as in Record."""
@@ -206,7 +214,7 @@ def ship(spool: Spool, store: Store, seen: Callable[[Lines], None] = lambda _: N
                 segment.unlink()
                 shipped, damaged = shipped + len(lines.records), damaged + lines.damaged
                 seen(lines)
-    except Unreachable as error:
+    except (Unreachable, ContractError) as error:  # no folder for it is trouble like no answer from it
         trouble = str(error)
     dropped = spool.trim()
     waiting = spool.waiting()
@@ -224,7 +232,7 @@ def lines_of(content: bytes) -> Lines:
             if "status" in said:
                 lines.failures.append(Failure(said["id"], int(said["t"]), str(said["v"]), int(said["status"])))
             elif "label" in said:
-                lines.feedback.append((str(said["id"]), int(said["row"]), said["label"]))
+                lines.feedback.append(_feedback(said))
             else:
                 lines.records.extend(_records(said))
         except (ValueError, KeyError, TypeError):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 from typing import Annotated
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -17,8 +18,8 @@ class Feedback(BaseModel):
 
     model_config = ConfigDict(extra="forbid", strict=True)
 
-    request_id: Annotated[str, Field(min_length=1, max_length=128)]
-    row: Annotated[int, Field(ge=0)] = 0
+    request_id: Annotated[str, Field(pattern=r"^[A-Za-z0-9._:/+=@-]{1,128}$")]  # no other was ever given
+    row: Annotated[int, Field(ge=0, lt=100_000)] = 0
     label: str | bool | int | float
 
 
@@ -45,7 +46,7 @@ def read_feedback(body: bytes, facts: Facts, most: int) -> list[Feedback]:
 
 def _label(given: str | bool | float, facts: Facts) -> str | float:
     if facts.labels is None:
-        if isinstance(given, (str, bool)) or not math.isfinite(given):
+        if isinstance(given, (str, bool)) or not abs(given) < math.inf or abs(given) > sys.float_info.max:
             raise WrongInput([problem(("label",), "label: expected a finite number", "float_type")])
         return float(given)
     name = category(given)

@@ -94,6 +94,8 @@ class Scribing:
                 served = self._of(record.version)
                 served.requests += 1
                 served.latencies.append(record.latency_ms)
+        if lines.feedback:
+            import driftloop.live  # noqa: F401  # pandas and all: not what a look at labels takes from now on
         for failure in lines.failures:
             served = self._of(failure.version)
             served.requests, served.errors = served.requests + 1, served.errors + 1
@@ -143,7 +145,8 @@ class Scribing:
     def _look_at_labels(self) -> None:
         self._news = False
         labels = self._labels()
-        self._live = _live(self.store, self.loop, labels) | _live(self.shadow.store, self.loop, labels)
+        # a challenger that became champion is judged by what it answered itself
+        self._live = _live(self.shadow.store, self.loop, labels) | _live(self.store, self.loop, labels)
 
     def _labels(self) -> tuple[str, str] | None:
         from driftloop.compiled import read_facts
@@ -158,6 +161,8 @@ class Scribing:
     def _consider_rollback(self) -> None:
         if self._rollback and self._rollback.poll() is not None:
             log.info("rollback.ended exit_code=%d", self._rollback.returncode)
+            if self._rollback.returncode:
+                self.tell("the rollback failed, see the API's log. Whoever is in charge has to decide.")
             self._rollback = None
         if self._rollback or self._champion is None or len(self._order) < 2:
             return

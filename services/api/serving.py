@@ -6,9 +6,12 @@ import gc
 import ipaddress
 import json
 import logging
+import multiprocessing
 import os
 import shutil
+import signal
 import sys
+import threading
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -74,9 +77,17 @@ def serve(folder: Path, settings: Settings, address: Address) -> None:
 def worker() -> Any:
     """One of several processes behind a port; what to serve is in the environment."""
     _log_to_standard_error()
+    if opener := multiprocessing.parent_process():
+        threading.Thread(target=_end_with, args=(opener,), daemon=True).start()
     folder, poll, workers, origins = json.loads(os.environ[WORKER])
     address = Address(poll_seconds=poll, workers=workers, origins=tuple(origins))
     return _app(Path(folder), Settings.from_env(os.environ, Path.cwd()), address)
+
+
+def _end_with(opener: Any) -> None:
+    """Who opened the port may be killed; a worker that went on alone would keep the port from the next start."""
+    opener.join()
+    os.kill(os.getpid(), signal.SIGTERM)
 
 
 def _app(folder: Path, settings: Settings, address: Address) -> Any:

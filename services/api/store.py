@@ -60,12 +60,14 @@ class Store:
         self._point_at([version, *others][:KEPT])
         self._remove_others()
 
-    def place(self, version: Version) -> tuple[Path, float] | None:
-        """A kept version's folder and when it was named the last good one (time.time()); None when it is not kept."""
-        for kept, folder in self.kept():
-            if kept == version:
-                return folder, (self.folder / POINTER).stat().st_mtime
-        return None
+    def newest(self) -> tuple[Version, float] | None:
+        """The last good version and when it was named so (time.time()); None when there is none."""
+        try:
+            named = (self.folder / POINTER).stat().st_mtime
+        except OSError:
+            return None
+        kept = self.kept()
+        return (kept[0][0], named) if kept else None
 
     def kept(self) -> list[tuple[Version, Path]]:
         """The kept versions with their folders, the last good first; empty when there is none to be read."""

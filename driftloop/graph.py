@@ -36,10 +36,14 @@ class _Graph:
     constants: list[Any] = field(default_factory=list)
 
     def node(self, op: str, inputs: list[str], output: str, **attributes: Any) -> str:
-        from onnx import helper
+        from onnx import AttributeProto, helper
 
         domain = "ai.onnx.ml" if op in ("OneHotEncoder", "TreeEnsemble") else ""
-        self.nodes.append(helper.make_node(op, inputs, [output], domain=domain, **attributes))
+        made = helper.make_node(op, inputs, [output], domain=domain)
+        for name, value in attributes.items():  # onnx would look at each of a forest's numbers to learn their type
+            numbers = AttributeProto.INTS if isinstance(value, list) and isinstance(value[0], int) else None
+            made.attribute.append(helper.make_attribute(name, value, attr_type=numbers))
+        self.nodes.append(made)
         return output
 
     def constant(self, name: str, value: Any, dtype: Any = np.float64) -> str:
@@ -86,7 +90,7 @@ def graph(estimator: Pipeline, facts: Facts, *, exactly: bool = True, guarded: b
     ]
     outputs = [helper.make_tensor_value_info(SCORE, TensorProto.DOUBLE, [None])]
     nodes = _needed(made.nodes)
-    used = {name for node in nodes for name in node.input}
+    used = {name for node in nodes for name in {*node.input, *_read_inside(node)}}
     constants = [constant for constant in made.constants if constant.name in used]
     proto = helper.make_model(
         helper.make_graph(nodes, facts.loop, inputs, outputs, constants),

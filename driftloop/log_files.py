@@ -21,7 +21,8 @@ from driftloop.errors import Unreachable
 from driftloop.prediction_log import Feedback, Record, as_text, nanoseconds, presented
 
 T = TypeVar("T")
-PARTS = 64  # so many in one folder are merged into one: an append writes a part, and a reader opens them all
+PARTS = 64  # so many small ones are merged into one: an append writes a part, and a reader opens them all
+SMALL_BYTES = 32 * 2**20  # larger ones stay as they are, or a day's rows would be written again and again
 TRIES = 20
 _DAY = 86_400 * 10**9
 _ROWS = pa.schema(
@@ -61,8 +62,7 @@ class ParquetStore:
                 place = self._place(_date(day))
                 rows = [{**r.__dict__, "features": json.dumps(r.features, separators=(",", ":"))} for r in some]
                 _write(pa.Table.from_pylist(rows, schema=_ROWS), place)
-                if len(_parts(place)) >= PARTS:
-                    _merge(place, _ROWS)
+                _merge(place, _ROWS, PARTS)
 
     def label(self, labels: Sequence[Feedback]) -> int:
         received = time.time_ns()
@@ -75,8 +75,7 @@ class ParquetStore:
             return 0
         with _Reachable(self.folder):
             _write(pa.Table.from_pylist(rows, schema=_LABELS), self.folder / "feedback")
-            if len(_parts(self.folder / "feedback")) >= PARTS:
-                _merge(self.folder / "feedback", _LABELS)
+            _merge(self.folder / "feedback", _LABELS, PARTS)
             known: set[tuple[str, int]] = set()
             for day in self.days():
                 ids = _read([self._place(day)], _ROWS, _KEY)
@@ -149,8 +148,8 @@ class ParquetStore:
             for day in self.days():
                 place = self._place(day)
                 if day >= first:
-                    if day < datetime.now(UTC).date() and len(_parts(place)) > 1:
-                        _merge(place, _ROWS)
+                    if day < datetime.now(UTC).date():
+                        _merge(place, _ROWS, 2)
                     continue
                 count += len(_read([place], _ROWS, _KEY))
                 for file in place.iterdir():  # what a killed writer left half-written, too
@@ -225,16 +224,22 @@ def _write(table: pa.Table, folder: Path) -> Path:
     return part
 
 
-def _merge(folder: Path, schema: pa.Schema) -> None:
-    """All parts of a folder into one. Two processes that do it at once leave rows twice, which readers put right."""
+def _merge(folder: Path, schema: pa.Schema, least: int) -> None:
+    """The small parts of a folder into one, if there are ``least`` of them.
+
+    Two processes that do it at once leave rows twice, which readers put right.
+    """
     parts = _parts(folder)
     try:
-        table = pa.concat_tables([pq.read_table(part, schema=schema) for part in parts])
+        small = [part for part in parts if part.stat().st_size < SMALL_BYTES]
+        if len(small) < least:
+            return
+        table = pa.concat_tables([pq.read_table(part, schema=schema) for part in small])
     except FileNotFoundError:
         return  # another process is at it
-    rows = _once(table.to_pandas(), schema).sort_values(schema.names[2 if schema is _ROWS else 3])
+    rows = _once(table.to_pandas(), schema).sort_values("time" if "time" in schema.names else "received")
     _write(pa.Table.from_pandas(rows, schema=schema, preserve_index=False), folder)
-    for part in parts:
+    for part in small:
         part.unlink(missing_ok=True)
 
 

@@ -128,16 +128,21 @@ class SqlStore:
         table = _predictions.c
         columns = [table[c] for c in ("request_id", "row", "time", "version", "prediction", "label", "latency_ms")]
         query = sa.select(*columns, _feedback.c.label.label("feedback"), *([table.features] if features else []))
-        query = query.select_from(_joined).where(table.loop == self.loop, *_between(since, until))
-        if version is not None:
-            query = query.where(table.version == version)
+        query = query.where(*_between(since, until))
+        newest = [table.time.desc(), table.request_id.desc(), table.row.desc()]
         if labelled:
-            query = query.where(_feedback.c.label.is_not(None))
-        query = query.order_by(table.time.desc(), table.request_id.desc(), table.row.desc()).limit(last)
+            # from the labels to the rows, which coalesce keeps SQLite from turning round: few of millions have one
+            served = sa.func.coalesce(table.version, "")
+            query = query.select_from(_labelled).where(_feedback.c.loop == self.loop)
+            query = query.where(served != "" if version is None else served == version)
+            newest = [_feedback.c.received.desc(), *newest]
+        else:
+            query = query.select_from(_joined).where(table.loop == self.loop)
+            query = query if version is None else query.where(table.version == version)
         with self._begin() as connection:
-            result = connection.execute(query)
-            found = pd.DataFrame(result.all(), columns=list(result.keys()))[::-1].reset_index(drop=True)
-        return presented(found)
+            result = connection.execute(query.order_by(*newest).limit(last))
+            found = pd.DataFrame(result.all(), columns=list(result.keys()))
+        return presented(found.sort_values(["time", "request_id", "row"], ignore_index=True))
 
     def counts(self) -> dict[str, tuple[int, int]]:
         version = _predictions.c.version

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Sequence
-from datetime import UTC, date, datetime, timedelta
+from collections.abc import Callable
+from datetime import UTC, datetime
 
 import pandas as pd
 
 from driftloop.category import category
 from driftloop.contract import Loop
 from driftloop.errors import ContractError, WindowError
+from driftloop.periods import period_of, span_of
 from driftloop.prediction_log import Store, rows_of
 from driftloop.tables import read_table
 from driftloop.windows import FolderWindows
@@ -107,44 +108,3 @@ def _keys(rows: pd.DataFrame) -> pd.Series:
     """One string for each request id and row."""
     ids = rows["request_id"].astype(str)
     return ids.where(rows["row"] == 0, ids + "/" + rows["row"].map(category))  # 1 and 1.0 are one
-
-
-def period_of(day: date, calendar: str) -> str:
-    """The id of the window that a day (UTC) falls into.
-
-    >>> [period_of(date(2026, 11, 21), calendar) for calendar in ("month", "week", "day")]
-    ['2026-11', '2026-W47', '2026-11-21']
-    """
-    if calendar == "week":
-        year, week, _ = day.isocalendar()
-        return f"{year}-W{week:02}"
-    return day.isoformat() if calendar == "day" else f"{day:%Y-%m}"
-
-
-def span_of(window: str, calendar: str) -> tuple[datetime, datetime] | None:
-    """Where a window begins, and where the next one does; None for an id that is no such period."""
-    text, form = {"month": (window, "%Y-%m"), "week": (f"{window}-1", "%G-W%V-%u"), "day": (window, "%Y-%m-%d")}[
-        calendar
-    ]
-    try:
-        first = datetime.strptime(text, form).replace(tzinfo=UTC)
-        if period_of(first.date(), calendar) != window:
-            return None  # 2026-1 is understood too, but no window bears that name
-        if calendar == "month":
-            return first, (first + timedelta(days=31)).replace(day=1)
-        return first, first + timedelta(days=7 if calendar == "week" else 1)
-    except (ValueError, OverflowError):
-        return None
-
-
-def keep_since(loop: Loop, store: Store, trained_on: Sequence[str], now: datetime) -> datetime:
-    """Before when the log may be pruned: ``retention_days`` ago, or where what the champion was trained on begins.
-
-    ``trained_on`` are its windows. Drift is measured against them, so those in the log stay as long as it serves.
-    """
-    oldest = now - timedelta(days=loop.serving.retention_days)
-    if loop.windows.source == "files":
-        return oldest
-    there = {period_of(day, loop.windows.calendar) for day in store.days()}
-    spans = [span_of(window, loop.windows.calendar) for window in trained_on if window in there]
-    return min([oldest, *(span[0] for span in spans if span)])

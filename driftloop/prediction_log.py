@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -20,6 +21,7 @@ if TYPE_CHECKING:  # the scribe ships without pandas, which is three times what 
 
     from driftloop.live import LiveMetrics
 
+LONGEST_ID = 200  # bytes
 BATCH_ROWS = 10_000  # rows in memory, and in one transaction, at once
 MOST_ROWS = 2**31  # of a request, by what the stores take for a row's number
 VARIABLE = "DRIFTLOOP_LOG_URL"
@@ -67,6 +69,8 @@ class Store(Protocol):
         features: bool = True,
     ) -> pd.DataFrame:
         """The rows of [since, until), oldest first, at most the newest ``last`` of them.
+
+        ``labelled``: only those whose label came back, of which the newest labels count.
 
         Columns request_id, row, time (datetime64[ns, UTC]), version, prediction, label (what was answered), latency_ms
         and feedback (the true label, None while it is not known); ``values`` holds the features, a dict a row, unless
@@ -132,28 +136,47 @@ def spool_folder(loop: Loop, settings: Settings) -> Path:
 
 
 def records_of(line: bytes) -> list[Record]:
-    """The rows of one spooled request. Raises ValueError for a line that was cut off, or is none of ours."""
-    return _records(json.loads(line))
+    """The rows of one spooled request, none where it failed. Raises ValueError for a line that is no request."""
+    return _records(_line(line))
 
 
-def _records(said: Any) -> list[Record]:
+def _line(line: bytes) -> dict[str, Any]:
+    """What a spool's line says. Raises ValueError for one that was cut off, or is none of ours."""
+    said = json.loads(line)
+    if not (isinstance(said, dict) and isinstance(said.get("id"), str)):
+        raise ValueError("it names no request")  # noqa: TRY004  # whatever is wrong with a line, it is its value
+    if "\0" in said["id"] or len(said["id"].encode()) > LONGEST_ID:  # a lone surrogate is refused here as well
+        raise ValueError("no database takes such an id, and one line must not hold up all that follow")
+    return said
+
+
+def _records(said: Mapping[str, Any]) -> list[Record]:
     try:
         rows, scores, labels = said["rows"], said["p"], said["l"]
-        if "\0" in said["id"]:
-            raise ValueError("a database takes no null byte")
         return [
-            Record(said["id"], n, int(said["t"]), str(said["v"]), row, float(score), label, float(said["ms"]))
+            Record(said["id"], n, int(said["t"]), str(said["v"]), row, _finite(score), label, _finite(said["ms"]))
             for n, (row, score, label) in enumerate(zip(rows, scores, labels, strict=True))
         ]
     except (KeyError, TypeError) as error:
         raise ValueError(f"it is no spooled request: {error!r}") from None
 
 
-def _feedback(said: Any) -> Feedback:
-    request, row = str(said["id"]), int(said["row"])
-    if "\0" in request or not 0 <= row < MOST_ROWS:
-        raise ValueError("no request had such an id and row, and a database would take neither")
-    return request, row, said["label"]
+def _finite(value: Any) -> float:
+    """Raises ValueError, or TypeError, for what no database keeps as a number."""
+    number = float(value)
+    if not math.isfinite(number):
+        raise ValueError(f"{number} is no finite number")
+    return number
+
+
+def _feedback(said: Mapping[str, Any]) -> Feedback:
+    """The label that a line of the API's POST /feedback brings: id, row and label."""
+    row, label = said.get("row", 0), said["label"]
+    if not isinstance(row, int) or not 0 <= row < MOST_ROWS or not isinstance(label, bool | int | float | str):
+        raise ValueError("it is no spooled label")
+    if not isinstance(label, str):
+        _finite(label)
+    return said["id"], row, label
 
 
 @dataclass(frozen=True)
@@ -178,13 +201,16 @@ class Lines:
 
 @dataclass(frozen=True)
 class ShippingReport:
-    """What one round of shipping came to. ``shipped`` rows are in the store; ``damaged`` lines could not be read.
+    """What one round of shipping came to. ``shipped`` rows and ``labels`` are in the store.
 
-    ``dropped`` requests went because more than max_spool_mb waited. ``lag_seconds`` is the age of the oldest segment
-    that still waits, 0 when none does. ``trouble``: why the store took no more, None when it took all.
+    ``unknown`` labels name no row that is there yet; ``damaged`` lines could not be read. ``dropped`` requests went
+    because more than max_spool_mb waited. ``lag_seconds`` is the age of the oldest segment that still waits, 0 when
+    none does. ``trouble``: why the store took no more, None when it took all.
     """
 
     shipped: int
+    labels: int
+    unknown: int
     damaged: int
     dropped: int
     waiting_bytes: int
@@ -200,7 +226,7 @@ def ship(spool: Spool, store: Store, seen: Callable[[Lines], None] = lambda _: N
     A segment is removed once its rows are in the store. Killed between the two, the next round appends them again,
     which changes nothing. While the store does not answer the spool grows, up to its bound.
     """
-    shipped = damaged = 0
+    shipped = labels = unknown = damaged = 0
     trouble = None
     try:
         for segment in spool.segments():
@@ -210,16 +236,17 @@ def ship(spool: Spool, store: Store, seen: Callable[[Lines], None] = lambda _: N
                 lines = lines_of(content)
                 for start in range(0, len(lines.records), BATCH_ROWS):
                     store.append(lines.records[start : start + BATCH_ROWS])
-                store.label(lines.feedback)
+                missed = store.label(lines.feedback)
                 segment.unlink()
-                shipped, damaged = shipped + len(lines.records), damaged + lines.damaged
-                seen(lines)
+            shipped, labels = shipped + len(lines.records), labels + len(lines.feedback)
+            unknown, damaged = unknown + missed, damaged + lines.damaged
+            seen(lines)
     except (Unreachable, ContractError) as error:  # no folder for it is trouble like no answer from it
         trouble = str(error)
     dropped = spool.trim()
     waiting = spool.waiting()
     lag = 0.0 if waiting.oldest is None else max(0.0, time.time() - waiting.oldest)
-    return ShippingReport(shipped, damaged, dropped, waiting.bytes, lag, trouble)
+    return ShippingReport(shipped, labels, unknown, damaged, dropped, waiting.bytes, lag, trouble)
 
 
 def lines_of(content: bytes) -> Lines:
@@ -228,14 +255,14 @@ def lines_of(content: bytes) -> Lines:
     damaged = 0
     for line in content.splitlines():
         try:
-            said = json.loads(line)
+            said = _line(line)
+            if "label" in said:
+                lines.feedback.append(_feedback(said))
+                continue
+            lines.records.extend(_records(said))
             if "status" in said:
                 lines.failures.append(Failure(said["id"], int(said["t"]), str(said["v"]), int(said["status"])))
-            elif "label" in said:
-                lines.feedback.append(_feedback(said))
-            else:
-                lines.records.extend(_records(said))
-        except (ValueError, KeyError, TypeError):
+        except (ValueError, TypeError, KeyError, OverflowError):
             damaged += 1
     return replace(lines, damaged=damaged)
 

@@ -1,6 +1,6 @@
 """A registered version tried before its alias moves: loaded by a clean process, out of the registry, as the API would.
 
-The process is started while the candidate trains, so that its imports are done when there is a version to load.
+A process does the imports while the candidate trains; each check is a fork of it that has loaded no model before.
 """
 
 from __future__ import annotations
@@ -43,12 +43,12 @@ class Request:
 
 @cache
 def start() -> worker.Worker:
-    """The process that will do the next check."""
+    """The process that imports what a check needs, and from which each check is forked."""
     return worker.Worker("driftloop.serving_check", "tries a version before it serves")
 
 
 def stop() -> None:
-    """End the process; the next check has one of its own."""
+    """End the process; the next check starts another."""
     if start.cache_info().currsize:
         start().end()
         start.cache_clear()
@@ -58,8 +58,9 @@ def check(request: Request) -> ServingCheck:
     """Raises Unreachable when the registry does not answer: that is no finding about the version."""
     try:
         return cast("ServingCheck", start().ask(request))
-    finally:
-        stop()
+    except worker.Gone:
+        stop()  # the next check finds a new one
+        raise
 
 
 def _try(request: Request) -> ServingCheck:
@@ -122,7 +123,8 @@ def _latency(loaded: Artifact, rows: pd.DataFrame) -> float:
 
 def _prepare() -> Callable[[Any], Any]:
     with uncollected():
-        import skops.io  # noqa: F401  # before the first request
+        import onnxruntime  # noqa: F401  # before the first request
+        import skops.io  # noqa: F401
         from mlflow import MlflowClient  # noqa: F401
 
         import driftloop.artifact
@@ -131,4 +133,4 @@ def _prepare() -> Callable[[Any], Any]:
 
 
 if __name__ == "__main__":
-    worker.answer(_prepare)
+    worker.answer(_prepare, forked=True)

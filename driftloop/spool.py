@@ -13,7 +13,7 @@ import os
 import time
 from collections import deque
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -40,6 +40,7 @@ class SpoolWriter:
         self.dropped = 0
         self.trouble: str | None = None
         self._at_once, self._most = durability == "sync", int(max_mb * MEGABYTE)
+        self._full = min(SEGMENT_BYTES, self._most // 4)  # what is dropped goes by whole segments
         self._lines: deque[bytes] = deque()
         self._waiting = 0  # bytes of the lines, without their ends
         self._segment: _Segment | None = None
@@ -63,35 +64,35 @@ class SpoolWriter:
 
     def flush(self) -> bool:
         """Write what waits in memory, and end the segment when it is full or old. Whether all could be written."""
+        return self._flush(ended=False)
+
+    def close(self) -> bool:
+        """Write what waits and hand over the last segment. Whether all could be written."""
+        return self._flush(ended=True)
+
+    def _flush(self, *, ended: bool) -> bool:
         try:
-            while self._lines:
-                self._write()
-            if self._segment and self._segment.is_due():
-                self._finish(self._segment)
+            while self._lines or (self._segment and (ended or self._segment.is_due(self._full))):
+                if self._lines:
+                    self._write()
+                if self._segment and (ended or self._segment.is_due(self._full)):
+                    self._finish(self._segment)
         except OSError as error:
             self.trouble = f"{self.folder}: {error.strerror}"
+            with suppress(OSError):  # what is in the file can be shipped, and another file may have more luck
+                if self._segment and self._segment.size:
+                    self._finish(self._segment)
             if self._waiting > BUFFER_BYTES:
                 self._drop_oldest()
             return False
         self.trouble = None
         return True
 
-    def close(self) -> bool:
-        """Write what waits and hand over the last segment. Whether nothing was left behind."""
-        written = self.flush()
-        if self._segment is None:
-            return written
-        try:
-            self._finish(self._segment)
-        except OSError as error:  # the segment stays as it is: the scribe takes it when this process is gone
-            self.trouble = f"{self.folder}: {error.strerror}"
-        return written
-
     def _write(self) -> None:
         segment = self._segment = self._segment or self._start()
         taken: list[bytes] = []
         size = 0
-        while self._lines and size < CHUNK_BYTES:
+        while self._lines and size < min(CHUNK_BYTES, self._full):
             taken.append(self._lines.popleft())
             size += len(taken[-1]) + 1
         written = 0
@@ -114,7 +115,13 @@ class SpoolWriter:
         return _Segment(self.folder / f"{os.getpid()}-{time.time_ns()}-{self._number}")
 
     def _finish(self, segment: _Segment) -> None:
-        segment.finish()
+        try:
+            segment.finish()
+        except FileNotFoundError:  # somebody cleared the folder; what was in the file is still ours to tell
+            lines = segment.content().splitlines()
+            self._lines.extendleft(reversed(lines))
+            self._waiting += sum(map(len, lines))
+            segment.close()
         self._segment = None
         self.dropped += trim(self.folder, self._most)  # also when no scribe runs, the folder stays within its bound
 
@@ -129,9 +136,9 @@ class _Segment:
     """The file being written: locked before it bears the name by which others may look for its lock."""
 
     def __init__(self, name: Path) -> None:
-        self._name, self._size, self._begun = name, 0, time.monotonic()
+        self._name, self.size, self._begun = name, 0, time.monotonic()
         starting = Path(f"{name}{STARTING}")
-        self._file = os.open(starting, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND, 0o640)
+        self._file = os.open(starting, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_APPEND, 0o640)
         fcntl.flock(self._file, fcntl.LOCK_EX)
         starting.rename(f"{name}{OPEN}")
 
@@ -140,15 +147,21 @@ class _Segment:
         written = os.write(self._file, lines)
         if written < len(lines):
             written = lines.rfind(b"\n", 0, written) + 1
-            os.ftruncate(self._file, self._size + written)
-        self._size += written
+            os.ftruncate(self._file, self.size + written)
+        self.size += written
         return written
 
-    def is_due(self) -> bool:
-        return self._size >= SEGMENT_BYTES or time.monotonic() - self._begun >= SEGMENT_SECONDS
+    def is_due(self, full: int) -> bool:
+        return self.size >= full or time.monotonic() - self._begun >= SEGMENT_SECONDS
+
+    def content(self) -> bytes:
+        return os.pread(self._file, self.size, 0)
 
     def finish(self) -> None:
         Path(f"{self._name}{OPEN}").rename(f"{self._name}{DONE}")
+        self.close()
+
+    def close(self) -> None:
         os.close(self._file)
 
 

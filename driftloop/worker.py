@@ -60,8 +60,11 @@ class Worker:
         self._process.communicate()
 
 
-def answer(prepare: Callable[[], Callable[[Any], Any]]) -> None:
-    """Answer requests until there are no more. ``prepare`` imports what takes long and returns what answers one."""
+def answer(prepare: Callable[[], Callable[[Any], Any]], *, forked: bool = False) -> None:
+    """Answer requests until there are no more. ``prepare`` imports what takes long and returns what answers one.
+
+    ``forked``: each by a child of its own, which has the imports and nothing of any request before it.
+    """
     requests = sys.stdin.buffer
     # whatever a library prints must not get among the answers
     answers = os.fdopen(os.dup(sys.stdout.fileno()), "wb")
@@ -72,9 +75,31 @@ def answer(prepare: Callable[[], Callable[[Any], Any]]) -> None:
             request = pickle.load(requests)  # noqa: S301  # from our own process, over our own pipe
         except EOFError:
             return
-        try:
-            said = respond(request)
-        except Exception as error:  # noqa: BLE001  # the process boundary: raised again on the other side
-            said = error
-        pickle.dump(said, answers, protocol=5)
+        answers.write(_in_a_child(respond, request) if forked else _said(respond, request))
         answers.flush()
+
+
+def _said(respond: Callable[[Any], Any], request: Any) -> bytes:
+    try:
+        said = respond(request)
+    except Exception as error:  # noqa: BLE001  # the process boundary: raised again on the other side
+        said = error
+    return pickle.dumps(said, protocol=5)
+
+
+def _in_a_child(respond: Callable[[Any], Any], request: Any) -> bytes:
+    to_us, to_parent = os.pipe()
+    child = os.fork()
+    if child == 0:
+        os.close(to_us)
+        with os.fdopen(to_parent, "wb") as pipe:
+            pipe.write(_said(respond, request))
+        os._exit(0)  # nothing of the parent's is closed or written a second time
+    os.close(to_parent)
+    with os.fdopen(to_us, "rb") as pipe:
+        said = pipe.read()
+    _, status = os.waitpid(child, 0)
+    if said:
+        return said
+    code = os.waitstatus_to_exitcode(status)
+    return pickle.dumps(Gone(f"the process for one answer ended (exit code {code}), perhaps for want of memory."))

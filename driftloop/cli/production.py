@@ -83,6 +83,7 @@ def feedback(folder: Path, file: Path, as_json: bool) -> None:
 
 def _label_table(file: Path, loop: Loop) -> tuple[pd.DataFrame, int]:
     """(columns request_id, row, label; how many rows held no label). Raises ContractError."""
+    import numpy as np
     import pandas as pd
     import pyarrow.fs
 
@@ -107,7 +108,8 @@ def _label_table(file: Path, loop: Loop) -> tuple[pd.DataFrame, int]:
     if twice := int(given.duplicated(["request_id", "row"]).sum()):
         problems.append(f"labels {twice} rows more than once")
     try:
-        frame.target(given["label"], loop)
+        if np.isinf(frame.target(given["label"], loop)).any():
+            problems.append("holds infinite labels")
     except ValueError as error:
         problems.append(f"cannot be taken for labels: {error}")
     if problems:

@@ -22,10 +22,12 @@ from pathlib import Path
 from typing import Any
 
 from driftloop import contract
+from driftloop.compiled import read_facts
 from driftloop.contract import Loop
 from driftloop.errors import ArtifactError, DriftloopError
-from driftloop.facts import Version
+from driftloop.facts import Facts, Version
 from driftloop.health import Health, decide_rollback
+from driftloop.periods import keep_since
 from driftloop.prediction_log import Lines, ShippingReport, Store, open_spool, open_store, ship, standing_by_version
 from driftloop.settings import Settings, apply_defaults
 from services.api.scribe import STANDING
@@ -135,7 +137,13 @@ class Scribing:
         self._due[what] = began + max(seconds, took * SHARE_OF_TIME)
 
     def _prune(self) -> None:
-        oldest = datetime.now(UTC) - timedelta(days=self.loop.serving.retention_days)
+        now = datetime.now(UTC)
+        oldest = now - timedelta(days=self.loop.serving.retention_days)
+        if self.loop.windows.source == "log":
+            facts = self._facts()
+            if facts is None:
+                return  # what the champion learnt from is not known, so nothing is known to be superfluous
+            oldest = keep_since(self.loop, self.store, facts.windows, now)
         for store in (self.store, self.shadow.store):
             store.prune(oldest)
 
@@ -144,16 +152,16 @@ class Scribing:
 
     def _look_at_labels(self) -> None:
         self._news = False
-        labels = self._labels()
+        facts = self._facts()
+        labels = facts.labels if facts else None
         # a challenger that became champion is judged by what it answered itself
         self._live = _live(self.shadow.store, self.loop, labels) | _live(self.store, self.loop, labels)
 
-    def _labels(self) -> tuple[str, str] | None:
-        from driftloop.compiled import read_facts
-
+    def _facts(self) -> Facts | None:
+        """What the champion that serves here says about itself."""
         for _, folder in self._models.kept():
             try:
-                return read_facts(folder).labels
+                return read_facts(folder)
             except ArtifactError:
                 continue
         return None

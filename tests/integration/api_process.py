@@ -11,8 +11,9 @@ import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Self
 
 import httpx
 import pandas as pd
@@ -135,7 +136,7 @@ class Load:
     def failures(self) -> list[str]:
         return self.refused + self.broken
 
-    def __enter__(self) -> Load:
+    def __enter__(self) -> Self:
         for thread in self._threads:
             thread.start()
         self.see(1)

@@ -186,9 +186,17 @@ def test_a_real_process_swaps_in_time_and_starts_again_without_mlflow(
     assert "Traceback" not in log
 
 
-def test_the_api_loads_neither_prefect_nor_evidently() -> None:
-    code = (
-        "import sys, services.api.app; print(sorted({'prefect', 'evidently', 'flows', 'streamlit'} & set(sys.modules)))"
-    )
+HEAVY = {"prefect", "evidently", "flows", "streamlit", "mlflow", "pandas", "sklearn", "scipy", "sqlalchemy", "shap"}
+
+
+@pytest.mark.parametrize("module", ["services.api.app", "services.api.serving"])
+def test_the_process_that_answers_holds_nothing_heavy(module: str) -> None:
+    code = f"import sys, {module}; print(sorted({HEAVY} & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_the_scribe_ships_without_pandas_and_scikit_learn() -> None:
+    code = f"import sys, services.api.scribing, driftloop.log_tables; print(sorted({HEAVY} & set(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "['sqlalchemy']"

@@ -297,6 +297,24 @@ def test_what_was_spooled_is_shipped_once_and_leaves_the_spool(spool, store):
     assert ship(spool, store).shipped == 0
 
 
+def test_labels_and_failed_requests_come_the_same_way(spool, store):
+    label = b'{"id": "r1", "t": 5, "row": 0, "label": %s}'
+    failed = b'{"id": "r9", "t": 5, "v": "1", "ms": 3.0, "rows": [], "p": [], "l": [], "status": 503}'
+    put(spool, label % b"false", line(1), failed, label % b"true", label.replace(b"r1", b"r8") % b'"yes"')
+    report = ship(spool, store)
+    assert (report.shipped, report.labels, report.unknown, report.damaged) == (1, 3, 1, 0)
+    assert store.read()["feedback"].tolist() == [True]
+
+
+@pytest.mark.parametrize(
+    "wrong", [b'"label": null', b'"label": []', b'"label": NaN', b'"label": 1, "row": -1', b'"label": 1, "row": "0"']
+)
+def test_a_label_that_is_none_is_passed_over_and_counted(tmp_path, spool, wrong):
+    put(spool, b'{"id": "r1", %s}' % wrong)
+    report = ship(spool, ParquetStore(tmp_path / "log"))
+    assert (report.labels, report.damaged) == (0, 1)
+
+
 def test_what_was_shipped_before_a_crash_is_not_there_twice(spool, store):
     put(spool, line(1), line(2))
     segment = spool.segments()[0]
@@ -307,7 +325,19 @@ def test_what_was_shipped_before_a_crash_is_not_there_twice(spool, store):
     assert ids(store.read()) == [("r1", 0), ("r2", 0)]
 
 
-@pytest.mark.parametrize("torn", [b"", b"{", line(2)[:-1], b"[]", b'{"id": "x"}', b"\xff\xfe", b"null"])
+@pytest.mark.parametrize(
+    "torn",
+    [
+        b"",
+        b"{",
+        line(2)[:-1],
+        b"[]",
+        b'{"id": "x"}',
+        b"\xff\xfe",
+        b"null",
+        b'{"id": "x", "t": 5, "rows": [], "p": [], "l": [], "v": "1", "ms": 1, "status": null}',
+    ],
+)
 def test_a_line_that_was_cut_off_is_passed_over_and_counted(tmp_path, spool, torn):
     store = ParquetStore(tmp_path / "log")
     spool.folder.mkdir()
@@ -318,7 +348,20 @@ def test_a_line_that_was_cut_off_is_passed_over_and_counted(tmp_path, spool, tor
 
 
 @pytest.mark.parametrize(
-    "wrong", [b'"p": [0.1, 0.2]', b'"p": [null]', b'"l": []', b'"rows": [{}, {}]', b'"id": "a\\u0000b"', b'"t": "now"']
+    "wrong",
+    [
+        b'"p": [0.1, 0.2]',
+        b'"p": [null]',
+        b'"p": [NaN]',
+        b'"l": []',
+        b'"rows": [{}, {}]',
+        b'"id": "a\\u0000b"',
+        b'"id": "\\ud800"',
+        b'"id": "%s"' % (b"x" * 201),
+        b'"id": 5',
+        b'"t": "now"',
+        b'"ms": Infinity',
+    ],
 )
 def test_a_line_that_is_no_request_raises_a_value_error(wrong):
     key = wrong.split(b":")[0]

@@ -12,7 +12,8 @@ import pytest
 from driftloop import frame
 from driftloop.errors import ContractError, WindowError
 from driftloop.log_files import ParquetStore
-from driftloop.log_windows import LogWindows, keep_since, period_of, span_of
+from driftloop.log_windows import LogWindows
+from driftloop.periods import keep_since, period_of, span_of
 from driftloop.prediction_log import Record, nanoseconds
 from driftloop.windows import FolderWindows
 from tests.fakes import a_loop, some_rows

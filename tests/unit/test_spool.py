@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import errno
 import os
+import shutil
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -146,6 +149,21 @@ def test_a_line_that_the_disk_took_a_part_of_is_taken_back_and_written_whole_lat
     assert lines(tmp_path) == [b"one", b"two", b"3"]
 
 
+def test_a_file_that_takes_no_more_is_left_for_the_next(tmp_path: Path) -> None:
+    """A real limit, on a real process: the size of one file."""
+    code = (
+        "import resource, sys; from pathlib import Path; from driftloop.spool import SpoolWriter\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))\n"
+        "spool = SpoolWriter(Path(sys.argv[1]), 'batch', 200, 10)\n"
+        "for number in range(100): spool.put(b'line %03d ' % number + b'x' * 41)\n"
+        "while not spool.flush(): pass\n"
+        "spool.close(); assert spool.dropped == 0 and spool.trouble is None"
+    )
+    subprocess.run([sys.executable, "-c", code, tmp_path], check=True, timeout=60)
+    assert [int(line[5:8]) for line in lines(tmp_path)] == list(range(100))
+    assert len(Spool(tmp_path, 1).segments()) == 6
+
+
 def test_when_memory_is_full_too_the_oldest_go_and_are_counted(
     tmp_path: Path, disk: Disk, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -167,6 +185,22 @@ def test_a_folder_that_cannot_be_made_is_told_and_not_raised(tmp_path: Path) -> 
     assert not spool.put(b"one")
     assert "Not a directory" in str(spool.trouble)
     assert not spool.close()
+
+
+@pytest.mark.parametrize("end", ["flush", "close"])
+def test_what_was_in_a_segment_that_somebody_removed_is_written_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, end: str
+) -> None:
+    spool = writer(tmp_path / "spool", "sync")
+    spool.put(b"one")
+    spool.put(b"two")
+    shutil.rmtree(tmp_path / "spool")
+    assert spool.put(b"three")
+    now = time.monotonic()
+    monkeypatch.setattr(module.time, "monotonic", lambda: now + SEGMENT_SECONDS)
+    assert getattr(spool, end)()
+    assert (spool.trouble, spool.dropped) == (None, 0)
+    assert lines(tmp_path / "spool") == [b"one", b"two", b"three"]
 
 
 # reading
@@ -237,6 +271,16 @@ def test_a_segment_is_taken_by_one_only(tmp_path: Path) -> None:
     segment.unlink()
     with taken(segment) as gone:
         assert gone is None
+
+
+def test_what_was_just_written_is_not_dropped_however_small_the_bound(tmp_path: Path) -> None:
+    spool = writer(tmp_path, max_mb=0.1)
+    for number in range(200):
+        spool.put(b"%04d" % number + b"x" * 400)
+    assert spool.flush()
+    assert spool.close()
+    assert spool.dropped == 0
+    assert len(lines(tmp_path)) == 200
 
 
 def test_the_writer_keeps_to_the_bound_when_nobody_ships(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import resource
 import signal
 import subprocess
 import sys
@@ -66,13 +67,18 @@ class Api:
         self.child.wait(20)
 
 
+def write_loop(settings: Settings, serving: str) -> Path:
+    """The folder of a loop with this [serving]."""
+    settings.home.mkdir(exist_ok=True)
+    (settings.home / "loop.toml").write_text(f"{COMPILABLE}[serving]\n{serving}\n")
+    return settings.home
+
+
 @contextmanager
-def running(settings: Settings, serving: str, *options: str, alerts: str = "", poll: float = 0.2) -> Iterator[Api]:
-    """``driftloop serve`` on a loop whose [serving] is given, answering."""
+def running(folder: Path, settings: Settings, *options: str, alerts: str = "", poll: float = 0.2) -> Iterator[Api]:
+    """``driftloop serve`` on the loop in ``folder``, with a champion loaded."""
     home, port = settings.home, free_port()
-    home.mkdir(exist_ok=True)
-    (home / "loop.toml").write_text(f"{COMPILABLE}[serving]\n{serving}\n")
-    command = [sys.executable, "-W", "ignore", "-m", "driftloop.cli", "serve", str(home), "--port", str(port)]
+    command = [sys.executable, "-W", "ignore", "-m", "driftloop.cli", "serve", str(folder), "--port", str(port)]
     env = os.environ | settings.environment() | {"DRIFTLOOP_ALERT_URLS": alerts}
     with (home / "api.log").open("a") as log:
         child = subprocess.Popen(
@@ -87,10 +93,10 @@ def running(settings: Settings, serving: str, *options: str, alerts: str = "", p
         child.wait(30)
 
 
-def scribe_once(settings: Settings) -> None:
+def scribe_once(folder: Path, settings: Settings) -> None:
     """One round of the scribe: what the next start of the API would do first with what the last one left."""
     subprocess.run(
-        [sys.executable, "-W", "ignore", "-m", "services.api.scribing", str(settings.home)],
+        [sys.executable, "-W", "ignore", "-m", "services.api.scribing", str(folder)],
         env=os.environ | settings.environment(),
         stdin=subprocess.DEVNULL,
         timeout=60,
@@ -100,13 +106,20 @@ def scribe_once(settings: Settings) -> None:
 
 @dataclass(frozen=True)
 class Answer:
-    """What a client got; ``fee`` is what it asked with, and ``at`` when it had it (time.monotonic)."""
+    """What a client got; ``fee`` is what it asked with, and ``at`` when it had it (time.monotonic).
+
+    Nobody gave the request an id, so the API did: it begins with what its worker drew by lot.
+    """
 
     request_id: str
     version: str
     probability: float
     fee: float
     at: float
+
+    @property
+    def worker(self) -> str:
+        return self.request_id[:16]
 
 
 @dataclass
@@ -235,3 +248,14 @@ def is_alive(pid: int) -> bool:
 
 def kill(pid: int) -> None:
     os.kill(pid, signal.SIGKILL)
+
+
+@contextmanager
+def full_disk(pid: int) -> Iterator[None]:
+    """A process that can write to no file: the disk that is full for nobody else."""
+    soft, hard = resource.prlimit(pid, resource.RLIMIT_FSIZE)
+    resource.prlimit(pid, resource.RLIMIT_FSIZE, (0, hard))
+    try:
+        yield
+    finally:
+        resource.prlimit(pid, resource.RLIMIT_FSIZE, (soft, hard))

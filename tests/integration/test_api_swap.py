@@ -235,5 +235,5 @@ def test_an_alias_that_is_taken_away_leaves_the_last_champion_serving(
 
 def stored(registry: Registry, number: str) -> Path:
     """Where MLflow keeps the model of a version, to be damaged."""
-    model_id = registry.client.get_model_version("churn", number).source.removeprefix("models:/")
+    model_id = registry.client.get_model_version(registry.name, number).source.removeprefix("models:/")
     return Path(url2pathname(urlsplit(registry.client.get_logged_model(model_id).artifact_location).path))

@@ -37,7 +37,6 @@ from services.api.store import Store
 from services.api.watcher import Watcher
 
 SWAGGER = "/swagger"
-LOAD_SECONDS = 0.25  # what a worker takes to load a version that lies there; one after the other they do
 
 log = logging.getLogger("driftloop.api")
 
@@ -160,7 +159,7 @@ def build(
     store = Store(folder)
     watcher = Watcher(
         source or RegistrySource(settings, loop_name), store, holder, metrics, poll_seconds, tell=_teller(loop_name),
-        settle_seconds=(workers + 1) * LOAD_SECONDS if workers > 1 else 0.0,
+        workers=workers,
     )  # fmt: skip
     writer = None
     if limits.log != "off":

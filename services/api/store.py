@@ -8,7 +8,8 @@ import os
 import shutil
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 
 from driftloop.facts import Version
@@ -17,6 +18,15 @@ KEPT = 2
 POINTER = "last-good.json"
 INCOMING = ".incoming-"
 LOCK = ".lock"
+READY = ".ready"
+
+
+@dataclass(frozen=True)
+class Newest:
+    """The last good version, and when it was named so (time.time())."""
+
+    version: Version
+    named: float
 
 
 class Store:
@@ -60,14 +70,31 @@ class Store:
         self._point_at([version, *others][:KEPT])
         self._remove_others()
 
-    def newest(self) -> tuple[Version, float] | None:
-        """The last good version and when it was named so (time.time()); None when there is none."""
+    def newest(self) -> Newest | None:
+        """What the pointer names first; None when it names nothing."""
         try:
-            named = (self.folder / POINTER).stat().st_mtime
+            named = (self.folder / POINTER).stat().st_mtime_ns
         except OSError:
             return None
         kept = self.kept()
-        return (kept[0][0], named) if kept else None
+        return Newest(kept[0][0], named / 1e9) if kept else None
+
+    def mark_ready(self, newest: Newest, *who: int) -> None:
+        """Say to the other processes that this one has it loaded."""
+        marks = self.folder / READY
+        marks.mkdir(exist_ok=True)
+        for mark in marks.iterdir():
+            if not mark.name.startswith(f"{newest.named}-"):
+                mark.unlink(missing_ok=True)
+        (marks / "-".join(map(str, (newest.named, *who)))).touch()
+
+    def ready(self, newest: Newest) -> list[float]:
+        """When those that have it loaded said so (time.time())."""
+        times = []
+        for mark in (self.folder / READY).glob(f"{newest.named}-*"):
+            with suppress(FileNotFoundError):  # who is on to the next version has removed it
+                times.append(mark.stat().st_mtime)
+        return times
 
     def kept(self) -> list[tuple[Version, Path]]:
         """The kept versions with their folders, the last good first; empty when there is none to be read."""

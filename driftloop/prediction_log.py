@@ -109,6 +109,12 @@ def open_store(loop: Loop, settings: Settings) -> Store | None:
     return SqlStore(_address(kind, settings), loop.name)
 
 
+def require_address(loop: Loop, settings: Settings) -> None:
+    """Raise ContractError where ``open_store`` would; opens nothing."""
+    if loop.serving.log in ("sqlite", "postgresql"):
+        _address(loop.serving.log, settings)
+
+
 def _address(kind: str, settings: Settings) -> str:
     if settings.log_url:
         if not settings.log_url.startswith(kind):

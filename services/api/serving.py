@@ -19,6 +19,7 @@ from typing import Any
 
 from driftloop import contract
 from driftloop.errors import ContractError
+from driftloop.prediction_log import require_address
 from driftloop.settings import Settings, apply_defaults
 from services.api.gate import Keys
 
@@ -46,10 +47,12 @@ class Address:
 def serve(folder: Path, settings: Settings, address: Address) -> None:
     """Serve the champion of the loop in ``folder`` until SIGTERM or Ctrl-C.
 
-    Raises ContractError for a wrong loop.toml, wrong keys, and an address beyond this machine without any key.
+    Raises ContractError for a wrong loop.toml, wrong keys, a log without an address, and an address beyond this machine
+    without any key.
     """
     loop = contract.load(folder)
     _require_keys(address, os.environ)
+    require_address(loop, settings)  # else the scribe would find out, and start and end for ever
     for key, value in PATIENCE.items():
         os.environ.setdefault(key, value)
     apply_defaults(os.environ)

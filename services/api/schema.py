@@ -15,7 +15,7 @@ from driftloop.facts import Facts
 
 MAX_ROWS = 10_000
 MAX_PROBLEMS = 20
-ROWS, START = b'"rows"', 64  # a batch says so within its first bytes, or is read the longer way
+ROWS, START = b'"rows"', 64  # a batch says so within its first bytes, or is parsed twice
 REFS = "#/components/schemas/{model}"
 
 Json = dict[str, Any]
@@ -65,12 +65,13 @@ class RequestSchema:
 
     def read(self, body: bytes) -> tuple[list[Json], bool]:
         """(rows, whether they came as a batch). Raises WrongInput naming the fields, or TooManyRows."""
-        if ROWS not in body[:START]:
-            try:  # nearly every request is one right row: parsed and validated in one go
-                return [self.one.validator.validate_json(body)], False
-            except ValidationError:
-                pass  # whatever is wrong with it is found out below
-        return self._read(body)
+        batch = ROWS in body[:START] and not self._names_rows
+        try:  # nearly every request is right: parsed and validated in one go
+            if batch:
+                return self.many.validator.validate_json(body)["rows"], True
+            return [self.one.validator.validate_json(body)], False
+        except ValidationError:
+            return self._read(body)  # whatever is wrong with it, or different about it, is found out there
 
     def _read(self, body: bytes) -> tuple[list[Json], bool]:
         try:
@@ -97,8 +98,11 @@ class RequestSchema:
         return {"anyOf": [{"$ref": REFS.format(model=name)} for name in ("Row", "Rows")]}, schema["$defs"]
 
     def _is_batch(self, given: Json) -> bool:
-        named_so = "rows" in (*self.facts.numeric, *self.facts.categorical)  # a feature may bear that name
-        return "rows" in given and (not named_so or isinstance(given["rows"], list))
+        return "rows" in given and (not self._names_rows or isinstance(given["rows"], list))
+
+    @property
+    def _names_rows(self) -> bool:
+        return "rows" in self.facts.numeric or "rows" in self.facts.categorical  # a feature may bear that name
 
     def _problems(self, error: ValidationError, depth: int) -> list[Json]:
         """One problem a field: what follows ``depth`` in a location is the branch of a union, nothing a client sent."""

@@ -14,6 +14,7 @@ from pathlib import Path
 import httpx
 import pytest
 
+from driftloop.facts import Version
 from driftloop.registry import Registry
 from driftloop.settings import Settings
 from services.api.app import create_app
@@ -75,6 +76,16 @@ def test_a_registry_without_a_champion_is_not_ready_even_with_an_old_copy_on_dis
 def test_the_last_two_good_models_are_kept(kept: Path) -> None:
     assert sorted(p.name for p in kept.iterdir()) == [".lock", "2", "3", "last-good.json"]
     assert [v.number for v, _ in Store(kept).kept()] == ["3", "2"]
+
+
+def test_a_swap_removes_older_models_and_nothing_else_that_lies_beside_them(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    (tmp_path / "spool").mkdir()
+    for number in ("1", "2", "3"):
+        with store.incoming() as folder:
+            (folder / "model").mkdir()
+            store.keep(folder / "model", Version(number, "run"))
+    assert {folder.name for folder in tmp_path.iterdir() if folder.is_dir()} == {"2", "3", "spool"}
 
 
 def test_an_unreachable_registry_at_the_start_serves_the_last_good_model(kept: Path, api_settings: Settings) -> None:

@@ -75,7 +75,7 @@ def addresses(loop: Loop, env: Mapping[str, str]) -> list[str]:
 
 def filled(urls: Sequence[str], env: Mapping[str, str]) -> list[str]:
     found = []
-    for number, url in enumerate(urls, 1):
+    for number, url in enumerate(dict.fromkeys(urls), 1):  # loop.toml's are in a child's environment once more
         if missing := [name for name in VARIABLE.findall(url) if not env.get(name)]:
             log.warning("alert.address_left_out number=%d unset=%s", number, ",".join(missing))
         else:

@@ -23,6 +23,7 @@ if TYPE_CHECKING:  # the scribe ships without pandas, which is three times what 
 
 LONGEST_ID = 200  # bytes
 BATCH_ROWS = 10_000  # rows in memory, and in one transaction, at once
+MOST_ROWS = 2**31  # of a request, by what the stores take for a row's number
 VARIABLE = "DRIFTLOOP_LOG_URL"
 
 Value = float | str | None
@@ -108,6 +109,12 @@ def open_store(loop: Loop, settings: Settings) -> Store | None:
     return SqlStore(_address(kind, settings), loop.name)
 
 
+def require_address(loop: Loop, settings: Settings) -> None:
+    """Raise ContractError where ``open_store`` would; opens nothing."""
+    if loop.serving.log in ("sqlite", "postgresql"):
+        _address(loop.serving.log, settings)
+
+
 def _address(kind: str, settings: Settings) -> str:
     if settings.log_url:
         if not settings.log_url.startswith(kind):
@@ -171,7 +178,7 @@ def _finite(value: Any) -> float:
 def _feedback(said: Mapping[str, Any]) -> Feedback:
     """The label that a line of the API's POST /feedback brings: id, row and label."""
     row, label = said.get("row", 0), said["label"]
-    if not isinstance(row, int) or row < 0 or not isinstance(label, bool | int | float | str):
+    if not isinstance(row, int) or not 0 <= row < MOST_ROWS or not isinstance(label, bool | int | float | str):
         raise ValueError("it is no spooled label")
     if not isinstance(label, str):
         _finite(label)
@@ -240,7 +247,7 @@ def ship(spool: Spool, store: Store, seen: Callable[[Lines], None] = lambda _: N
             shipped, labels = shipped + len(lines.records), labels + len(lines.feedback)
             unknown, damaged = unknown + missed, damaged + lines.damaged
             seen(lines)
-    except Unreachable as error:
+    except (Unreachable, ContractError) as error:  # no folder for it is trouble like no answer from it
         trouble = str(error)
     dropped = spool.trim()
     waiting = spool.waiting()
@@ -261,7 +268,7 @@ def lines_of(content: bytes) -> Lines:
             lines.records.extend(_records(said))
             if "status" in said:
                 lines.failures.append(Failure(said["id"], int(said["t"]), str(said["v"]), int(said["status"])))
-        except (ValueError, TypeError, KeyError):
+        except (ValueError, TypeError, KeyError, OverflowError):
             damaged += 1
     return replace(lines, damaged=damaged)
 

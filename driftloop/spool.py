@@ -46,6 +46,11 @@ class SpoolWriter:
         self._segment: _Segment | None = None
         self._number = 0
 
+    @property
+    def waiting(self) -> int:
+        """Requests in memory, which are lost with this process."""
+        return len(self._lines)
+
     def put(self, line: bytes) -> bool:
         """Take one request's line, which holds no line break. Whether it is as durable as was asked for."""
         self._lines.append(line)

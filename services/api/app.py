@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import threading
 from collections.abc import AsyncIterator, Callable
@@ -37,18 +38,28 @@ from services.api.watcher import Watcher
 
 SWAGGER = "/swagger"
 
+log = logging.getLogger("driftloop.api")
+
 
 class Api(FastAPI):
     """A FastAPI app whose /docs follow the champion: the schema is made at each look, never cached."""
 
     def __init__(
-        self, holder: Holder, watcher: Watcher, metrics: Metrics, predict: Predict, scribe: Scribe, explainer: Explainer
+        self,
+        holder: Holder,
+        watcher: Watcher,
+        metrics: Metrics,
+        predict: Predict,
+        scribe: Scribe,
+        explainer: Explainer,
+        *,
+        among_others: bool,
     ) -> None:
         super().__init__(
             title=f"driftloop: {holder.loop}", lifespan=self._running, docs_url=None, redoc_url=None,
             openapi_url=None,
         )  # fmt: skip
-        self.holder, self.watcher, self.metrics = holder, watcher, metrics
+        self.holder, self.watcher, self.metrics, self.among_others = holder, watcher, metrics, among_others
         self.predict, self.recorder, self.scribe, self.explainer = predict, predict.recorder, scribe, explainer
         self.add_exception_handler(Refused, _refused)  # type: ignore[arg-type]
         self.add_exception_handler(Exception, _failed)
@@ -70,6 +81,8 @@ class Api(FastAPI):
     async def _running(self, _app: FastAPI) -> AsyncIterator[None]:
         self.watcher.start()
         self.scribe.start()
+        if self.among_others:  # who takes a killed worker's place asks for no request before it can answer one
+            await run_in_threadpool(self.watcher.wait_for_first)
         flushing = asyncio.create_task(self._flush())
         try:
             yield
@@ -77,8 +90,8 @@ class Api(FastAPI):
             flushing.cancel()
             with suppress(asyncio.CancelledError):
                 await flushing
-            if self.recorder.writer:
-                self.recorder.writer.close()
+            if self.recorder.writer and not self.recorder.writer.close():
+                log.error("log.lost requests=%d error=%s", self.recorder.writer.waiting, self.recorder.writer.trouble)
             await run_in_threadpool(self._stop)
 
     def _stop(self) -> None:
@@ -87,10 +100,15 @@ class Api(FastAPI):
         self.scribe.stop()
 
     async def _flush(self) -> None:
-        writer, lost = self.recorder.writer, 0
+        writer, lost, failing = self.recorder.writer, 0, False
         while writer:
             await asyncio.sleep(writer.flush_seconds)
-            writer.flush()
+            written = writer.flush()
+            if failing is written:
+                failing = not written
+                log.error("spool.down error=%s", writer.trouble) if failing else log.info("spool.up")
+                if failing:
+                    self.watcher.tell(f"the prediction log cannot be written to disk: {writer.trouble}.")
             if writer.dropped > lost:
                 self.metrics.lost(writer.dropped - lost)
                 self.watcher.tell(f"the prediction log lost {writer.dropped - lost:,} requests: {writer.trouble}.")
@@ -147,14 +165,15 @@ def build(
     store = Store(folder)
     watcher = Watcher(
         source or RegistrySource(settings, loop_name), store, holder, metrics, poll_seconds, tell=_teller(loop_name),
-        settle_seconds=0.5 if workers > 1 else 0.0,
+        workers=workers,
     )  # fmt: skip
     writer = None
     if limits.log != "off":
         writer = SpoolWriter(folder / "spool", limits.durability, limits.flush_ms, limits.max_spool_mb)
     recorder = Recorder(writer, limits.durability == "sync")
     predict = Predict(holder, limits, metrics, recorder)
-    return Api(holder, watcher, metrics, predict, quill, Explainer(store, limits.timeout_s))
+    explainer = Explainer(store, limits.timeout_s)
+    return Api(holder, watcher, metrics, predict, quill, explainer, among_others=workers > 1)
 
 
 def _teller(loop_name: str) -> Callable[[str], None]:

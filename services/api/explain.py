@@ -46,8 +46,8 @@ class Explainer:
         """scale, base, output and values, as in Explanation. Raises Refused."""
         if find_spec("shap") is None:
             raise Refused(501, "explanations need the extra: pip install 'driftloop[explain]'")
-        found = self._store.place(champion.version)
-        if found is None:
+        folder = dict(self._store.kept()).get(champion.version)
+        if folder is None:
             raise Refused(503, f"version {champion.version.number} is no longer kept on disk")
         if not self._lock.acquire(timeout=self._timeout):
             raise Refused(503, "other explanations are under way; try again")
@@ -60,7 +60,7 @@ class Explainer:
             watchdog = threading.Timer(self._timeout, self._process.kill)
             watchdog.start()
             try:
-                return cast("dict[str, Any]", self._process.ask((found[0], champion.version, row)))
+                return cast("dict[str, Any]", self._process.ask((folder, champion.version, row)))
             except worker.Gone:
                 self._process = None
                 raise Refused(503, f"not explained within {self._timeout:g} s, or out of memory") from None

@@ -37,7 +37,7 @@ from services.api.store import Store as Models
 LOOK_SECONDS = 0.5
 ALIAS_SECONDS = 2.0
 LIVE_SECONDS = 5.0
-SHARE_OF_TIME = 20  # what is learnt from the log takes at most a twentieth of the scribe's time
+SHARE_OF_TIME = 20  # what is learnt from the labels takes at most a twentieth of the scribe's time
 PRUNE_SECONDS = 3600.0
 LATENCIES = 2_000  # the newest of a version, whose 95th percentile counts
 
@@ -84,7 +84,7 @@ class Scribing:
         if report.trouble is None:
             self._when("prune", PRUNE_SECONDS, self._prune)
             if self._news:
-                self._when("live", LIVE_SECONDS, self._look_at_labels)
+                self._when("live", LIVE_SECONDS, self._look_at_labels, times=SHARE_OF_TIME)
         self._when("alias", ALIAS_SECONDS, self._look_at_aliases)
         if self.loop.serving.auto_rollback:
             self._consider_rollback()
@@ -96,6 +96,8 @@ class Scribing:
                 served = self._of(record.version)
                 served.requests += 1
                 served.latencies.append(record.latency_ms)
+        if lines.feedback:
+            import driftloop.live  # noqa: F401  # pandas and all: not what a look at labels takes from now on
         for failure in lines.failures:
             served = self._of(failure.version)
             served.requests, served.errors = served.requests + 1, served.errors + 1
@@ -123,7 +125,8 @@ class Scribing:
             )
         self._trouble = report.trouble
 
-    def _when(self, what: str, seconds: float, do: Callable[[], None]) -> None:
+    def _when(self, what: str, seconds: float, do: Callable[[], None], times: int = 0) -> None:
+        """Do it where that is due: ``seconds`` after the last time, and ``times`` as long as it took then."""
         began = time.monotonic()
         if began < self._due[what]:
             return
@@ -132,7 +135,7 @@ class Scribing:
         except DriftloopError as error:
             log.warning("scribe.later what=%s error=%s", what, error)
         took = time.monotonic() - began
-        self._due[what] = began + max(seconds, took * SHARE_OF_TIME)
+        self._due[what] = began + max(seconds, took * times)
 
     def _prune(self) -> None:
         now = datetime.now(UTC)
@@ -152,7 +155,9 @@ class Scribing:
         self._news = False
         facts = self._facts()
         labels = facts.labels if facts else None
-        self._live = _live(self.store, self.loop, labels) | _live(self.shadow.store, self.loop, labels)
+        shadowed, answered = (_live(store, self.loop, labels) for store in (self.shadow.store, self.store))
+        # what became champion is judged by what it answered itself, a challenger by what it would have
+        self._live = shadowed | answered | {v: live for v, live in shadowed.items() if v == self.shadow.challenger}
 
     def _facts(self) -> Facts | None:
         """What the champion that serves here says about itself."""
@@ -166,6 +171,8 @@ class Scribing:
     def _consider_rollback(self) -> None:
         if self._rollback and self._rollback.poll() is not None:
             log.info("rollback.ended exit_code=%d", self._rollback.returncode)
+            if self._rollback.returncode:
+                self.tell("the rollback failed, see the API's log. Whoever is in charge has to decide.")
             self._rollback = None
         if self._rollback or self._champion is None or len(self._order) < 2:
             return

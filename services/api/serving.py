@@ -7,9 +7,12 @@ import ipaddress
 import json
 import logging
 import math
+import multiprocessing
 import os
 import shutil
+import signal
 import sys
+import threading
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +20,7 @@ from typing import Any
 
 from driftloop import contract
 from driftloop.errors import ContractError
+from driftloop.prediction_log import require_address
 from driftloop.settings import Settings, apply_defaults
 from services.api.gate import Keys
 
@@ -44,10 +48,12 @@ class Address:
 def serve(folder: Path, settings: Settings, address: Address) -> None:
     """Serve the champion of the loop in ``folder`` until SIGTERM or Ctrl-C.
 
-    Raises ContractError for a wrong loop.toml, wrong keys, and an address beyond this machine without any key.
+    Raises ContractError for a wrong loop.toml, wrong keys, a log without an address, and an address beyond this machine
+    without any key.
     """
     loop = contract.load(folder)
     _require_keys(address, os.environ)
+    require_address(loop, settings)  # else the scribe would find out, and start and end for ever
     for key, value in PATIENCE.items():
         os.environ.setdefault(key, value)
     apply_defaults(os.environ)
@@ -75,9 +81,17 @@ def serve(folder: Path, settings: Settings, address: Address) -> None:
 def worker() -> Any:
     """One of several processes behind a port; what to serve is in the environment."""
     _log_to_standard_error()
+    if opener := multiprocessing.parent_process():
+        threading.Thread(target=_end_with, args=(opener,), daemon=True).start()
     folder, poll, workers, origins = json.loads(os.environ[WORKER])
     address = Address(poll_seconds=poll, workers=workers, origins=tuple(origins))
     return _app(Path(folder), Settings.from_env(os.environ, Path.cwd()), address)
+
+
+def _end_with(opener: Any) -> None:
+    """Who opened the port may be killed; a worker that went on alone would keep the port from the next start."""
+    opener.join()
+    os.kill(os.getpid(), signal.SIGTERM)
 
 
 def _app(folder: Path, settings: Settings, address: Address) -> Any:

@@ -91,6 +91,10 @@ class Shadow:
         if self._challenger:
             self.store.label(labels)
 
+    @property
+    def challenger(self) -> str | None:
+        return self._version.number if self._version else None
+
     def standing(self) -> dict[str, Any] | None:
         """What /model tells; None without a challenger. ``agreement`` is None for a regression, and before any row."""
         if self._version is None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import threading
 import time
 from collections.abc import Callable
@@ -14,10 +15,14 @@ from driftloop.facts import Version
 from services.api.champion import Champion, Holder, Source
 from services.api.fallback import serve_last_good
 from services.api.metrics import Metrics
-from services.api.store import Store
+from services.api.store import Newest, Store
 
 START_GRACE_SECONDS = 5.0  # how long MLflow may take for its first answer before the copy on disk serves
 LONGEST_RETRY_SECONDS = 60.0
+LOADING_SECONDS = 10.0  # what a copy on disk may take at the most
+NOTICE_SECONDS = 0.1  # how soon a worker sees that another one brought a version in
+AGREED_SECONDS = 0.25  # from the last worker's being ready to the moment at which all swap: each has to see it
+MISSING_SECONDS = 5.0  # so long the others wait for a worker that is not ready: it may be dead
 
 log = logging.getLogger("driftloop.api")
 
@@ -39,11 +44,18 @@ class Retry:
     after: float
 
 
+class Overtaken(Exception):
+    """Meanwhile another worker follows a newer alias: so does this one, and leaves this version out."""
+
+
 class Watcher:
     """One thread looks at the alias every ``poll_seconds``; a look that hangs delays the next and starts no second.
 
     A second thread lives only at the start: it serves the last good model from disk when the first look brings none.
     ``tell`` is called once for each version that cannot be taken over, with a sentence fit for people.
+
+    Several ``workers`` swap at one moment, when each has the version loaded that the store's pointer came to name,
+    whoever moved it: a client that comes to another worker with its next connection finds no older version there.
     """
 
     def __init__(
@@ -55,13 +67,14 @@ class Watcher:
         poll_seconds: float = 2.0,
         grace_seconds: float = START_GRACE_SECONDS,
         tell: Callable[[str], None] = lambda _: None,
-        settle_seconds: float = 0.0,
+        workers: int = 1,
     ) -> None:
         self._source, self._store, self._holder, self._metrics = source, store, holder, metrics
-        self._poll, self._grace, self.tell, self._settle = poll_seconds, grace_seconds, tell, settle_seconds
+        self._poll, self._grace, self.tell, self._workers = poll_seconds, grace_seconds, tell, workers
         self._stopped, self._looked = threading.Event(), threading.Event()
         self._retry: Retry | None = None
         self._none = False
+        self._followed = store.newest()
         self.trouble: Trouble | None = None
         self.challenger: Version | None = None
         # daemons: a look that hangs in MLflow must not keep the process from ending
@@ -71,6 +84,10 @@ class Watcher:
         self._store.clear_leftovers()
         for thread in self._threads:
             thread.start()
+
+    def wait_for_first(self) -> None:
+        """Until the first champion is loaded, or none is to be had within the grace time."""
+        self._threads[1].join(self._grace + LOADING_SECONDS)
 
     def stop(self, seconds: float = 2.0) -> None:
         """Ask the threads to end and wait that long at most for a look that is under way."""
@@ -104,12 +121,31 @@ class Watcher:
             self.look()
             self._looked.set()
             # at the clock's own multiples, so that all workers look at the same moment
-            self._stopped.wait(self._poll - time.time() % self._poll)
+            self._pause(self._poll - time.time() % self._poll)
+
+    def _pause(self, seconds: float) -> None:
+        if self._workers == 1:
+            self._stopped.wait(seconds)
+            return
+        until = time.monotonic() + seconds
+        while (left := until - time.monotonic()) > 0 and not self._stopped.wait(min(left, NOTICE_SECONDS)):
+            self._follow()
+
+    def _follow(self) -> None:
+        """Take over what another worker brought in, whatever the alias names by now: that worker will serve it."""
+        serving, newest = self._holder.current, self._store.newest()
+        if serving is None or newest is None or newest == self._followed:
+            return
+        self._followed = newest
+        if newest.version != serving.version:
+            self._take_over(newest.version, serving)
 
     def _take_over(self, version: Version, serving: Champion | None) -> None:
         started = time.monotonic()
         try:
             champion = self._loaded(version)
+        except Overtaken:
+            return
         except Exception as error:  # noqa: BLE001  # any failure at all leaves the old champion serving
             self._not_taken_over(version, serving, error)
             return
@@ -122,19 +158,40 @@ class Watcher:
     def _loaded(self, version: Version) -> Champion:
         """The version, ready to serve, out of the folder that all workers share; brought in first where it is not."""
         with self._store.exclusive():
+            if self._workers > 1:
+                self._require_wanted(version)
             champion = self._kept(version) or self._fetched(version)
-            found = self._store.place(version)
-        if found and self._settle:
-            # all workers swap at one moment, so no client goes back to the older version with its next connection
-            self._stopped.wait(max(0.0, found[1] + self._settle - time.time()))
+            newest = self._store.newest()
+        if self._workers > 1 and newest:
+            self._followed = newest
+            self._wait_for_others(newest)
         return replace(champion, since=datetime.now(UTC))
 
+    def _wait_for_others(self, newest: Newest) -> None:
+        """Until the moment at which all workers swap. Raises Overtaken."""
+        self._store.mark_ready(newest, os.getpid(), id(self))
+        while not self._stopped.is_set():
+            ready = self._store.ready(newest)
+            complete = len(ready) >= self._workers
+            moment = max(ready) + AGREED_SECONDS if complete else newest.named + MISSING_SECONDS
+            if self._store.newest() != newest:
+                raise Overtaken
+            if (left := moment - time.time()) <= 0:
+                return
+            self._stopped.wait(min(left, AGREED_SECONDS / 10))
+
+    def _require_wanted(self, version: Version) -> None:
+        """Raise Overtaken where the alias moved on while another worker held the store."""
+        newest = self._store.newest()
+        if (newest is None or newest.version != version) and self._source.aliases().champion != version:
+            raise Overtaken
+
     def _kept(self, version: Version) -> Champion | None:
-        found = self._store.place(version)
-        if found is None:
+        folder = dict(self._store.kept()).get(version)
+        if folder is None:
             return None
         try:
-            champion = self._holder.load(found[0], version, "registry")
+            champion = self._holder.load(folder, version, "registry")
         except ArtifactError as error:
             log.warning("champion.disk_unusable version=%s error=%s", version.number, error)
             return None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -100,14 +101,18 @@ class Inbox:
     def __init__(self) -> None:
         self.posted: list[dict[str, Any]] = []
         self.paths: list[str] = []
+        self.address = ""
 
     def titles(self) -> list[str]:
         return [post["title"] for post in self.posted]
 
+    def messages(self) -> list[str]:
+        return [post["message"] for post in self.posted]
 
-@pytest.fixture
-def inbox(loop: Loop, monkeypatch: pytest.MonkeyPatch) -> Iterator[Inbox]:
-    """A real HTTP server that the loop's alerts go to, by an address whose secret comes from the environment."""
+
+@contextmanager
+def open_inbox() -> Iterator[Inbox]:
+    """A real HTTP server to which alerts can be sent; ``address`` is Apprise's for it."""
     received = Inbox()
 
     class Handler(BaseHTTPRequestHandler):
@@ -123,10 +128,18 @@ def inbox(loop: Loop, monkeypatch: pytest.MonkeyPatch) -> Iterator[Inbox]:
 
     with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
         Thread(target=server.serve_forever, daemon=True).start()
-        monkeypatch.setenv("INBOX_TOKEN", "t0ps3cret")
-        loop.set("alerts", urls=[f"json://127.0.0.1:{server.server_port}/${{INBOX_TOKEN}}"])
+        received.address = f"json://127.0.0.1:{server.server_port}/"
         yield received
         server.shutdown()
+
+
+@pytest.fixture
+def inbox(loop: Loop, monkeypatch: pytest.MonkeyPatch) -> Iterator[Inbox]:
+    """What the loop's alerts bring, sent to an address whose secret comes from the environment."""
+    with open_inbox() as received:
+        monkeypatch.setenv("INBOX_TOKEN", "t0ps3cret")
+        loop.set("alerts", urls=[f"{received.address}${{INBOX_TOKEN}}"])
+        yield received
 
 
 @pytest.fixture(scope="session")

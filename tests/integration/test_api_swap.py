@@ -5,7 +5,8 @@ from __future__ import annotations
 import logging
 import threading
 import warnings
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from itertools import groupby
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -18,6 +19,10 @@ import yaml
 from driftloop.registry import Registry
 from driftloop.settings import Settings
 from services.api.app import create_app
+from services.api.champion import Champion, Holder
+from services.api.metrics import Metrics
+from services.api.store import Store
+from services.api.watcher import Watcher
 from tests.integration.api_fakes import (
     CHURN,
     ROW,
@@ -233,7 +238,62 @@ def test_an_alias_that_is_taken_away_leaves_the_last_champion_serving(
         assert client.post("/predict", json=ROW).status_code == 200
 
 
+class Kept(Holder):
+    """A holder that keeps which versions it held, one after the other."""
+
+    def __init__(self) -> None:
+        super().__init__("churn")
+        self.versions: list[str] = []
+
+    def swap(self, champion: Champion) -> None:
+        super().swap(champion)
+        self.versions.append(champion.version.number)
+
+
+@contextmanager
+def workers(settings: Settings, *polls: float) -> Iterator[list[Kept]]:
+    """Watchers as so many worker processes have them, each with its own poll; what they hold."""
+    store, source = Store(settings.home / "serving" / "churn"), source_here(settings)
+    holders = [Kept() for _ in polls]
+    watchers = [
+        Watcher(source, store, holder, Metrics(holder), poll, workers=len(polls))
+        for holder, poll in zip(holders, polls, strict=True)
+    ]
+    for watcher in watchers:
+        watcher.start()
+    try:
+        wait_for(lambda: all(holder.versions for holder in holders))
+        yield holders
+    finally:
+        for watcher in watchers:
+            watcher.stop()
+
+
+def test_a_worker_whose_next_look_is_far_swaps_with_the_one_that_looked(
+    api_registry: Registry, api_settings: Settings
+) -> None:
+    api_registry.point("champion", "1")
+    with workers(api_settings, FAST, 600) as (often, seldom):
+        for number in ("2", "3", "1"):
+            api_registry.point("champion", number)
+            wait_for(lambda number=number: often.versions[-1] == seldom.versions[-1] == number)
+    assert often.versions == seldom.versions == ["1", "2", "3", "1"]
+
+
+def test_workers_leave_out_one_and_the_same_version_where_the_alias_moves_on_before_all_have_it(
+    api_registry: Registry, api_settings: Settings
+) -> None:
+    api_registry.point("champion", "1")
+    store = Store(api_settings.home / "serving" / "churn")
+    with workers(api_settings, FAST, FAST, FAST) as holders:
+        for number in ("2", "3", "2", "1", "3"):
+            api_registry.point("champion", number)
+            wait_for(lambda number=number: store.newest().version.number == number)
+        wait_for(lambda: all(holder.versions[-1] == "3" for holder in holders))
+    assert len({tuple(holder.versions) for holder in holders}) == 1
+
+
 def stored(registry: Registry, number: str) -> Path:
     """Where MLflow keeps the model of a version, to be damaged."""
-    model_id = registry.client.get_model_version("churn", number).source.removeprefix("models:/")
+    model_id = registry.client.get_model_version(registry.name, number).source.removeprefix("models:/")
     return Path(url2pathname(urlsplit(registry.client.get_logged_model(model_id).artifact_location).path))

@@ -29,7 +29,7 @@ from services.api.gate import Gate, Keys
 from services.api.metrics import Metrics
 from services.api.predict import NO_MODEL, Predict, Refused
 from services.api.recording import Recorder
-from services.api.schema import WrongInput
+from services.api.schema import TooManyRows, WrongInput, problem
 from services.api.scribe import Scribe
 from services.api.source import RegistrySource
 from services.api.store import Store
@@ -236,7 +236,10 @@ async def feedback(request: Request) -> JSONResponse:
 
 
 async def explain(request: Request) -> JSONResponse:
-    """How much each feature moved the score of one row away from the average one: SHAP values."""
+    """How much each feature moved the score of one row away from the average one: SHAP values.
+
+    The first answer takes seconds, while the process that finds them starts.
+    """
     api = _api(request)
     body = await api.predict.body(request.receive)
     champion = api.holder.current
@@ -246,8 +249,10 @@ async def explain(request: Request) -> JSONResponse:
         rows, batch = champion.schema.read(body)
     except WrongInput as error:
         raise Refused(422, error.problems) from None
+    except TooManyRows:
+        rows, batch = [], True
     if batch:
-        raise Refused(422, "one row at a time is explained")
+        raise Refused(422, [problem(("rows",), "rows: one row at a time is explained", "value_error")])
     found = await run_in_threadpool(api.explainer.explain, champion, rows[0])
     head = {"request_id": request.scope["state"]["request_id"], "version": champion.version.number}
     return JSONResponse(head | found)

@@ -48,7 +48,8 @@ def describe(openapi: Json, champion: Champion | None, limits: Serving) -> Json:
         operation = paths[path]["post"]
         operation["requestBody"] = {"required": True, "content": _json(sent)}
         if path != "/feedback":
-            operation["responses"]["200"] = {"description": "Scored.", "content": _json(answer)}
+            done = "Explained." if path == "/explain" else "Scored."
+            operation["responses"]["200"] = {"description": done, "content": _json(answer)}
     responses = paths["/feedback"]["post"]["responses"]
     del responses["200"]
     responses["202"] = {"description": "Taken; matched with the prediction when both are in the log's store."}

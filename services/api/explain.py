@@ -91,6 +91,7 @@ class Explainer:
         try:
             return cast("dict[str, Any]", self._process.ask((found[0], champion.version, row)))
         except worker.Gone:
+            self._process.end()
             self._process = None
             raise Refused(503, f"not explained within {self._timeout:g} s, or out of memory; try again") from None
         except Unscorable as error:

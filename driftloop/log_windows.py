@@ -8,9 +8,9 @@ from datetime import UTC, date, datetime, timedelta
 
 import pandas as pd
 
+from driftloop.category import category
 from driftloop.contract import Loop
 from driftloop.errors import ContractError, WindowError
-from driftloop.category import category
 from driftloop.prediction_log import Store, rows_of
 from driftloop.tables import read_table
 from driftloop.windows import FolderWindows

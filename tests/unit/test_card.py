@@ -155,8 +155,10 @@ def test_what_was_not_measured_is_not_told_as_serving(serving: ServingCheck | No
     [
         (
             CompiledFacts(sha256="ab", difference=2.5e-15, tolerance=1e-6, rows=1700, refused=None),
-            "**Compiled.** It serves as an ONNX graph, whose scores lie at most 2.5e-15 from those of scikit-learn on "
-            "1,700 rows, odd ones among them (1e-06 is allowed).",
+            (
+                "**Compiled.** It serves as an ONNX graph, whose scores lie at most 2.5e-15 from those of scikit-learn "
+                "on 1,700 rows, odd ones among them (1e-06 is allowed)."
+            ),
         ),
         (
             CompiledFacts(sha256=None, difference=None, tolerance=1e-6, rows=1700, refused="it cannot be converted"),
@@ -165,7 +167,7 @@ def test_what_was_not_measured_is_not_told_as_serving(serving: ServingCheck | No
     ],
 )
 def test_a_card_says_whether_the_version_serves_compiled(found: CompiledFacts, said: str) -> None:
-    assert said in parts(model_card(some_facts(compiled=found), beaten(serving=SERVES), None))
+    assert said in model_card(some_facts(compiled=found), beaten(serving=SERVES), None).split("\n\n")
 
 
 def test_the_card_of_a_candidate_that_waits_says_so() -> None:
@@ -187,3 +189,12 @@ def test_the_card_of_an_approved_candidate_says_who_let_it_pass_and_why(why: str
 def test_a_first_champions_card_says_that_nothing_was_compared_with_it() -> None:
     assert "It was compared with no champion." in model_card(some_facts(), first(), None)
     assert "It was compared with no champion." not in model_card(some_facts(), beaten(), None)
+
+
+def test_a_card_shows_the_features_that_matter_most() -> None:
+    importance = {f"f{i}": 0.25 / 2**i for i in range(7)}
+    card = model_card(some_facts(importance=importance), beaten(), None)
+    assert "**Features.** What auc loses on holdout rows when a feature's values are shuffled; all 7 are in" in card
+    assert "| feature | loss |\n|---|---|\n| f0 | 0.2500 |\n| f1 | 0.1250 |" in card
+    assert "f5" not in card
+    assert "**Features.**" not in model_card(some_facts(), beaten(), None)

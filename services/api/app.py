@@ -265,7 +265,10 @@ async def feedback(request: Request) -> JSONResponse:
 
 
 async def explain(request: Request) -> JSONResponse:
-    """How much each feature moved the score of one row away from the average one: SHAP values."""
+    """How much each feature moved the score of one row away from the average one: SHAP values.
+
+    The first answer takes seconds, while the process that finds them starts.
+    """
     api = _api(request)
     body = await api.predict.body(request.receive)
     champion = api.holder.current

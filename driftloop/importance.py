@@ -13,7 +13,7 @@ import pandas as pd
 from driftloop.metrics import METRICS, Array, Predictions
 
 MOST_ROWS, REPEATS, SEED = 500, 3, 0
-AT_ONCE = 5  # columns; a forest takes long for each call, and some models much memory for each row
+AT_ONCE = 10  # columns; a forest takes long for each call, and some models much memory for each row
 PAGE = """<!doctype html>
 <meta charset="utf-8">
 <title>Permutation importance</title>

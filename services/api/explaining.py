@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -235,6 +236,8 @@ class _Explaining:
 
 
 def _prepare() -> Callable[[Any], Any]:
+    # read when NumPy and scikit-learn are loaded: the cores are for what answers /predict, and one row needs no more
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
     import shap  # noqa: F401  # before the first question
 
     import driftloop.artifact  # noqa: F401

@@ -7,6 +7,7 @@ from driftloop.promotion import Outcome, PromotionDecision, PromotionReason
 from driftloop.report import Json
 
 WAITS = "It waits for one."
+TOP_FEATURES = 5
 
 
 def model_card(facts: Facts, decision: PromotionDecision, drift: Json | None, approved: Json | None = None) -> str:
@@ -16,6 +17,7 @@ def model_card(facts: Facts, decision: PromotionDecision, drift: Json | None, ap
     """
     parts = [f"# {facts.loop}", _training(facts), _trigger(drift), _comparison(facts, decision), _slices(decision)]
     parts += [
+        _importance(facts, decision),
         _calibration(facts),
         _serving(decision),
         _compiled(facts),
@@ -77,6 +79,17 @@ def _slices(decision: PromotionDecision) -> str:
     return (
         f"**Slices.** p is that of being no worse, after Holm.{left}\n\n"
         f"| slice | rows | candidate | champion | p |\n|---|---|---|---|---|\n{rows}"
+    )
+
+
+def _importance(facts: Facts, decision: PromotionDecision) -> str:
+    if not facts.importance:
+        return ""
+    top = list(facts.importance.items())[:TOP_FEATURES]
+    rows = "\n".join(f"| {name} | {loss:.4f} |" for name, loss in top)
+    return (
+        f"**Features.** What {decision.metric} loses on holdout rows when a feature's values are shuffled; all "
+        f"{len(facts.importance)} are in importance.html beside the run.\n\n| feature | loss |\n|---|---|\n{rows}"
     )
 
 

@@ -8,12 +8,14 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from driftloop.artifact import Artifact, predictions, score
+from driftloop.contract import Loop
 from driftloop.entry import Kind
 from driftloop.errors import ArtifactError, ContractError, LabelsNotReady, NotInRegistry, WindowError
 from driftloop.exporting import export
 from driftloop.facts import Version
 from driftloop.frame import Window
 from driftloop.holdout import require_same_rule
+from driftloop.importance import permutation_importance
 from driftloop.metrics import Predictions
 from driftloop.monitoring import read_labelled, require_same_task
 from driftloop.promotion import ServingCheck
@@ -98,18 +100,35 @@ def require_comparable(work: Workspace, champion: Champion, data: TrainingData) 
 
 
 def train(work: Workspace, data: TrainingData) -> Candidate:
-    """A fitted candidate with its score on the holdout, compiled if that makes no difference to it."""
+    """A fitted candidate with its score on the holdout and which features that rests on.
+
+    It is compiled if that makes no difference to it.
+    """
     work.checks.start()  # its imports are done by the time there is a version to try
     candidate = fit(work.loop, data.windows, data.training, work.rule)
     predicted = predictions(score(candidate.estimator, data.holdout.X, work.loop.task), candidate.facts)
     facts = candidate.facts.model_copy(update={"metrics": evaluate(work.loop, data.holdout, predicted)})
-    return compiled(replace(candidate, facts=facts), data.holdout.X)
+    return weighed(work.loop, compiled(replace(candidate, facts=facts), data.holdout.X), data.holdout)
 
 
 def compiled(candidate: Candidate, rows: pd.DataFrame) -> Candidate:
     """The candidate with its graph where that agrees on ``rows`` and odd ones; its facts say what came of it."""
     made = export(candidate.estimator, candidate.facts, rows)
     return replace(candidate, facts=candidate.facts.model_copy(update={"compiled": made.facts}), compiled=made.content)
+
+
+def weighed(loop: Loop, candidate: Candidate, holdout: Window) -> Candidate:
+    """The candidate with what its features matter to its score on the holdout, which is labelled."""
+    assert holdout.y is not None, "it was scored on these rows"
+    facts = candidate.facts
+
+    def predict(X: pd.DataFrame) -> Predictions:  # not by the graph, which takes longer for rows by the thousand
+        return predictions(score(candidate.estimator, X, facts.task), facts)
+
+    found = permutation_importance(loop.promotion.metric, holdout.X, holdout.y.to_numpy(), predict)
+    if found is None:
+        return candidate
+    return replace(candidate, facts=facts.model_copy(update={"importance": found.means}), importance=found)
 
 
 def check_serving(work: Workspace, candidate: Candidate, version: str, rows: pd.DataFrame) -> Registered:

@@ -159,6 +159,9 @@ class Registry:
             mlflow.log_metrics({f"val_{name}": value for name, value in facts.metrics.items()})
             if report:
                 mlflow.log_text(report, "drift_report.html")
+            if candidate.importance:
+                mlflow.log_dict(candidate.importance.json(), "importance.json")
+                mlflow.log_text(candidate.importance.page(), "importance.html")
             try:
                 info = mlflow.sklearn.log_model(
                     candidate.estimator,

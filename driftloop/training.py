@@ -22,6 +22,7 @@ from driftloop.errors import ContractError, DriftloopError
 from driftloop.facts import Facts
 from driftloop.frame import T, Window
 from driftloop.holdout import HoldoutRule
+from driftloop.importance import Importance
 from driftloop.metrics import METRICS, Predictions, Score
 from driftloop.paired import detectable_gain, paired_gain
 from driftloop.promotion import Comparison
@@ -34,11 +35,12 @@ FOLD_ROWS = 20_000  # a threshold from more rows is no surer, and each fold is a
 
 @dataclass(frozen=True)
 class Candidate:
-    """A fitted pipeline with the facts that go into its version, and its graph where it was compiled."""
+    """A fitted pipeline with the facts that go into its version, its graph where it was compiled, and what counts."""
 
     estimator: Pipeline
     facts: Facts
     compiled: bytes | None = None
+    importance: Importance | None = None
 
 
 def build(loop: Loop) -> Pipeline:
@@ -159,7 +161,7 @@ def statistics(numbers: pd.DataFrame) -> dict[str, tuple[float, float]]:
 def refit(loop: Loop, judged: Candidate, version: str, training: Window, holdout: Window) -> Candidate:
     """The recipe of a judged candidate fitted again with the holdout's rows, which it was judged on, among them.
 
-    Metrics and threshold stay those of the judged one: nothing is left to measure this one's on.
+    Metrics, importance and threshold stay those of the judged one: nothing is left to measure this one's on.
     """
     rows = replace(
         training,
@@ -169,8 +171,8 @@ def refit(loop: Loop, judged: Candidate, version: str, training: Window, holdout
         slicing=_joined([training.slicing, holdout.slicing]),
     )
     again = _candidate(loop, judged.facts.windows, rows, judged.facts.holdout, judged.facts.threshold)
-    kept = {"metrics": judged.facts.metrics, "refit_of": version}
-    return replace(again, facts=again.facts.model_copy(update=kept))
+    kept = {"metrics": judged.facts.metrics, "importance": judged.facts.importance, "refit_of": version}
+    return replace(again, facts=again.facts.model_copy(update=kept), importance=judged.importance)
 
 
 def _fitted(loop: Loop, windows: Sequence[str], training: Window) -> Pipeline:

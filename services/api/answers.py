@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
+from datetime import datetime
+from typing import Any, Literal
 
 import msgspec
 import numpy as np
@@ -42,6 +43,130 @@ class LabelAnswers(Answered):
 
 class ValueAnswers(Answered):
     predictions: list[Value]
+
+
+class Accepted(BaseModel):
+    accepted: int
+
+
+class Health(BaseModel):
+    status: Literal["ok"]
+
+
+class Ready(BaseModel):
+    ready: Literal[True]
+    version: str
+
+
+class NotReady(BaseModel):
+    ready: Literal[False]
+    detail: str
+
+
+class Trouble(BaseModel):
+    at: datetime
+    message: str
+
+
+class Live(BaseModel):
+    """A version's answers in the log; ``value`` is null while labels do not tell."""
+
+    rows: int
+    labelled: int
+    metric: str
+    value: float | None
+
+
+class Shadow(BaseModel):
+    """The challenger beside the champion. ``agreement`` is null for a regression, both are before any row."""
+
+    version: str
+    rows: int
+    skipped: int
+    agreement: float | None
+    difference: float | None
+    trouble: str | None
+
+
+class Log(BaseModel):
+    """How far the log's store is behind the answers."""
+
+    up: bool
+    lag_seconds: float
+    waiting_bytes: int
+    dropped: int
+    damaged: int
+    trouble: str | None
+
+
+class Standing(BaseModel):
+    """``last_error`` says why what serves is not what the alias names."""
+
+    loop: str
+    last_error: Trouble | None
+    live: dict[str, Live]
+    shadow: Shadow | None
+    log: Log | None
+
+
+class NoModel(Standing):
+    version: None
+
+
+class Compilation(BaseModel):
+    """``refused`` says why a version serves natively."""
+
+    difference: float | None
+    tolerance: float
+    rows: int
+    refused: str | None
+
+
+class Input(BaseModel):
+    name: str
+    type: Literal["double", "string"]
+    required: bool
+
+
+class Output(BaseModel):
+    type: Literal["long", "double"]
+
+
+class Signature(BaseModel):
+    inputs: list[Input]
+    outputs: list[Output]
+
+
+class Model(Standing):
+    version: str
+    since: datetime
+    origin: Literal["registry", "disk"]
+    engine: Literal["onnx", "native"]
+    compiled: Compilation | None
+    task: Literal["binary", "regression"]
+    target: str
+    labels: tuple[str, str] | None
+    threshold: float | None
+    metrics: dict[str, float]
+    windows: list[str]
+    rows: int
+    signature: Signature
+
+
+class Refusal(BaseModel):
+    detail: str
+
+
+class Problem(BaseModel):
+    """``loc`` leads to the field from the body on: names, and a row's place."""
+
+    loc: list[str | int]
+    msg: str
+    type: str
+
+
+class Problems(BaseModel):
+    detail: list[Problem]
 
 
 def answer_types(facts: Facts) -> tuple[type[Answered], type[Answered]]:

@@ -26,11 +26,11 @@ from services.api.champion import Holder, Source
 from services.api.documentation import describe
 from services.api.explain import Explainer
 from services.api.feedback import read_feedback
-from services.api.gate import Gate, Keys
+from services.api.gate import INTERNAL, Gate, Keys
 from services.api.metrics import Metrics
-from services.api.predict import NO_MODEL, Predict, Refused
+from services.api.predict import NO_MODEL, Predict, Refused, read
 from services.api.recording import Recorder
-from services.api.schema import WrongInput
+from services.api.schema import WrongInput, problem
 from services.api.scribe import Scribe
 from services.api.source import RegistrySource
 from services.api.store import Store
@@ -62,6 +62,7 @@ class Api(FastAPI):
         self.holder, self.watcher, self.metrics, self.among_others = holder, watcher, metrics, among_others
         self.predict, self.recorder, self.scribe, self.explainer = predict, predict.recorder, scribe, explainer
         self.add_exception_handler(Refused, _refused)  # type: ignore[arg-type]
+        self.add_exception_handler(Exception, _failed)
         for method, path, endpoint in (
             ("GET", "/health", health),
             ("GET", "/ready", ready),
@@ -137,7 +138,12 @@ def create_app(
     """
     api = build(settings, loop_name, poll_seconds, source, serving, workers=workers, scribe=scribe)
     gate: ASGIApp = Gate(api, api.predict, api.metrics, keys or Keys())
-    return CORSMiddleware(gate, allow_origins=origins, allow_methods=["*"], allow_headers=["*"]) if origins else gate
+    if not origins:
+        return gate
+    return CORSMiddleware(
+        gate, allow_origins=origins, allow_methods=["*"], allow_headers=["*"],
+        expose_headers=["X-Request-ID", "Retry-After"],
+    )  # fmt: skip
 
 
 def build(
@@ -259,18 +265,18 @@ async def feedback(request: Request) -> JSONResponse:
 
 
 async def explain(request: Request) -> JSONResponse:
-    """How much each feature moved the score of one row away from the average one: SHAP values."""
+    """How much each feature moved the score of one row away from the average one: SHAP values.
+
+    The first answer takes seconds, while the process that finds them starts.
+    """
     api = _api(request)
     body = await api.predict.body(request.receive)
     champion = api.holder.current
     if champion is None:
         raise Refused(503, NO_MODEL)
-    try:
-        rows, batch = champion.schema.read(body)
-    except WrongInput as error:
-        raise Refused(422, error.problems) from None
+    rows, batch = read(champion, body)
     if batch:
-        raise Refused(422, "one row at a time is explained")
+        raise Refused(422, [problem(("rows",), "rows: one row at a time is explained", "too_long")])
     found = await run_in_threadpool(api.explainer.explain, champion, rows[0])
     head = {"request_id": request.scope["state"]["request_id"], "version": champion.version.number}
     return JSONResponse(head | found)
@@ -283,5 +289,8 @@ def _api(request: Request) -> Api:
 
 
 async def _refused(_request: Request, error: Refused) -> JSONResponse:
-    headers = {"Retry-After": "1"} if error.status == 503 else None
-    return JSONResponse({"detail": error.detail}, error.status, headers)
+    return JSONResponse({"detail": error.detail}, error.status)
+
+
+async def _failed(_request: Request, _error: Exception) -> JSONResponse:
+    return JSONResponse({"detail": INTERNAL}, 500)  # the gate logs what it was

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from driftloop import worker
 
@@ -13,97 +15,223 @@ if TYPE_CHECKING:
 
     from driftloop.artifact import Artifact
     from driftloop.facts import Version
+    from driftloop.trees import Trees
     from services.api.scoring import Row
 
-ADDITIVE = 1e-6  # how far base and values may be from the output, relative to it
-PERMUTATIONS = 10
+ADDITIVE = 1e-6  # how far base and values may be from the output, relative to the largest of them
+SUBSETS = 1000  # of features, tried by the kernel explainer: exact up to nine features
+LARGEST_TREE = 2**15 - 1  # nodes; SHAP numbers a tree's children in 16 bits
+
+Explain = Callable[["Row"], dict[str, Any]]
+Scale = Literal["probability", "log-odds", "value"]
 
 
-def explain(artifact: Artifact, row: Row) -> dict[str, Any]:
-    """SHAP values of one row against the version's stored sample rows. Raises DriftloopError where they do not add up.
+@dataclass(frozen=True)
+class Way:
+    """One of SHAP's explainers on one model: an encoded row's ``output``, and its (base, a value for each column)."""
 
-    A tree's and a linear model's are exact; any other's come from walks through permutations of its columns. Columns
-    that one feature was encoded into are added up, which keeps the sum.
+    method: Literal["linear", "tree", "kernel"]
+    scale: Scale
+    output: Callable[[np.ndarray], float]
+    values: Callable[[np.ndarray], tuple[float, np.ndarray]]
+
+
+class Encoded:
+    """The estimator behind a version's preprocessing, with the stored sample rows and the feature of each column."""
+
+    def __init__(self, artifact: Artifact) -> None:
+        import numpy as np
+
+        facts, self._encode, self.model = artifact.facts, artifact.estimator["encode"], artifact.estimator["model"]
+        self.binary = facts.task == "binary"
+        self.scale: Scale = "probability" if self.binary else "value"
+        self.background = np.asarray(self._encode.transform(artifact.sample))
+        self.names = [*facts.numeric, *facts.categorical]
+        self.owners = list(facts.numeric)
+        if facts.categorical:
+            known = self._encode.named_transformers_["categorical"].categories_
+            for name, words in zip(facts.categorical, known, strict=True):
+                self.owners += [name] * len(words)
+        self._numeric, self._categorical = facts.numeric, facts.categorical
+
+    def row(self, row: Row) -> np.ndarray:
+        """Shape (1, columns)."""
+        import numpy as np
+        import pandas as pd
+
+        from driftloop.frame import features
+
+        return np.asarray(self._encode.transform(features(pd.DataFrame([row]), self._numeric, self._categorical)))
+
+    def predict(self, rows: np.ndarray) -> np.ndarray:
+        """Shape (rows,): the probability of the positive label, or the value."""
+        import numpy as np
+
+        if not self.binary:
+            return np.asarray(self.model.predict(rows), dtype=float)
+        return np.asarray(self.model.predict_proba(rows)[:, list(self.model.classes_).index(1)], dtype=float)
+
+    def output(self, x: np.ndarray) -> float:
+        return float(self.predict(x)[0])
+
+
+def explainer(artifact: Artifact) -> Explain:
+    """What explains a version's rows against its stored sample rows; see services.api.explain.Explanation.
+
+    Values of a tree ensemble and of a linear model are exact. Where SHAP knows neither, or what it finds does not add
+    up, subsets of the features are tried. Columns that one feature was encoded into are added up, which keeps the sum.
+    It raises Unscorable for a row that has no finite explanation.
     """
-    import numpy as np
-    import pandas as pd
+    from services.api.scoring import Unscorable
 
-    from driftloop.errors import DriftloopError
-    from driftloop.frame import features
+    encoded = Encoded(artifact)
+    ways = list(_ways(encoded))
 
-    facts, pipeline = artifact.facts, artifact.estimator
-    frame = features(pd.DataFrame([row]), facts.numeric, facts.categorical)
-    encode, model = pipeline["encode"], pipeline["model"]
-    background, x = np.asarray(encode.transform(artifact.sample)), np.asarray(encode.transform(frame))
-    scale, base, values, output = _values(model, background, x, binary=facts.task == "binary")
-    if abs(base + values.sum() - output) > ADDITIVE * max(1.0, abs(output)):
-        raise DriftloopError(f"its SHAP values add up to {base + values.sum():.6g} and not to {output:.6g}")
-    by_feature = dict.fromkeys([*facts.numeric, *facts.categorical], 0.0)
-    for name, value in zip(_owners(encode, facts.numeric, facts.categorical), values.tolist(), strict=True):
-        by_feature[name] += value
-    return {"scale": scale, "base": base, "output": output, "values": by_feature}
+    def explain(row: Row) -> dict[str, Any]:
+        try:
+            x = encoded.row(row)
+            probability = encoded.output(x) if encoded.binary else None
+            for way in ways:
+                output, (base, values) = way.output(x), way.values(x)
+                if _add_up(base, values.tolist(), output):
+                    break
+            else:
+                raise Unscorable("its values are too far out for their shares to add up")
+        except ValueError as error:
+            raise Unscorable(str(error)) from None
+        by_feature = dict.fromkeys(encoded.names, 0.0)
+        for name, value in zip(encoded.owners, values.tolist(), strict=True):
+            by_feature[name] += value
+        return {
+            "scale": way.scale, "method": way.method, "base": base, "output": output, "probability": probability,
+            "values": by_feature,
+        }  # fmt: skip
+
+    return explain
 
 
-def _values(model: Any, background: np.ndarray, x: np.ndarray, *, binary: bool) -> tuple[str, float, np.ndarray, float]:
-    """(scale, base, a value for each encoded column, output)."""
+def _add_up(base: float, values: list[float], output: float) -> bool:
+    largest = max(1.0, abs(output), abs(base), *map(abs, values))
+    # not <=, and never >: what is no number does not add up
+    return abs(base + math.fsum(values) - output) <= ADDITIVE * largest < math.inf
+
+
+def _ways(encoded: Encoded) -> Iterator[Way]:
+    """Those that fit the model, the exact ones first; the last one fits every model."""
+    from driftloop.trees import trees_of
+
+    if linear := _linear(encoded):
+        yield linear
+    trees = trees_of(encoded.model, binary=encoded.binary)
+    if trees and trees.link in ("Identity", "Sigmoid") and max(len(t.left) for t in trees.trees) <= LARGEST_TREE:
+        yield _tree(encoded, trees)
+    yield _kernel(encoded)
+
+
+def _linear(encoded: Encoded) -> Way | None:
+    """None unless the coefficients alone give the value, or the log-odds of the probability."""
     import numpy as np
     import shap
-    from sklearn.linear_model._base import LinearClassifierMixin, LinearModel
+    from scipy.special import expit
 
-    one = list(model.classes_).index(1) if binary else None
-
-    def predict(rows: np.ndarray) -> np.ndarray:
-        return np.asarray(model.predict(rows) if one is None else model.predict_proba(rows)[:, one], dtype=float)
-
-    if isinstance(model, (LinearModel, LinearClassifierMixin)) and hasattr(model, "coef_"):
-        linear = shap.LinearExplainer(model, background)
-        output = model.decision_function(x) if binary else model.predict(x)
-        values = np.asarray(linear.shap_values(x)).reshape(-1)
-        return (
-            "log-odds" if binary else "value",
-            float(np.ravel(linear.expected_value)[0]),
-            values,
-            float(np.ravel(output)[0]),
-        )
-    scale = "probability" if binary else "value"
-    try:
-        tree = shap.TreeExplainer(
-            model, background, feature_perturbation="interventional", model_output="probability" if binary else "raw"
-        )
-        found = tree(x, check_additivity=False)  # ours is checked for every explainer alike
-    except Exception:  # noqa: BLE001  # what no tree is, or none that SHAP knows, it says in many ways
-        masker = shap.maskers.Independent(background, max_samples=len(background))
-        columns = x.shape[1]
-        found = shap.PermutationExplainer(predict, masker, seed=0)(x, max_evals=PERMUTATIONS * (2 * columns + 1))
-    values, base = np.asarray(found.values)[0], np.ravel(np.asarray(found.base_values))
-    if values.ndim == 2:
-        values, base = values[:, one or 0], base[[one or 0]]
-    return scale, float(base[0]), values, float(predict(x)[0])
+    coefficients = np.ravel(getattr(encoded.model, "coef_", ()))
+    if coefficients.shape != encoded.background.shape[1:]:
+        return None
+    intercept = float(np.ravel(encoded.model.intercept_)[0])
+    raw = encoded.background @ coefficients + intercept
+    if not np.allclose(expit(raw) if encoded.binary else raw, encoded.predict(encoded.background), rtol=ADDITIVE):
+        return None
+    made = shap.LinearExplainer((coefficients, intercept), encoded.background)
+    return Way(
+        "linear",
+        "log-odds" if encoded.binary else "value",
+        lambda x: float((x @ coefficients)[0] + intercept),
+        lambda x: (float(made.expected_value), np.asarray(made.shap_values(x))[0]),
+    )
 
 
-def _owners(encode: Any, numeric: tuple[str, ...], categorical: tuple[str, ...]) -> list[str]:
-    """For each encoded column the feature it comes from."""
-    owners = list(numeric)
-    if categorical:
-        for name, known in zip(categorical, encode.named_transformers_["categorical"].categories_, strict=True):
-            owners += [name] * len(known)
-    return owners
+def _tree(encoded: Encoded, trees: Trees) -> Way:
+    """SHAP's own reading of a model compares in 32 bits where scikit-learn does in 64, and a row takes another branch.
+
+    So it is given the trees with thresholds numbered in their order, and rows with how many thresholds lie below each
+    value: small integers, which compare the same in any precision.
+    """
+    import numpy as np
+    import shap
+
+    columns, sizes = range(encoded.background.shape[1]), [len(tree.left) for tree in trees.trees]
+    left, feature, threshold = (
+        np.concatenate([getattr(tree, name) for tree in trees.trees]) for name in ("left", "feature", "threshold")
+    )
+    splits = [(left >= 0) & (feature == column) for column in columns]
+    edges = [np.unique(threshold[split]) for split in splits]
+
+    def numbered(rows: np.ndarray) -> np.ndarray:
+        rows = rows.astype(np.float32) if trees.rounded else rows
+        return np.column_stack([np.searchsorted(edges[column], rows[:, column]) for column in columns]).astype(float)
+
+    number = np.zeros(len(threshold))
+    for split, edge in zip(splits, edges, strict=True):
+        number[split] = np.searchsorted(edge, threshold[split])
+    grown = [
+        {
+            "children_left": tree.left, "children_right": tree.right, "children_default": tree.left,
+            "features": np.where(tree.left >= 0, tree.feature, -2), "thresholds": thresholds,
+            "values": trees.factor * tree.value[:, None].astype(float), "node_sample_weight": np.ones(len(thresholds)),
+        }
+        for tree, thresholds in zip(trees.trees, np.split(number, np.cumsum(sizes)[:-1]), strict=True)
+    ]  # fmt: skip
+    logistic = trees.link == "Sigmoid"
+    made = shap.TreeExplainer(
+        {"trees": grown, "base_offset": trees.base, "tree_output": "log_odds" if logistic else "raw_value"},
+        numbered(encoded.background), feature_perturbation="interventional",
+        model_output="probability" if logistic else "raw",
+    )  # fmt: skip
+    base = float(np.ravel(made.expected_value)[0])
+    return Way(
+        "tree",
+        encoded.scale,
+        encoded.output,
+        # what adds up is tested for every explainer alike
+        lambda x: (base, np.asarray(made.shap_values(numbered(x), check_additivity=False)).reshape(-1)),
+    )
+
+
+def _kernel(encoded: Encoded) -> Way:
+    """Asks the model about rows of which some features are the row's own and the others the background's."""
+    import numpy as np
+    import shap
+    from shap.utils._legacy import DenseData
+
+    groups = [np.flatnonzero([owner == name for owner in encoded.owners]) for name in encoded.names]
+    made = shap.KernelExplainer(encoded.predict, DenseData(encoded.background, encoded.names, groups))
+
+    def values(x: np.ndarray) -> tuple[float, np.ndarray]:
+        np.random.seed(0)  # noqa: NPY002  # what SHAP draws from; the same row is explained in the same way
+        found = np.asarray(made.shap_values(x, nsamples=SUBSETS, l1_reg=0, silent=True)).reshape(-1)
+        by_column = np.zeros(x.shape[1])
+        for group, value in zip(groups, found, strict=True):
+            by_column[group[:1]] = value
+        return float(made.expected_value), by_column
+
+    return Way("kernel", encoded.scale, encoded.output, values)
 
 
 class _Explaining:
-    """Keeps the version that was asked about last."""
+    """Keeps the version that was asked about last: to prepare its explainer takes longer than an answer."""
 
     def __init__(self) -> None:
         self._version: Version | None = None
-        self._artifact: Artifact | None = None
+        self._explain: Explain | None = None
 
     def __call__(self, request: tuple[Path, Version, Row]) -> dict[str, Any]:
         from driftloop import artifact
 
         folder, version, row = request
-        if self._artifact is None or version != self._version:
-            self._version, self._artifact = version, artifact.load(folder)
-        return explain(self._artifact, row)
+        if self._explain is None or version != self._version:
+            self._explain = None
+            self._version, self._explain = version, explainer(artifact.load(folder))
+        return self._explain(row)
 
 
 def _prepare() -> Callable[[Any], Any]:

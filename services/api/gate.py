@@ -16,14 +16,16 @@ from typing import Literal
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from driftloop.errors import ContractError
+from services.api.feedback import REQUEST_ID_PATTERN
 from services.api.metrics import Metrics
 from services.api.predict import Predict, Refused, refusal
 
 Role = Literal["predict", "admin"]
 OPEN = frozenset({"/health", "/ready"})  # what a load balancer asks, which has no key
 FOR_PREDICT = frozenset({"/predict", "/explain", "/feedback", "/model", "/docs", "/openapi.json"})
-REQUEST_ID = re.compile(rb"[A-Za-z0-9._:/+=@-]{1,128}")
+REQUEST_ID = re.compile(REQUEST_ID_PATTERN.encode())
 RETRY_SECONDS = b"1"
+INTERNAL = "internal error"
 HEADERS = [
     (b"x-content-type-options", b"nosniff"),
     (b"x-frame-options", b"DENY"),
@@ -36,6 +38,11 @@ PAGE = (POLICY, b"default-src 'self' 'unsafe-inline'; img-src 'self' data:; fram
 NOTHING = (POLICY, b"default-src 'none'; frame-ancestors 'none'")
 ALWAYS = [*HEADERS, NOTHING]
 JSON = (b"content-type", b"application/json")
+EXTRA = {
+    401: [(b"www-authenticate", b"Bearer")],
+    408: [(b"connection", b"close")],  # what is still to come of the body must not be read as the next request
+    503: [(b"retry-after", RETRY_SECONDS)],
+}
 
 log = logging.getLogger("driftloop.api")
 
@@ -103,7 +110,7 @@ class Gate:
             if not error.expected:
                 log.info("request.refused request_id=%s path=/predict status=%d", request_id, status)
         except Exception:
-            body, status = refusal(Refused(500, "internal error")), 500
+            body, status = refusal(Refused(500, INTERNAL)), 500
             log.exception("request.failed request_id=%s path=/predict status=500", request_id)
         finally:
             self._inside -= 1
@@ -122,20 +129,19 @@ class Gate:
             if message["type"] == "http.response.start":
                 status = message["status"]
                 page = PAGE if scope["path"].startswith("/docs") else NOTHING
-                message["headers"] = [*message["headers"], (b"x-request-id", request_id.encode()), *HEADERS, page]
+                own = [(b"x-request-id", request_id.encode()), *HEADERS, page, *_extra(status)]
+                message["headers"] = [*message["headers"], *own]
             await send(message)
 
-        try:
-            self._let_in(scope["path"], key)
-        except Refused as error:
-            body = refusal(error)
-            headers = [JSON, (b"content-length", b"%d" % len(body)), *_extra(error.status)]
-            await with_headers({"type": "http.response.start", "status": error.status, "headers": headers})
-            await send({"type": "http.response.body", "body": body})
-            return status
         self._inside += 1
         try:
+            self._let_in(scope["path"], key)
             await self._app(scope, receive, with_headers)
+        except Refused as error:
+            body = refusal(error)
+            headers = [JSON, (b"content-length", b"%d" % len(body))]
+            await with_headers({"type": "http.response.start", "status": error.status, "headers": headers})
+            await send({"type": "http.response.body", "body": body})
         except Exception:
             log.exception("request.failed request_id=%s path=%s status=500", request_id, scope["path"])
             if status != 500:  # it began to answer: nothing else can be said
@@ -169,6 +175,4 @@ class Gate:
 
 
 def _extra(status: int) -> list[tuple[bytes, bytes]]:
-    if status == 503:
-        return [(b"retry-after", RETRY_SECONDS)]
-    return [(b"www-authenticate", b"Bearer")] if status == 401 else []
+    return EXTRA.get(status, [])

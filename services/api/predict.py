@@ -45,19 +45,15 @@ class Predict:
         champion = self.holder.current  # taken once: schema, scores and version of this answer are its own
         if champion is None:
             raise Refused(503, NO_MODEL, expected=True)
+        rows, batch = read(champion, body)
         try:
-            rows, batch = champion.schema.read(body)
             if champion.scorer.inline(len(rows)):
                 scores = champion.scorer.score(rows)
             else:
                 scores = await self._in_a_thread(champion, rows)
             said, values, labels = answer(champion, scores, request_id, batch)
-        except WrongInput as error:
-            raise Refused(422, error.problems) from None
         except Unscorable as error:  # every value was checked alone; the model can still find one out of its range
             raise Refused(422, [problem((), f"the model cannot score this: {error}", "value_error")]) from None
-        except TooManyRows as error:
-            raise Refused(413, str(error)) from None
         except Refused as error:
             self.recorder.failed(champion, request_id, error.status, time.perf_counter() - began)
             raise
@@ -72,23 +68,19 @@ class Predict:
 
     async def body(self, receive: Receive) -> bytes:
         """The request's body. Raises Refused where it is too large or does not arrive."""
-        message = await receive()
-        first: bytes = message.get("body", b"")
-        if not message.get("more_body", False):
-            self._require_small(len(first))
-            return first
         try:
-            async with asyncio.timeout(self.limits.timeout_s):
-                return await self._rest(receive, bytearray(first))
+            async with asyncio.timeout(self.limits.timeout_s):  # its first byte too may never come
+                message = await _next(receive)
+                first: bytes = message.get("body", b"")
+                self._require_small(len(first))
+                return await self._rest(receive, first) if message.get("more_body", False) else first
         except TimeoutError:
             raise Refused(408, f"the body did not arrive within {self.limits.timeout_s:g} s") from None
 
-    async def _rest(self, receive: Receive, body: bytearray) -> bytes:
-        more = True
+    async def _rest(self, receive: Receive, first: bytes) -> bytes:
+        body, more = bytearray(first), True
         while more:
-            message: Message = await receive()
-            if message["type"] == "http.disconnect":
-                raise Refused(400, "the client went away before its request was whole")
+            message = await _next(receive)
             body += message.get("body", b"")
             self._require_small(len(body))
             more = message.get("more_body", False)
@@ -105,6 +97,23 @@ class Predict:
                 return await loop.run_in_executor(self._threads, champion.scorer.score, rows)
         except TimeoutError:
             raise Refused(503, f"not scored within {self.limits.timeout_s:g} s; send fewer rows at once") from None
+
+
+def read(champion: Champion, body: bytes) -> tuple[list[Row], bool]:
+    """(rows, whether they came as a batch). Raises Refused."""
+    try:
+        return champion.schema.read(body)
+    except WrongInput as error:
+        raise Refused(422, error.problems) from None
+    except TooManyRows as error:
+        raise Refused(413, str(error)) from None
+
+
+async def _next(receive: Receive) -> Message:
+    message = await receive()
+    if message["type"] == "http.disconnect":
+        raise Refused(400, "the client went away before its request was whole")
+    return message
 
 
 def refusal(error: Refused) -> bytes:

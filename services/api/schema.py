@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
+from itertools import islice
 from typing import Annotated, Any
 
 import pydantic_core
 import typing_extensions
-from pydantic import AfterValidator, ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import AfterValidator, ConfigDict, Field, TypeAdapter, ValidationError, WithJsonSchema
 
 from driftloop import category as categories
 from driftloop.category import MISSING
@@ -15,24 +17,37 @@ from driftloop.facts import Facts
 
 MAX_ROWS = 10_000
 MAX_PROBLEMS = 20
-ROWS, START = b'"rows"', 64  # a batch says so within its first bytes, or is parsed twice
+STRANGE = "not a feature of this model"
+SHOWN = 100  # characters of a name that a client made up
+LARGE = 2**20  # bytes from which on a body is hardly one right row
+ROWS, START = b'"rows"', 64  # a batch says so within its first bytes, or is read the longer way
 REFS = "#/components/schemas/{model}"
 
 Json = dict[str, Any]
+Place = tuple[int | str, ...]
 LARGEST = 3.4e38  # of 32-bit floats, which trees compute with
 Number = Annotated[float, Field(allow_inf_nan=False, ge=-LARGEST, le=LARGEST)] | None
 
 
-def category(value: str | bool | int | None) -> str | None:
+def category(value: str | bool | float | None) -> str | None:
     """The name training knows the value by, per value: in a column ``True`` and ``1`` would count as the same.
 
-    >>> [category(value) for value in (True, "true", 1, "fibre", None)]
-    ['True', 'True', '1', 'fibre', None]
+    >>> [category(value) for value in (True, "true", 1, 1.0, "fibre", None)]
+    ['True', 'True', '1', '1', 'fibre', None]
     """
     return None if value is None else categories.category(value)
 
 
-Category = Annotated[str | bool | int | None, AfterValidator(category)]
+def whole(value: float) -> float:
+    """Raises ValueError for a fraction, infinity and NaN."""
+    if not value.is_integer():
+        raise ValueError("not an integer")
+    return value
+
+
+# JSON has one kind of number: 1.0 is an integer, and what clients make of one beside nulls
+Whole = Annotated[float, AfterValidator(whole), WithJsonSchema({"type": "integer"})]
+Category = Annotated[str | bool | int | Whole | None, AfterValidator(category)]
 
 
 class WrongInput(Exception):
@@ -65,13 +80,12 @@ class RequestSchema:
 
     def read(self, body: bytes) -> tuple[list[Json], bool]:
         """(rows, whether they came as a batch). Raises WrongInput naming the fields, or TooManyRows."""
-        batch = ROWS in body[:START] and not self._names_rows
-        try:  # nearly every request is right: parsed and validated in one go
-            if batch:
-                return self.many.validator.validate_json(body)["rows"], True
-            return [self.one.validator.validate_json(body)], False
-        except ValidationError:
-            return self._read(body)  # whatever is wrong with it, or different about it, is found out there
+        if len(body) < LARGE and ROWS not in body[:START]:
+            try:  # nearly every request is one right row: parsed and validated in one go
+                return [self.one.validator.validate_json(body)], False
+            except ValidationError:
+                pass  # whatever is wrong with it is found out below
+        return self._read(body)
 
     def _read(self, body: bytes) -> tuple[list[Json], bool]:
         try:
@@ -87,8 +101,8 @@ class RequestSchema:
             if batch:
                 return self.many.validate_python(given)["rows"], True
             return [self.one.validate_python(given)], False
-        except ValidationError as error:
-            raise WrongInput(self._problems(error, depth=3 if batch else 1)) from None
+        except ValidationError:
+            raise WrongInput(self._problems(given, batch)[:MAX_PROBLEMS]) from None
 
     def components(self) -> tuple[Json, Json]:
         """(schema of the request body, named schemas it refers to), as OpenAPI wants them."""
@@ -104,24 +118,42 @@ class RequestSchema:
     def _names_rows(self) -> bool:
         return "rows" in self.facts.numeric or "rows" in self.facts.categorical  # a feature may bear that name
 
-    def _problems(self, error: ValidationError, depth: int) -> list[Json]:
-        """One problem a field: what follows ``depth`` in a location is the branch of a union, nothing a client sent."""
-        found: dict[Any, Json] = {}
-        for item in error.errors(include_url=False, include_input=False, include_context=False):
-            place = item["loc"][:depth]
-            found.setdefault(place, problem(place, self._sentence(item, depth), item["type"]))
-        return list(found.values())[:MAX_PROBLEMS]
+    def _problems(self, given: Json, batch: bool) -> list[Json]:
+        """What is wrong, found again row by row: of a million wrong fields nobody waits for more than the first."""
+        if not batch:
+            return self._of_row(given, ())
+        others = islice((name for name in given if name != "rows"), MAX_PROBLEMS)
+        found = [problem((name,), f"{_short(name)} is {STRANGE}", "extra_forbidden") for name in others]
+        if not isinstance(given["rows"], list):
+            return [problem(("rows",), "rows: expected a list of rows", "list_type"), *found]
+        if not given["rows"]:
+            return [problem(("rows",), "rows is empty; send at least one row", "too_short"), *found]
+        for number, row in enumerate(given["rows"]):
+            if len(found) >= MAX_PROBLEMS:
+                break
+            found += self._of_row(row, ("rows", number))
+        return found
 
-    def _sentence(self, item: pydantic_core.ErrorDetails, depth: int) -> str:
-        place, kind = item["loc"], item["type"]
-        name = str(place[min(depth, len(place)) - 1])
+    def _of_row(self, row: Any, place: Place) -> list[Json]:
+        """One problem a field: what follows its name in a location is the branch of a union, nothing a client sent."""
+        names = (*self.facts.numeric, *self.facts.categorical)
+        try:
+            self.one.validate_python(excerpt(row, names))
+        except ValidationError as error:
+            found: dict[Any, Json] = {}
+            for item in error.errors(include_url=False, include_input=False, include_context=False):
+                at = (*place, *item["loc"][:1])
+                found.setdefault(at, problem(at, self._sentence(item, at), item["type"]))
+            return list(found.values())
+        return []
+
+    def _sentence(self, item: pydantic_core.ErrorDetails, place: Place) -> str:
+        name, kind = str(place[-1]) if place else "", item["type"]
         if kind == "missing":
             return f"{name} is missing; send null where its value is unknown"
         if kind == "extra_forbidden":
-            return f"{name} is not a feature of this model"
-        if kind == "too_short":
-            return "rows is empty; send at least one row"
-        if len(place) < depth:
+            return f"{_short(name)} is {STRANGE}"
+        if not item["loc"]:
             return f"{'.'.join(map(str, place))}: {item['msg']}"
         expected = "a finite number" if name in self.facts.numeric else "a string, true, false, an integer"
         return f"{name}: expected {expected} or null"
@@ -143,5 +175,17 @@ def _dict_type(name: str, fields: dict[str, Any], extra: Json) -> Any:
     return made
 
 
-def problem(place: tuple[int | str, ...], message: str, kind: str) -> Json:
-    return {"loc": ["body", *place], "msg": message, "type": kind}
+def excerpt(row: Any, names: Collection[str]) -> Any:
+    """The row without most of what nobody asked for."""
+    if not isinstance(row, dict) or len(row) <= len(names) + MAX_PROBLEMS:
+        return row
+    others = islice((name for name in row if name not in names), MAX_PROBLEMS)
+    return {name: row[name] for name in (*(name for name in names if name in row), *others)}
+
+
+def problem(place: Place, message: str, kind: str) -> Json:
+    return {"loc": ["body", *map(_short, place)], "msg": message, "type": kind}
+
+
+def _short(part: int | str) -> int | str:
+    return f"{part[:SHOWN]}…" if isinstance(part, str) and len(part) > SHOWN else part

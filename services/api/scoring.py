@@ -66,10 +66,7 @@ class CompiledScorer:
         words = np.array(
             [[MISSING if row[name] is None else row[name] for name in self._categorical] for row in rows], dtype=object
         )
-        scores = (self._wide if len(rows) >= self._wide_from else self._model).score(numbers, words)
-        if not math.isfinite(scores.sum()):  # a tenth of what looking at each costs
-            raise Unscorable(f"a value of row {int(np.isfinite(scores).argmin())} is too large for it")
-        return scores
+        return _numbers((self._wide if len(rows) >= self._wide_from else self._model).score(numbers, words))
 
     def inline(self, rows: int) -> bool:
         return max(self._one_seconds, rows * self._row_seconds) < INLINE_SECONDS
@@ -99,12 +96,19 @@ class NativeScorer:
         frame = pd.DataFrame(list(rows), columns=[*facts.numeric, *facts.categorical])
         with self._lock:
             try:
-                return self._artifact.score(frame)
+                return _numbers(self._artifact.score(frame))
             except ValueError as error:
                 raise Unscorable(str(error)) from None
 
     def inline(self, rows: int) -> bool:  # noqa: ARG002  # milliseconds at the least, whatever their number
         return False
+
+
+def _numbers(scores: np.ndarray) -> np.ndarray:
+    """The scores, where each is one. Raises Unscorable: JSON has no word for what is no number."""
+    if not math.isfinite(scores.sum()) and not (found := np.isfinite(scores)).all():  # a sum costs a tenth of a look
+        raise Unscorable(f"a value of row {int(found.argmin())} is too large for it")
+    return scores
 
 
 def scorer(folder: Path, facts: Facts, lock: Lock) -> Scorer:

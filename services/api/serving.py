@@ -6,6 +6,7 @@ import gc
 import ipaddress
 import json
 import logging
+import math
 import multiprocessing
 import os
 import shutil
@@ -25,7 +26,7 @@ from services.api.gate import Keys
 
 # A look at the alias that takes longer than this is no answer; the next one is never far.
 PATIENCE = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1", "MLFLOW_HTTP_REQUEST_TIMEOUT": "10"}
-SHUTDOWN_SECONDS = 10
+SHUTDOWN_SECONDS = 10  # at least; what was accepted may take as long as serving.timeout_s lets it
 WORKER = "DRIFTLOOP_API_WORKER"  # how the process that opens the port tells its workers what to serve
 WARN = "serving.open host=%s: anybody who reaches this address may ask; DRIFTLOOP_API_KEYS would close it"
 
@@ -63,7 +64,7 @@ def serve(folder: Path, settings: Settings, address: Address) -> None:
     shared: dict[str, Any] = {
         "host": address.host, "port": address.port, "log_config": None, "access_log": False, "server_header": False,
         "proxy_headers": False, "ws": "none", "lifespan": "on", "backlog": 4096,
-        "timeout_graceful_shutdown": SHUTDOWN_SECONDS,
+        "timeout_graceful_shutdown": max(SHUTDOWN_SECONDS, math.ceil(loop.serving.timeout_s)),
     }  # fmt: skip
     if address.workers == 1:
         uvicorn.run(_app(folder, settings, address), **shared)

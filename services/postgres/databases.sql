@@ -2,3 +2,4 @@
 CREATE DATABASE mlflow;
 CREATE DATABASE prefect;
 CREATE DATABASE ledger;
+CREATE DATABASE predictions;

@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -18,11 +19,16 @@ import pytest
 import uvicorn
 from starlette.types import ASGIApp
 
-from driftloop import contract, frame, training
+from driftloop import contract, frame, promoting, training
+from driftloop.compiled import Compiled
 from driftloop.errors import Unreachable
+from driftloop.facts import Version
 from driftloop.holdout import HoldoutRule
 from driftloop.settings import Settings
+from services.api.champion import Champion
 from services.api.fetching import fetch_here
+from services.api.schema import RequestSchema
+from services.api.scoring import CompiledScorer
 from services.api.source import Aliases, RegistrySource
 
 # in every thread, so a warning raised while a request is answered or a model loaded fails the test
@@ -79,6 +85,16 @@ def candidate(text: str, seed: int, names: dict[str, str] | None = None) -> trai
     return replace(made, facts=made.facts.model_copy(update={"metrics": {"score": 0.5 + seed / 100}}))
 
 
+def compiled_champion(text: str, seed: int) -> Champion:
+    """What the API serves of a version that has a graph, without a registry to fetch it from."""
+    made = candidate(text, seed)
+    made = promoting.compiled(made, frame.check(rows(seed), contract.parse(text), "month").X)
+    assert made.compiled, f"it could not be compiled: {made.facts.compiled}"
+    content, facts = made.compiled, made.facts
+    scorer = CompiledScorer(Compiled(content), facts, lambda threads: Compiled(content, threads))
+    return Champion(Version(str(seed), "run"), facts, RequestSchema.of(facts), scorer, datetime.now(UTC), "registry")
+
+
 def source_here(settings: Settings) -> RegistrySource:
     """The registry as the API sees it, its versions fetched in this process: starting one takes seconds."""
     return RegistrySource(settings, "churn", fetch_here)
@@ -120,9 +136,38 @@ class Hanging:
         raise AssertionError("nothing was found to be downloaded")
 
 
+class Slow:
+    """A scorer that answers once it is let go, and counts who waits."""
+
+    engine = "slow"
+
+    def __init__(self) -> None:
+        self.let_go = threading.Event()
+        self._asked: list[int] = []  # appending is one step, whatever thread does it
+
+    def inline(self, rows: int) -> bool:
+        return False
+
+    @property
+    def asked(self) -> int:
+        return len(self._asked)
+
+    def score(self, rows: Any) -> np.ndarray:
+        self._asked.append(len(rows))
+        self.let_go.wait(30)
+        return np.full(len(rows), 0.25)
+
+
 @contextmanager
 def serving(app: ASGIApp) -> Iterator[httpx.Client]:
     """The app on a real socket, in a thread; a client for it."""
+    with running(app) as (_, client):
+        yield client
+
+
+@contextmanager
+def running(app: ASGIApp) -> Iterator[tuple[uvicorn.Server, httpx.Client]]:
+    """As ``serving``, with the server, which ends where ``should_exit`` is set: that is what a signal does."""
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         listener.listen(256)
@@ -132,10 +177,16 @@ def serving(app: ASGIApp) -> Iterator[httpx.Client]:
         try:
             with httpx.Client(base_url=f"http://127.0.0.1:{listener.getsockname()[1]}", timeout=30) as client:
                 wait_for(lambda: server.started)
-                yield client
+                yield server, client
         finally:
             server.should_exit = True
             thread.join(20)
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
 
 
 def wait_for(condition: Callable[[], Any], seconds: float = 20) -> float:

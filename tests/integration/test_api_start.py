@@ -31,6 +31,7 @@ from tests.integration.api_fakes import (
     Hanging,
     Switched,
     error,
+    free_port,
     serving,
     source_here,
     version,
@@ -170,14 +171,6 @@ def process(home: Path, tracking_uri: str) -> Iterator[httpx.Client]:
     finally:
         running.terminate()
         running.wait(20)
-
-
-def free_port() -> int:
-    import socket
-
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 @pytest.mark.e2e

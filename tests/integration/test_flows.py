@@ -141,7 +141,9 @@ def test_a_version_says_where_it_comes_from(loop, monitor):
     assert client.get_experiment(run.info.experiment_id).name == "churn"
     assert run.data.metrics["val_auc"] == report["decision"]["candidate"]
     assert run.data.params["estimator"] == "sklearn.linear_model.LogisticRegression"
-    assert {f.path for f in client.list_artifacts(version.run_id)} >= {"decision.json", "drift_report.html"}
+    pages = {"decision.json", "drift_report.html", "importance.json", "importance.html"}
+    assert {f.path for f in client.list_artifacts(version.run_id)} >= pages
+    assert "| feature | loss |" in version.description
     model = mlflow.models.get_model_info(version.source)
     assert [c.name for c in model.signature.inputs] == ["fee", "usage", "plan"]
 

@@ -187,3 +187,12 @@ def test_the_card_of_an_approved_candidate_says_who_let_it_pass_and_why(why: str
 def test_a_first_champions_card_says_that_nothing_was_compared_with_it() -> None:
     assert "It was compared with no champion." in model_card(some_facts(), first(), None)
     assert "It was compared with no champion." not in model_card(some_facts(), beaten(), None)
+
+
+def test_a_card_shows_the_features_that_matter_most() -> None:
+    importance = {f"f{i}": 0.25 / 2**i for i in range(7)}
+    card = model_card(some_facts(importance=importance), beaten(), None)
+    assert "**Features.** What auc loses on holdout rows when a feature's values are shuffled; all 7 are in" in card
+    assert "| feature | loss |\n|---|---|\n| f0 | 0.2500 |\n| f1 | 0.1250 |" in card
+    assert "f5" not in card
+    assert "**Features.**" not in model_card(some_facts(), beaten(), None)

@@ -79,6 +79,14 @@ def test_a_candidate_is_scored_on_the_holdout(work: Workspace) -> None:
     assert metrics["auc"] > 0.6
 
 
+def test_a_candidate_says_which_features_its_score_rests_on(work: Workspace) -> None:
+    candidate = promoting.train(work, training_data(work, "2024-01"))
+    assert candidate.importance is not None
+    assert candidate.facts.importance == candidate.importance.means
+    assert set(candidate.facts.importance) == {"fee", "plan"}
+    assert next(iter(candidate.facts.importance.values())) > 0.05
+
+
 def test_the_first_candidate_becomes_champion_and_the_alias_follows(work: Workspace) -> None:
     decision, report = run(work, "2024-01")
     assert (decision.outcome, decision.reason) == (Outcome.PROMOTE, PromotionReason.NO_CHAMPION)
@@ -200,7 +208,9 @@ def test_what_passed_is_fitted_again_with_the_tail_and_that_version_serves(timed
     fake = cast("FakeRegistry", timed.registry)
     judged, refitted = (candidate.facts for candidate in fake.candidates)
     assert (judged.rows, refitted.rows, refitted.refit_of) == (150, 200, "1")
-    assert refitted.metrics == judged.metrics
+    assert (refitted.metrics, refitted.importance) == (judged.metrics, judged.importance)
+    assert judged.importance
+    assert fake.candidates[1].importance == fake.candidates[0].importance
     assert decision.outcome is Outcome.PROMOTE
     assert report["training"]["version"] == "2"
     assert (timed.ledger.champion(), timed.registry.champion()) == ("2", "2")

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from driftloop.facts import Facts
 from services.api.schema import MAX_ROWS, RequestSchema, TooManyRows, WrongInput
+from tests.wrong_bodies import Bodies
 
 FACTS = Facts(
     loop="churn",
@@ -77,16 +78,17 @@ JSON = st.recursive(
 )
 
 
-def outcome(body: bytes) -> list[dict[str, Any]] | WrongInput:
+def outcome(body: bytes) -> list[dict[str, Any]] | WrongInput | TooManyRows:
     try:
         return SCHEMA.read(body)[0]
-    except WrongInput as refused:
+    except (WrongInput, TooManyRows) as refused:
         return refused
 
 
 @given(JSON)
 def test_whatever_json_is_sent_is_read_or_refused_with_a_place(body: Any) -> None:
     result = outcome(json.dumps(body).encode())
+    assert not isinstance(result, TooManyRows)
     if isinstance(result, WrongInput):
         assert all(problem["loc"][0] == "body" and problem["msg"] for problem in result.problems)
     else:
@@ -96,3 +98,36 @@ def test_whatever_json_is_sent_is_read_or_refused_with_a_place(body: Any) -> Non
 @given(st.binary(max_size=40))
 def test_whatever_bytes_are_sent_are_read_or_refused(body: bytes) -> None:
     assert outcome(body)
+
+
+BODIES = Bodies({"fee": 70.5, "plan": "basic"}, FACTS.numeric, FACTS.categorical)
+
+
+def test_what_an_oracle_calls_wrong_is_refused_and_what_it_calls_right_is_read() -> None:
+    assert len(BODIES.wrong) > 5000
+    assert len(BODIES.right) > 100
+    assert [body for body in BODIES.wrong if not isinstance(outcome(body), (WrongInput, TooManyRows))] == []
+    assert [body for body in BODIES.right if isinstance(outcome(body), (WrongInput, TooManyRows))] == []
+
+
+def test_of_a_million_wrong_fields_a_few_are_named_and_none_at_length() -> None:
+    strange = {f"{number:06}{'x' * 200}": 0 for number in range(1000)}
+    for body in (strange, {"rows": [strange] * 50}, {"rows": [{"fee": 1, "plan": None}], **strange}):
+        with pytest.raises(WrongInput) as caught:
+            read(body)
+        assert len(caught.value.problems) == 20
+        assert max(len(problem["msg"]) for problem in caught.value.problems) < 200
+        assert max(len(str(problem["loc"])) for problem in caught.value.problems) < 200
+
+
+def test_a_feature_is_named_even_where_it_is_wrong_behind_a_thousand_that_are_none() -> None:
+    with pytest.raises(WrongInput) as caught:
+        read({f"strange {number}": 0 for number in range(1000)} | {"fee": "x", "plan": None})
+    assert caught.value.problems[0]["loc"] == ["body", "fee"]
+
+
+def test_a_wrong_row_far_behind_is_named_by_its_place() -> None:
+    right = {"fee": 1, "plan": None}
+    with pytest.raises(WrongInput, match="fee: expected a finite number or null") as caught:
+        read({"rows": [right] * 5000 + [right | {"fee": "x"}]})
+    assert [problem["loc"] for problem in caught.value.problems] == [["body", "rows", 5000, "fee"]]

@@ -35,6 +35,7 @@ from services.api.shadow import Shadow, shadow_log
 from services.api.store import Store as Models
 
 LOOK_SECONDS = 0.5
+LATE_LOOKS = 6
 ALIAS_SECONDS = 2.0
 LIVE_SECONDS = 5.0
 SHARE_OF_TIME = 20  # what is learnt from the labels takes at most a twentieth of the scribe's time
@@ -247,9 +248,14 @@ def main() -> None:
     place = settings.home / "serving" / loop.name
     place.mkdir(parents=True, exist_ok=True)
     with (place / ".scribe").open("w") as lock:
-        while not _locked(lock.fileno()):
+        late = 0
+        while not _locked(lock.fileno()):  # another one works
             if over.wait(LOOK_SECONDS):
-                return  # another one works
+                # it may be ending too, and not have seen the last answers of this one's worker
+                if late == LATE_LOOKS:
+                    return
+                late += 1
+                time.sleep(LOOK_SECONDS)
         store, shadowed = open_store(loop, settings), shadow_log(loop, settings)
         if store is None or shadowed is None:
             return

@@ -197,11 +197,12 @@ def store_of(settings: Settings) -> SqlStore:
 
 def require_logged(settings: Settings, answers: Sequence[Answer]) -> pd.DataFrame:
     """Wait until the log holds every answer; each is there once, as the client got it."""
-    store = store_of(settings)
-    wait_for(lambda: sum(rows for rows, _ in store.counts().values()) >= len(answers), 30)
+    store, ids = store_of(settings), [one.request_id for one in answers]
+    assert len(set(ids)) == len(ids)
+    wait_for(lambda: not set(ids) - set(store.read(features=False)["request_id"]), 30)
     found = store.read().set_index("request_id")
     assert found.index.is_unique
-    mine = found.loc[[one.request_id for one in answers]]
+    mine = found.loc[ids]
     assert list(mine["version"]) == [one.version for one in answers]
     assert list(mine["prediction"]) == [one.probability for one in answers]
     assert list(mine["values"]) == [features(one.fee) for one in answers]

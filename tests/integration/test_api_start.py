@@ -14,12 +14,14 @@ from pathlib import Path
 import httpx
 import pytest
 
+from driftloop.errors import ContractError
 from driftloop.facts import Version
 from driftloop.registry import Registry
 from driftloop.settings import Settings
 from services.api.app import create_app
 from services.api.champion import Holder
 from services.api.metrics import Metrics
+from services.api.serving import Address, serve
 from services.api.store import Store
 from services.api.watcher import Watcher
 from tests.integration.api_fakes import (
@@ -188,6 +190,13 @@ def test_a_real_process_swaps_in_time_and_starts_again_without_mlflow(
     assert "champion.swapped version=2 previous=1" in log
     assert "champion.loaded_from_disk version=2" in log
     assert "Traceback" not in log
+
+
+def test_a_log_without_a_database_is_refused_before_anything_is_served(tmp_path: Path) -> None:
+    (tmp_path / "loop.toml").write_text(f'{CHURN}[serving]\nlog = "postgresql"\n')
+    settings = Settings.from_env({"DRIFTLOOP_HOME": str(tmp_path)}, tmp_path)
+    with pytest.raises(ContractError, match="DRIFTLOOP_LOG_URL"):
+        serve(tmp_path, settings, Address())
 
 
 HEAVY = {"prefect", "evidently", "flows", "streamlit", "mlflow", "pandas", "sklearn", "scipy", "sqlalchemy", "shap"}

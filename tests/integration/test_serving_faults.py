@@ -362,7 +362,8 @@ def test_of_two_workers_one_may_be_killed_and_no_client_goes_back_to_an_older_ve
 ) -> None:
     settings = home_of(registry, tmp_path)
     registry.point("champion", "1")
-    with running(write_loop(settings, BATCH), settings, "--workers", "2") as api:
+    folder = write_loop(settings, BATCH)
+    with running(folder, settings, "--workers", "2") as api:
 
         def workers() -> set[int]:
             return set(processes(api.child.pid, "spawn_main"))
@@ -394,6 +395,7 @@ def test_of_two_workers_one_may_be_killed_and_no_client_goes_back_to_an_older_ve
         left = [*workers(), *(pid for one in workers() for pid in processes(one, "scribing"))]
         api.kill()
         wait_for(lambda: not any(map(is_alive, left)), 30)
+    scribe_once(folder, settings)
     survivors = [one for one in calm.all + load.all if one.worker != dead_worker(load.all)]
     require_logged(settings, survivors)
 

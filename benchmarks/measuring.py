@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import shutil
 import signal
@@ -14,7 +15,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from functools import reduce
 from itertools import islice
 from pathlib import Path
@@ -67,11 +68,15 @@ categorical = {categorical}
 
 @dataclass(frozen=True)
 class Load:
-    """What the load generator saw at one number of connections; the median of the rounds."""
+    """What the load generator saw, and what processor time all of the server's processes took for a request.
+
+    The last is the one that hardly changes with whatever else the machine does.
+    """
 
     per_second: float
     p50_ms: float
     p99_ms: float
+    cpu_ms: float
 
 
 @dataclass(frozen=True)
@@ -121,6 +126,7 @@ def make(name: str, folder: Path) -> Made:
 def _store_for_mlflow(estimator: Any, rows: pd.DataFrame, folder: Path) -> None:
     import mlflow
 
+    logging.getLogger("mlflow.sklearn").setLevel(logging.ERROR)  # it warns of pickle, which is its own server's way
     mlflow.sklearn.save_model(
         estimator,
         folder,
@@ -148,6 +154,7 @@ class Running:
         bodies = self.made.folder / "bodies.jsonl"
         asked = rows or [[row] for row in self.made.rows]
         bodies.write_text("\n".join(json.dumps(ask.body(some)) for some in asked), encoding="utf-8")
+        before = self._cpu_seconds()
         arguments = ["127.0.0.1", self.port, ask.path, connections, seconds, bodies]
         done = subprocess.run(
             [sys.executable, "-m", "benchmarks.load", *map(str, arguments)],
@@ -158,7 +165,8 @@ class Running:
         seen = json.loads(done.stdout)
         if set(seen["statuses"]) != {"200"}:
             raise Unavailable(f"it does not stand the load: {seen['statuses']}")
-        return Load(seen["per_second"], seen["p50_ms"], seen["p99_ms"])
+        cpu = self._cpu_seconds() - before
+        return Load(seen["per_second"], seen["p50_ms"], seen["p99_ms"], 1000 * cpu / seen["statuses"]["200"])
 
     def many(self) -> float | None:
         """Milliseconds for a request of 1,000 rows; None where it takes one at a time."""
@@ -168,6 +176,9 @@ class Running:
         expected = (self.made.expected * (MANY // REQUESTS))[:MANY]
         _require_right(self.server.many, _post(self.port, self.server.many, rows), expected)
         return self.load(1, SECONDS, [rows]).p50_ms
+
+    def _cpu_seconds(self) -> float:
+        return sum(_worked(pid) for pid in _family(self.pid)) / os.sysconf("SC_CLK_TCK")
 
     def memory(self) -> tuple[float, float]:
         """MB: resident memory of the process that worked most, and of all, what they share counted once."""
@@ -194,6 +205,7 @@ def _stat(file: Path) -> list[str]:
 
 
 def _worked(pid: int) -> int:
+    """Processor time in clock ticks."""
     fields = _stat(Path(f"/proc/{pid}/stat"))
     return int(fields[11]) + int(fields[12])
 
@@ -213,7 +225,7 @@ def running(server: Server, made: Made) -> Iterator[Running]:
     with log.open("w") as out:
         began = time.perf_counter()
         process = subprocess.Popen(
-            server.command(made, port, python), cwd=ROOT, stdin=subprocess.DEVNULL, stdout=out,
+            server.command(made, port, python), cwd=made.folder, stdin=subprocess.DEVNULL, stdout=out,
             stderr=subprocess.STDOUT, env=env | QUIET | server.env(made), start_new_session=True,
         )  # fmt: skip
     try:
@@ -286,9 +298,7 @@ def _figures(up: Running, loads: Sequence[Load]) -> Figures:
 
 
 def _median(loads: Sequence[Load]) -> Load:
-    return Load(
-        *(statistics.median(getattr(load, name) for load in loads) for name in ("per_second", "p50_ms", "p99_ms"))
-    )
+    return Load(*map(statistics.median, zip(*map(astuple, loads), strict=True)))
 
 
 def us(made: Made) -> Ours:

@@ -133,7 +133,7 @@ def _write_mlserver(made: Made, port: int, *, batching: bool) -> Path:
     folder.mkdir(exist_ok=True)
     settings = {
         "host": "127.0.0.1", "http_port": port, "grpc_port": free_port(), "metrics_port": free_port(),
-        "debug": False, "parallel_workers": 0,
+        "debug": False, "parallel_workers": 0,  # its worker processes end at their start, with the uvloop it asks for
     }  # fmt: skip
     model = {
         "name": "bench",
@@ -173,10 +173,9 @@ def _mlflow(made: Made, port: int, python: Path) -> list[str]:
     ]  # fmt: skip
 
 
-def _constant(name: str) -> Server:
-    what = {"fastapi": "FastAPI endpoint", "starlette": "Starlette endpoint", "uvicorn": "ASGI app under uvicorn"}[name]
+def _constant(name: str, what: str) -> Server:
     return Server(
-        f"bare {what}, a constant",
+        f"{what}, a constant",
         lambda _made, port, python: [str(python), *_script("constant", name, port)],
         Ask("/predict", lambda rows: rows[0], None),
     )
@@ -217,7 +216,7 @@ _invocations = Ask(
     lambda answer: [pair[1] for pair in answer["predictions"]],
 )
 MLFLOW = Server("mlflow models serve", _mlflow, _invocations, _invocations)
-FASTAPI = _constant("fastapi")
+FASTAPI = _constant("fastapi", "bare FastAPI")
 _v2 = Ask("/v2/models/bench/infer", _tensors, _second_column)
 _rows = Ask("/predict", lambda rows: {"rows": rows}, lambda answer: answer["scores"])
 _bare_list = Ask("/predict", lambda rows: {"rows": rows}, list)
@@ -238,6 +237,6 @@ SERVERS = (
         Ask("/predict-many", list, list),
     ),
     FASTAPI,
-    _constant("starlette"),
-    _constant("uvicorn"),
+    _constant("starlette", "bare Starlette"),
+    _constant("uvicorn", "bare uvicorn"),
 )

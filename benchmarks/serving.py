@@ -74,20 +74,21 @@ def _text(found: dict[str, ByModel], ours: dict[str, Ours], how: str) -> str:
     rows = "\n".join(_row(name, by_model, found[US]) for name, by_model in found.items())
     return f"""## POST /predict beside other servers
 
-Measured on {datetime.now(UTC):%Y-%m-%d} with {os.cpu_count()} cores in {how} (of which server and load generator make
-about two); {libraries}, {pinned}.
+Measured on {datetime.now(UTC):%Y-%m-%d} with {os.cpu_count()} cores in {how}
+(server and load generator make about two of it); {libraries}, {pinned}.
 
-A row a request as JSON, {len(NUMERIC)} numeric and {len(CATEGORICAL)} categorical features, {REQUESTS} rows in turn; one
-worker; the load generator is a process of its own. All serve one fitted pipeline, and nobody was timed whose score of
-the first row, or of {MANY:,} rows at once, is not the pipeline's within {SAME:g}. Ours validates, counts and logs every
-request. Batching peers wait {BATCH_WAIT * 1000:g} ms for at most {BATCH} requests, BentoML as it sees fit. Each cell is logistic
-regression / forest of 300 trees, the median of {ROUNDS} rounds of {SECONDS:g} s, of ours {OUR_ROUNDS} of
-{OUR_SECONDS:g} s. *Faster*: our requests/s in theirs. *Alone*: at one connection, else at {CONNECTIONS}. *Memory*: of the
-process that worked most, and in brackets of all, what they share counted once. *Ready*: from the start to the first
-answer, ours with a version on disk.
+A row a request as JSON, {len(NUMERIC)} numeric and {len(CATEGORICAL)} categorical features, {REQUESTS} rows in turn;
+one worker; the load generator is a process of its own. All serve one fitted pipeline, and nobody was timed whose score
+of the first row, or of {MANY:,} rows at once, is not the pipeline's within {SAME:g}. Ours validates, counts and logs
+every request. Batching peers wait {BATCH_WAIT * 1000:g} ms for at most {BATCH} requests, BentoML as it sees fit. Each
+cell is logistic regression / forest of 300 trees, the median of {ROUNDS} rounds of {SECONDS:g} s, of ours
+{OUR_ROUNDS} of {OUR_SECONDS:g} s. *Faster*: our requests/s in theirs. *CPU*: processor time of all the server's
+processes for a request, which hardly changes with whatever else the machine does. *Alone*: at one connection, else at
+{CONNECTIONS}. *Memory*: of the process that worked most, and in brackets of all, what they share counted once.
+*Ready*: from the start to the first answer, ours with a version on disk. All times are ms, but *ready*: s.
 
-| | requests/s | driftloop faster | p50, ms | p99, ms | p50 alone | p99 alone | {MANY:,} rows, ms | memory, MB | ready, s |
-|---|---|---|---|---|---|---|---|---|---|
+| | requests/s | faster | CPU | p50 | p99 | p50 alone | p99 alone | {MANY:,} rows | memory, MB | ready |
+|---|---|---|---|---|---|---|---|---|---|---|
 {rows}
 {_absent(found)}
 {_log(ours)}
@@ -104,6 +105,7 @@ def _row(name: str, by_model: ByModel, us: ByModel) -> str:
     cells = [
         cell(lambda f: f"{f.load.per_second:,.0f}"),
         " / ".join(f"{ratio:.1f}" if (ratio := _times(us[m], by_model[m])) else "–" for m in by_model),
+        cell(lambda f: f"{f.load.cpu_ms:.2f}"),
         cell(lambda f: f"{f.load.p50_ms:.2f}"),
         cell(lambda f: f"{f.load.p99_ms:.2f}"),
         cell(lambda f: f"{f.alone.p50_ms:.2f}"),
@@ -167,7 +169,7 @@ def _verdicts(found: dict[str, ByModel], ours: dict[str, Ours]) -> Iterator[Verd
             _of(model, f"with the log at batch at least {LOG_SHARE} of the speed without", our.shares["batch"]),
         )
     linear = ours["linear"].figures
-    yield _at_least("linear", 1, f"times the {FASTAPI.name}", [_times(linear, found[FASTAPI.name]["linear"])])
+    yield _at_least("linear", 1, f"times the speed of {FASTAPI.name}", [_times(linear, found[FASTAPI.name]["linear"])])
     yield (
         linear.busiest_mb < LINEAR_MB,
         f"linear: under {LINEAR_MB} MB ({linear.busiest_mb:.0f}, all {linear.all_mb:.0f})",

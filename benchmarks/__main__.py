@@ -1,13 +1,17 @@
 """``make bench``: measure, print the tables, and write them to benchmarks/RESULTS.md.
 
-The loop is measured on the two StreamFlow months of DRIFTLOOP_REAL_DATA (default ../shared/data) where they are there,
-else on two generated months of the bundled loop. Ours and the peer run in turn; ratios are taken pair by pair.
+``python -m benchmarks SECTION …`` measures some sections only and replaces them in that file; its head goes on telling
+of the last whole run. The loop is measured on the two StreamFlow months of DRIFTLOOP_REAL_DATA (default
+../shared/data) where they are there, else on two generated months of the bundled loop. Ours and the peer run in turn;
+ratios are taken pair by pair.
 """
 
 from __future__ import annotations
 
+import argparse
 import os
 import platform
+import re
 import shutil
 import statistics
 import subprocess
@@ -19,27 +23,58 @@ from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 
-from benchmarks import evidence, gate_cost
+from benchmarks import evidence, gate_cost, serving
 from benchmarks.swap import alias_to_served
 from driftloop import generator
 from driftloop.settings import apply_defaults
 
 ROOT = Path(__file__).parents[1]
+RESULTS = ROOT / "benchmarks" / "RESULTS.md"
 PAIRS = 3
 SWAPS = 5
 LIBRARIES = ("prefect", "mlflow", "evidently", "scikit-learn", "pandas", "fastapi", "skops")
 
 
 def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
+    parser.add_argument("sections", nargs="*", metavar="SECTION", help=f"of {', '.join(SECTIONS)}; default: all")
+    asked = parser.parse_args().sections
+    if strange := set(asked) - set(SECTIONS):
+        parser.error(f"no section {', '.join(sorted(strange))}; there are {', '.join(SECTIONS)}")
     apply_defaults(os.environ)
+    text = "\n".join(SECTIONS[name]() for name in asked or SECTIONS)
+    if asked:
+        RESULTS.write_text(_replaced(RESULTS.read_text(encoding="utf-8"), text), encoding="utf-8")
+    else:
+        RESULTS.write_text(f"{_head()}\n{text}", encoding="utf-8")
+    print(text)
+
+
+def _replaced(old: str, new: str) -> str:
+    """The old text with those of its parts replaced, by their headings, that the new one has too; others are added."""
+    fresh = _parts(new)
+    return "\n".join([part.rstrip() + "\n" for part in (_parts(old) | fresh).values()])
+
+
+def _parts(text: str) -> dict[str, str]:
+    return {part.partition("\n")[0]: part for part in re.split(r"^(?=## )", text, flags=re.MULTILINE) if part}
+
+
+def _head() -> str:
+    return f"""# Results
+
+Printed by `make bench` on {datetime.now(UTC):%Y-%m-%d}: {os.cpu_count()} cores, {platform.machine()}, CPython \
+{platform.python_version()}; {", ".join(f"{name} {version(name)}" for name in LIBRARIES)}.
+"""
+
+
+def _loop() -> str:
     with tempfile.TemporaryDirectory() as folder:
         months, source = _months(Path(folder))
         pairs = [(_run("naive_loop", months), _run("our_loop", months)) for _ in range(PAIRS)]
         swaps = [alias_to_served(Path(folder) / f"swap{n}", pause=2 * n / SWAPS) for n in range(SWAPS)]
     help_seconds = [_help() for _ in range(7)]
-    text = "\n".join([_results(pairs, help_seconds, swaps, source), evidence.section(), gate_cost.section()])
-    (ROOT / "benchmarks" / "RESULTS.md").write_text(text, encoding="utf-8")
-    print(text)
+    return _results(pairs, help_seconds, swaps, source)
 
 
 def _months(folder: Path) -> tuple[Path, str]:
@@ -89,12 +124,7 @@ def _results(
         ratio = statistics.median(o / n for n, o in zip(naive, ours, strict=True))
         return f"| {what} | {_spread(naive)} | {_spread(ours)} | {ratio:.2f} |"
 
-    return f"""# Results
-
-Printed by `make bench` on {datetime.now(UTC):%Y-%m-%d}: {os.cpu_count()} cores, {platform.machine()}, CPython \
-{platform.python_version()}; {", ".join(f"{name} {version(name)}" for name in LIBRARIES)}.
-
-## The loop against the same steps done the usual way
+    return f"""## The loop against the same steps done the usual way
 
 On {source}, forest of 300 trees, {PAIRS} runs of each in turn, each in a new process with empty state; seconds as
 median (minimum to maximum), ratio pair by pair. *Cold*: from the command to the second month's alias: imports, Prefect
@@ -119,6 +149,14 @@ temporary server.
 def _spread(values: list[float]) -> str:
     digits: Callable[[float], str] = lambda v: f"{v:.2f}"  # noqa: E731
     return f"{digits(statistics.median(values))} ({digits(min(values))} to {digits(max(values))})"
+
+
+SECTIONS = {
+    "loop": _loop,
+    "evidence": evidence.section,
+    "gate_cost": gate_cost.section,
+    "serving": serving.section,
+}
 
 
 if __name__ == "__main__":

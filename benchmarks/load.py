@@ -67,7 +67,7 @@ class Run:
         self.done = asyncio.get_running_loop().create_future()
 
     def answered(self, seconds: float, status: bytes) -> None:
-        if time.perf_counter() >= self.counted_from:
+        if self.counted_from <= time.perf_counter() < self.until:
             self.latencies.append(seconds)
         name = status.decode()
         self.statuses[name] = self.statuses.get(name, 0) + 1

@@ -31,9 +31,12 @@ def serving(api_url: str | None) -> tuple[str, str | None]:
     if api_url is None:
         return "–", "DRIFTLOOP_API_URL is not set"
     try:
-        with urllib.request.urlopen(f"{api_url}/model", timeout=2) as response:
+        key = {"X-API-Key": os.environ.get("DRIFTLOOP_API_KEY", "")}
+        with urllib.request.urlopen(urllib.request.Request(f"{api_url}/model", headers=key), timeout=2) as response:
             answer: dict[str, Any] = json.load(response)
     except urllib.error.HTTPError as error:
+        if error.code in (401, 403):
+            return "–", f"the API answers {error.code}: DRIFTLOOP_API_KEY holds no key that it knows"
         return "–", f"the API answers {error.code}: no model is loaded yet"
     except (urllib.error.URLError, OSError, ValueError):
         return "–", f"the API at {api_url} does not answer"

@@ -205,8 +205,11 @@ def _stat(file: Path) -> list[str]:
 
 
 def _worked(pid: int) -> int:
-    """Processor time in clock ticks."""
-    fields = _stat(Path(f"/proc/{pid}/stat"))
+    """Processor time in clock ticks, 0 of a process that ended meanwhile."""
+    try:
+        fields = _stat(Path(f"/proc/{pid}/stat"))
+    except OSError:
+        return 0
     return int(fields[11]) + int(fields[12])
 
 
@@ -288,8 +291,11 @@ def _end(process: subprocess.Popen[bytes]) -> None:
 
 def peer(server: Server, made: Made) -> Figures:
     print(f"measuring {server.name}, {made.name} …", file=sys.stderr)
-    with running(server, made) as up:
-        return _figures(up, [up.load(CONNECTIONS, SECONDS) for _ in range(ROUNDS)])
+    try:
+        with running(server, made) as up:
+            return _figures(up, [up.load(CONNECTIONS, SECONDS) for _ in range(ROUNDS)])
+    except OSError as error:  # it ended, or does not answer what it is asked for many rows
+        raise Unavailable(f"it stopped answering ({error})") from error
 
 
 def _figures(up: Running, loads: Sequence[Load]) -> Figures:

@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -88,23 +89,27 @@ def python_of(server: Server) -> Path:
     told = "\n".join(wanted)
     complete = folder / ".complete"
     if not (complete.exists() and complete.read_text(encoding="utf-8") == told):
-        print(f"installing {', '.join(server.packages)} (once) …", file=sys.stderr)
-        shutil.rmtree(folder, ignore_errors=True)
-        subprocess.run([sys.executable, "-m", "venv", str(folder)], check=True)
-        _install(folder, wanted)
+        if trouble := _install(folder, tuple(wanted)):
+            raise Unavailable(trouble)
         complete.write_text(told, encoding="utf-8")
     return folder / "bin" / "python"
 
 
-def _install(folder: Path, wanted: list[str]) -> None:
+@cache  # what cannot be installed is not tried again for the next model
+def _install(folder: Path, wanted: tuple[str, ...]) -> str | None:
+    """Why it did not come about."""
+    print(f"installing {', '.join(wanted)} (once) …", file=sys.stderr)
+    shutil.rmtree(folder, ignore_errors=True)
+    subprocess.run([sys.executable, "-m", "venv", str(folder)], check=True)
     command = [str(folder / "bin" / "python"), "-m", "pip", "install", "--quiet", *wanted]
     try:
         done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=INSTALL_SECONDS)
     except subprocess.TimeoutExpired:
-        raise Unavailable(f"not installed within {INSTALL_SECONDS} s") from None
-    if done.returncode:
-        errors = [line for line in done.stderr.splitlines() if line.startswith("ERROR:")]
-        raise Unavailable(f"cannot be installed ({errors[-1][7:200] if errors else 'pip failed'})")
+        return f"not installed within {INSTALL_SECONDS} s"
+    if not done.returncode:
+        return None
+    errors = [line for line in done.stderr.splitlines() if line.startswith("ERROR:")]
+    return f"cannot be installed ({errors[-1][7:200] if errors else 'pip failed'})"
 
 
 def _by_column(rows: Rows) -> dict[str, Any]:

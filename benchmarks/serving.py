@@ -154,9 +154,9 @@ def _verdicts(found: dict[str, ByModel], ours: dict[str, Ours]) -> Iterator[Verd
         mine = our.figures
         yield mine.load.per_second >= TARGETS[model], _of(model, f"{TARGETS[model]:,} requests/s", mine.load.per_second)
         yield mine.load.per_second >= AIMS[model], _of(model, f"the aim of {AIMS[model]:,}", mine.load.per_second)
-        yield _at_least(model, TIMES_MLFLOW[model], f"times {MLFLOW.name}", [_times(mine, found[MLFLOW.name][model])])
+        yield _at_least(model, TIMES_MLFLOW[model], MLFLOW.name, [_times(mine, found[MLFLOW.name][model])])
         yield _at_least(
-            model, TIMES_BATCHING, "times the best peer with batching", [_times(mine, by[model]) for by in batching]
+            model, TIMES_BATCHING, "the best peer with batching", [_times(mine, by[model]) for by in batching]
         )
         yield (
             mine.alone.p99_ms < ALONE_MS[model],
@@ -169,7 +169,7 @@ def _verdicts(found: dict[str, ByModel], ours: dict[str, Ours]) -> Iterator[Verd
             _of(model, f"with the log at batch at least {LOG_SHARE} of the speed without", our.shares["batch"]),
         )
     linear = ours["linear"].figures
-    yield _at_least("linear", 1, f"times the speed of {FASTAPI.name}", [_times(linear, found[FASTAPI.name]["linear"])])
+    yield _at_least("linear", 1, FASTAPI.name, [_times(linear, found[FASTAPI.name]["linear"])])
     yield (
         linear.busiest_mb < LINEAR_MB,
         f"linear: under {LINEAR_MB} MB ({linear.busiest_mb:.0f}, all {linear.all_mb:.0f})",
@@ -180,12 +180,13 @@ def _of(model: str, target: str, measured: float) -> str:
     return f"{model}: {target} ({measured:,.2f})" if measured < 100 else f"{model}: {target} ({measured:,.0f})"
 
 
-def _at_least(model: str, times: float, what: str, ratios: Sequence[float | None]) -> Verdict:
+def _at_least(model: str, times: float, whom: str, ratios: Sequence[float | None]) -> Verdict:
     """The smallest ratio is that to the best peer."""
     least = min((ratio for ratio in ratios if ratio is not None), default=None)
+    target = f"{model}: {f'{times:g} times' if times > 1 else 'as fast as'} {whom}"
     if least is None:
-        return None, f"{model}: {times} {what}"
-    return least >= times, f"{model}: {times} {what} ({least:.1f})"
+        return None, target
+    return least >= times, f"{target} ({least:.1f})"
 
 
 def _many(model: str, mine: Figures, found: dict[str, ByModel]) -> Verdict:

@@ -111,7 +111,9 @@ class RegistrySource:
             with urllib.request.urlopen(request, timeout=PATIENCE_SECONDS) as answer:
                 found = json.load(answer)
         except urllib.error.HTTPError as error:
-            if error.code == 404 and _code(error) == "RESOURCE_DOES_NOT_EXIST":
+            with error:  # it holds the connection
+                missing = error.code == 404 and _code(error) == "RESOURCE_DOES_NOT_EXIST"
+            if missing:
                 return None
             raise Unreachable(f"{self._address} answers {error.code}.") from None
         except (OSError, ValueError) as error:

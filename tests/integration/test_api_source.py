@@ -14,9 +14,9 @@ from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
-import httpx
 import pytest
 
+from driftloop.cli.children import answers
 from driftloop.errors import Unreachable
 from driftloop.facts import Version
 from driftloop.registry import Registry
@@ -113,7 +113,7 @@ def test_a_real_mlflow_server_is_read_as_mlflow_s_own_client_reads_it(tmp_path: 
     with (tmp_path / "mlflow.log").open("w") as log:
         running = subprocess.Popen(command, env=env, stdout=log, stderr=subprocess.STDOUT, cwd=tmp_path)
     try:
-        wait_for(lambda: alive(uri), 60)
+        wait_for(lambda: answers(f"{uri}/health"), 60)
         settings = replace(Settings.from_env({"MLFLOW_TRACKING_URI": uri}, tmp_path), home=tmp_path / "home")
         registry, asked = Registry(settings, "churn"), RegistrySource(settings, "churn", fetching.fetch_here)
         assert asked.aliases() == Aliases()
@@ -127,10 +127,3 @@ def test_a_real_mlflow_server_is_read_as_mlflow_s_own_client_reads_it(tmp_path: 
     finally:
         running.terminate()
         running.wait(20)
-
-
-def alive(uri: str) -> bool:
-    try:
-        return httpx.get(f"{uri}/health").status_code == 200
-    except httpx.HTTPError:
-        return False

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Generator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Any
 
 from starlette.types import Message, Receive
@@ -68,23 +69,27 @@ class Predict:
 
     async def body(self, receive: Receive) -> bytes:
         """The request's body. Raises Refused where it is too large or does not arrive."""
+        begun = Begun(receive())
+        if (whole := begun.message) is not None and not whole.get("more_body", False):
+            return self._part(whole)
         try:
             async with asyncio.timeout(self.limits.timeout_s):  # its first byte too may never come
-                message = await _next(receive)
-                first: bytes = message.get("body", b"")
-                self._require_small(len(first))
-                return await self._rest(receive, first) if message.get("more_body", False) else first
+                message = await begun
+                body = bytearray(self._part(message))
+                while message.get("more_body", False):
+                    message = await receive()
+                    body += self._part(message)
+                    self._require_small(len(body))
+                return bytes(body)
         except TimeoutError:
             raise Refused(408, f"the body did not arrive within {self.limits.timeout_s:g} s") from None
 
-    async def _rest(self, receive: Receive, first: bytes) -> bytes:
-        body, more = bytearray(first), True
-        while more:
-            message = await _next(receive)
-            body += message.get("body", b"")
-            self._require_small(len(body))
-            more = message.get("more_body", False)
-        return bytes(body)
+    def _part(self, message: Message) -> bytes:
+        if message["type"] == "http.disconnect":
+            raise Refused(400, "the client went away before its request was whole")
+        part: bytes = message.get("body", b"")
+        self._require_small(len(part))
+        return part
 
     def _require_small(self, size: int) -> None:
         if size > self._max_bytes:
@@ -109,11 +114,32 @@ def read(champion: Champion, body: bytes) -> tuple[list[Row], bool]:
         raise Refused(413, str(error)) from None
 
 
-async def _next(receive: Receive) -> Message:
-    message = await receive()
-    if message["type"] == "http.disconnect":
-        raise Refused(400, "the client went away before its request was whole")
-    return message
+class Begun:
+    """A receive() taken as far as it goes without waiting.
+
+    Most bodies are there when their request is, and a deadline for them would cost more than to validate them.
+    """
+
+    def __init__(self, receiving: Awaitable[Message]) -> None:
+        self._steps = receiving.__await__()
+        self.message: Message | None = None
+        self._step(lambda: next(self._steps))
+
+    def __await__(self) -> Generator[Any, Any, Message]:
+        while self.message is None:
+            try:
+                yield self._waits_for
+            except BaseException as error:  # noqa: BLE001  # cancelled, most likely: whoever waits within is told
+                self._step(partial(self._steps.throw, error))
+            else:
+                self._step(lambda: next(self._steps))
+        return self.message
+
+    def _step(self, go: Callable[[], Any]) -> None:
+        try:
+            self._waits_for = go()
+        except StopIteration as done:
+            self.message = done.value
 
 
 def refusal(error: Refused) -> bytes:

@@ -109,6 +109,7 @@ def _app(folder: Path, settings: Settings, address: Address) -> Any:
         settings, loop.name, address.poll_seconds, serving=loop.serving, keys=Keys.parse(_keys(os.environ)),
         origins=address.origins, workers=address.workers, scribe=scribe,
     )  # fmt: skip
+    gc.set_threshold(20_000, 50, 50)  # a request leaves no cycles behind: looking for some at every seventh is waste
     gc.collect()
     gc.freeze()  # what lives as long as the process is not looked at again while somebody waits for an answer
     return app

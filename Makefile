@@ -31,7 +31,7 @@ demo: setup
 	@$(BIN)/driftloop demo
 
 test: setup
-	@$(BIN)/python -m pytest -n auto --dist loadfile
+	@$(BIN)/python -m pytest -n $$($(BIN)/python -c 'import os; print(os.cpu_count() + 1)') --dist loadfile  # some wait for processes
 
 check: setup
 	@$(BIN)/ruff check

@@ -104,7 +104,7 @@ class Gate:
         self._inside += 1
         try:
             self._let_in("/predict", key)
-            body, status = await self._predict.respond(receive, request_id), 200
+            body, status = await self._predict.respond(receive, request_id, alone=self._inside == 1), 200
         except Refused as error:
             body, status = refusal(error), error.status
             if not error.expected:

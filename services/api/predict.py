@@ -9,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Any
 
+import numpy as np
 from starlette.types import Message, Receive
 
 from driftloop.contract import Serving
@@ -17,7 +18,7 @@ from services.api.champion import Champion, Holder
 from services.api.metrics import Metrics
 from services.api.recording import Recorder
 from services.api.schema import TooManyRows, WrongInput, problem
-from services.api.scoring import Row, Unscorable
+from services.api.scoring import Row, Scorer, Unscorable
 
 NO_MODEL = "no model is loaded yet; GET /model says why"
 MEBIBYTE = 2**20
@@ -31,6 +32,64 @@ class Refused(Exception):
         super().__init__(f"{status}: {detail}")
 
 
+class Together:
+    """Rows of all requests of one turn of the event loop, scored by one call: most of a call's time is its own.
+
+    Nobody waits for a request that is still to come. A row's score is the same alone and among others: an export is
+    accepted only where both agree with scikit-learn.
+    """
+
+    def __init__(self) -> None:
+        self._waiting: list[tuple[Scorer, Sequence[Row], asyncio.Future[np.ndarray]]] = []
+
+    def score(self, scorer: Scorer, rows: Sequence[Row]) -> asyncio.Future[np.ndarray]:
+        """The rows' scores, before the loop's next turn but one. The future raises what scoring raised."""
+        loop = asyncio.get_running_loop()
+        if not self._waiting:
+            loop.call_soon(self._score_all)
+        future: asyncio.Future[np.ndarray] = loop.create_future()
+        self._waiting.append((scorer, rows, future))
+        return future
+
+    def _score_all(self) -> None:
+        waiting, self._waiting = self._waiting, []
+        while waiting:
+            scorer, rows, taken = waiting[0][0], list(waiting[0][1]), 1
+            for other, more, _ in waiting[1:]:  # after a swap there may be rows for two versions
+                if other is not scorer or not scorer.inline(len(rows) + len(more)):
+                    break
+                rows += more
+                taken += 1
+            self._score(scorer, rows, waiting[:taken])
+            waiting = waiting[taken:]
+
+    def _score(
+        self, scorer: Scorer, rows: list[Row], asked: list[tuple[Scorer, Sequence[Row], asyncio.Future[np.ndarray]]]
+    ) -> None:
+        try:
+            scores = scorer.score(rows)
+        except Exception as error:  # noqa: BLE001  # raised again where its own request waits
+            if len(asked) == 1:
+                _settle(asked[0][2], error)
+            else:  # one request's values must not fail the others'
+                for one in asked:
+                    self._score(scorer, list(one[1]), [one])
+            return
+        at = 0
+        for _, own, future in asked:
+            _settle(future, scores[at : at + len(own)])
+            at += len(own)
+
+
+def _settle(future: asyncio.Future[np.ndarray], said: np.ndarray | Exception) -> None:
+    if future.done():  # whoever asked is gone
+        return
+    if isinstance(said, Exception):
+        future.set_exception(said)
+    else:
+        future.set_result(said)
+
+
 class Predict:
     """Answers one request at a time on the event loop where that takes microseconds, else in a thread."""
 
@@ -38,9 +97,10 @@ class Predict:
         self.holder, self.limits, self.metrics, self.recorder = holder, limits, metrics, recorder
         self._max_bytes = int(limits.max_body_mb * MEBIBYTE)
         self._threads = ThreadPoolExecutor(thread_name_prefix="score")
+        self._together = Together()
 
-    async def respond(self, receive: Receive, request_id: str) -> bytes:
-        """The answer's body. Raises Refused."""
+    async def respond(self, receive: Receive, request_id: str, *, alone: bool) -> bytes:
+        """The answer's body; ``alone``: no other request is being answered. Raises Refused."""
         body = await self.body(receive)
         began = time.perf_counter()
         champion = self.holder.current  # taken once: schema, scores and version of this answer are its own
@@ -49,7 +109,7 @@ class Predict:
         rows, batch = read(champion, body)
         try:
             if champion.scorer.inline(len(rows)):
-                scores = champion.scorer.score(rows)
+                scores = champion.scorer.score(rows) if alone else await self._together.score(champion.scorer, rows)
             else:
                 scores = await self._in_a_thread(champion, rows)
             said, values, labels = answer(champion, scores, request_id, batch)

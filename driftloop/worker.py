@@ -42,7 +42,7 @@ class Worker:
                 pickle.dump(request, to_worker, protocol=5)
                 to_worker.flush()
                 answer = pickle.load(from_worker)  # noqa: S301  # from our own process, over our own pipe
-        except (BrokenPipeError, EOFError):
+        except (BrokenPipeError, EOFError, pickle.UnpicklingError):  # the last: killed in the middle of an answer
             raise Gone(
                 f"the process that {self._task} ended (exit code {self._process.wait()}), perhaps for want of memory."
             ) from None

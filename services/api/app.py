@@ -6,6 +6,7 @@ import asyncio
 import logging
 import os
 import threading
+import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from typing import Any
@@ -37,6 +38,7 @@ from services.api.store import Store
 from services.api.watcher import Watcher
 
 SWAGGER = "/swagger"
+TELL_AGAIN_SECONDS = 3600.0
 
 log = logging.getLogger("driftloop.api")
 
@@ -101,6 +103,7 @@ class Api(FastAPI):
 
     async def _flush(self) -> None:
         writer, lost, failing = self.recorder.writer, 0, False
+        told, again = 0, 0.0  # a loss may go on for hours: people hear of the first, and then once an hour
         while writer:
             await asyncio.sleep(writer.flush_seconds)
             written = writer.flush()
@@ -111,8 +114,11 @@ class Api(FastAPI):
                     self.watcher.tell(f"the prediction log cannot be written to disk: {writer.trouble}.")
             if writer.dropped > lost:
                 self.metrics.lost(writer.dropped - lost)
-                self.watcher.tell(f"the prediction log lost {writer.dropped - lost:,} requests: {writer.trouble}.")
                 lost = writer.dropped
+            if lost > told and time.monotonic() >= again:
+                why = writer.trouble or "more waited than max_spool_mb"
+                self.watcher.tell(f"the prediction log lost {lost - told:,} requests: {why}.")
+                told, again = lost, time.monotonic() + TELL_AGAIN_SECONDS
 
     def openapi(self) -> dict[str, Any]:
         self.openapi_schema = None

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import count
 from typing import Literal
+from urllib.parse import quote
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -143,7 +144,7 @@ class Gate:
             await with_headers({"type": "http.response.start", "status": error.status, "headers": headers})
             await send({"type": "http.response.body", "body": body})
         except Exception:
-            log.exception("request.failed request_id=%s path=%s status=500", request_id, scope["path"])
+            log.exception("request.failed request_id=%s path=%s status=500", request_id, quote(scope["path"]))
             if status != 500:  # it began to answer: nothing else can be said
                 raise
         finally:

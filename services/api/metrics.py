@@ -50,7 +50,7 @@ class Metrics:
         self._swaps = Counter("driftloop_api_swaps", "Champions taken over.", registry=self._registry)
         self._failures = Counter("driftloop_api_swap_failures", "Failed takeovers.", registry=self._registry)
         self._lost = Counter(
-            "driftloop_api_log_lost", "Requests that were never recorded: the disk took nothing and memory was full.",
+            "driftloop_api_log_lost", "Requests lost because the disk took nothing or more waited than max_spool_mb.",
             registry=self._registry,
         )  # fmt: skip
         self._looked = Gauge(

@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import json
+import logging
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 STANDING = "standing.json"
 LOOK_SECONDS = 1.0
+SILENT_SECONDS = 30.0  # a scribe at work reports twice a second, one that loads a challenger within some seconds
 LAST_WORDS_SECONDS = 8.0  # to ship what was answered before the end
+
+
+log = logging.getLogger("driftloop.api")
 
 
 class Scribe:
@@ -49,12 +55,19 @@ class Scribe:
                 self._read = (written, json.loads(self._file.read_bytes()))
         except (OSError, ValueError):
             return {}
-        return self._read[1]
+        found = self._read[1]
+        silent = time.time() - written / 1e9
+        if self._arguments is not None and "log" in found and silent > SILENT_SECONDS:
+            trouble = f"the scribe has not reported for {silent:.0f} s, see the log"
+            return found | {"log": found["log"] | {"up": False, "trouble": trouble}}
+        return found
 
     def _keep(self) -> None:
         assert self._arguments is not None, "start was called for a scribe to keep"
         while not self._stopped.wait(LOOK_SECONDS if self._process else 0.0):
             if self._process is None or self._process.poll() is not None:
+                if self._process:
+                    log.error("scribe.ended exit_code=%s", self._process.returncode)
                 self._process = subprocess.Popen(
                     [sys.executable, "-W", "ignore", "-m", "services.api.scribing", *self._arguments],
                     stdin=subprocess.PIPE,  # its end tells the scribe that this process is gone, however it ended

@@ -40,6 +40,7 @@ ALIAS_SECONDS = 2.0
 LIVE_SECONDS = 5.0
 SHARE_OF_TIME = 20  # what is learnt from the labels takes at most a twentieth of the scribe's time
 PRUNE_SECONDS = 3600.0
+TELL_AGAIN_SECONDS = 3600.0
 LATENCIES = 2_000  # the newest of a version, whose 95th percentile counts
 
 log = logging.getLogger("driftloop.scribe")
@@ -71,6 +72,7 @@ class Scribing:
         self._order: list[str] = []  # versions as they came into service
         self._champion: Version | None = None
         self._trouble: str | None = None
+        self._told_dropped, self._tell_again = 0, 0.0
         self._live: dict[str, Any] = {}
         self._due = {"alias": 0.0, "live": 0.0, "prune": 0.0}
         self._news = True
@@ -121,9 +123,13 @@ class Scribing:
             log.info("log.up waiting_bytes=%d", report.waiting_bytes)
         if report.dropped:
             log.error("log.dropped requests=%d", report.dropped)
+        if self.dropped > self._told_dropped and time.monotonic() >= self._tell_again:
             self.tell(
-                f"{report.dropped:,} requests were dropped from the prediction log: more waited than max_spool_mb."
+                f"{self.dropped - self._told_dropped:,} requests were dropped from the prediction log: more waited "
+                f"than max_spool_mb."
             )
+            # it may go on for hours: people hear of the first, and then once an hour
+            self._told_dropped, self._tell_again = self.dropped, time.monotonic() + TELL_AGAIN_SECONDS
         self._trouble = report.trouble
 
     def _when(self, what: str, seconds: float, do: Callable[[], None], times: int = 0) -> None:

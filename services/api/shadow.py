@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import logging
 import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 from driftloop.contract import Loop
-from driftloop.errors import DriftloopError
+from driftloop.errors import DriftloopError, Unreachable
 from driftloop.facts import Version
 from driftloop.prediction_log import Feedback, Record, Store, open_store
 from driftloop.settings import Settings
@@ -17,7 +17,7 @@ from services.api.champion import Champion, Holder
 from services.api.scoring import Unscorable
 from services.api.source import RegistrySource
 
-MOST_ROWS = 5_000  # of what came since the last round; the log must not wait for its shadow
+MOST_ROWS = 5_000  # of a segment of the spool, about a second's answers; the log must not wait for its shadow
 PATIENCE_LOOKS = 30  # a challenger that cannot be loaded is tried again after so many looks
 
 log = logging.getLogger("driftloop.scribe")
@@ -80,16 +80,23 @@ class Shadow:
         self._apart += sum(abs(score - r.prediction) for score, r in zip(scores, known, strict=True))
         self._agreed += sum(word == r.label for word, r in zip(words, known, strict=True))
         number = challenger.version.number
-        self.store.append(
-            [
-                Record(r.request_id, r.row, r.time, number, {}, score, word, 0.0)
-                for r, score, word in zip(known, scores, words, strict=True)
-            ]
-        )
+        kept = [
+            Record(r.request_id, r.row, r.time, number, {}, score, word, 0.0)
+            for r, score, word in zip(known, scores, words, strict=True)
+        ]
+        self._keep(lambda: self.store.append(kept))
 
     def label(self, labels: Sequence[Feedback]) -> None:
         if self._challenger:
-            self.store.label(labels)
+            self._keep(lambda: self.store.label(labels))
+
+    def _keep(self, do: Callable[[], object]) -> None:
+        """In the shadow's own log, whose trouble is none of the champion's."""
+        try:
+            do()
+        except Unreachable as error:
+            log.warning("shadow.not_kept error=%s", error)
+            self.trouble = "its predictions could not be kept, see the log"
 
     @property
     def challenger(self) -> str | None:

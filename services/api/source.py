@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import http.client
 import json
 import os
 import sqlite3
@@ -116,7 +117,7 @@ class RegistrySource:
             if missing:
                 return None
             raise Unreachable(f"{self._address} answers {error.code}.") from None
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, http.client.HTTPException) as error:
             raise Unreachable(f"{self._address} does not answer ({error}).") from None
         if not isinstance(found, dict):
             raise Unreachable(f"{self._address} is no MLflow server.")

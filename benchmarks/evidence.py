@@ -25,7 +25,8 @@ from driftloop.contract import Loop, Promotion
 from driftloop.frame import Window
 from driftloop.metrics import Array, Predictions
 from driftloop.promotion import Comparison, Outcome, PromotionPolicy, decide_promotion
-from driftloop.training import build, compare
+from driftloop.recipe import build
+from driftloop.training import compare
 
 STREAMFLOW = Path(__file__).parents[1] / "data" / "streamflow"
 MONTHS = 500

@@ -9,16 +9,35 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Self, TypeVar
 from zoneinfo import ZoneInfo
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 
 from driftloop.errors import ContractError
 from driftloop.metrics import METRICS
 
-Task = Literal["binary", "regression"]
+Task = Literal["binary", "multiclass", "regression"]
 Share = Annotated[float, Field(ge=0, le=1)]
 Label = bool | int | str
 T = TypeVar("T")
 Listed = Annotated[tuple[T, ...], Field(strict=False)]  # TOML has lists where the frozen model has tuples
+
+
+DOTTED = r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)+"
+DEFAULT_METRIC = {"binary": "auc", "multiclass": "log_loss", "regression": "rmse"}
+AUTO = ("all", "rolling:3", "latest")
+StrategyName = Annotated[
+    str,
+    Field(
+        pattern=r"^(all|latest|rolling:[1-9]\d*|mix:(0?\.\d*[1-9]\d*|1(\.0*)?)|fine_tune|reweight(:segments)?|auto)$"
+    ),
+]
 
 
 class Section(BaseModel):
@@ -65,20 +84,136 @@ class Features(Section):
         return self.numeric + self.categorical
 
 
-class Model(Section):
+def _dotted(value: str, info: ValidationInfo) -> str:
+    if re.fullmatch(DOTTED, value) or (info.field_name == "preprocessing" and value == "auto"):
+        return value
+    if info.field_name == "preprocessing":
+        raise ValueError('expected "auto" or the dotted import path of a function such as features.encoder')
+    raise ValueError("expected a dotted import path such as sklearn.ensemble.RandomForestClassifier")
+
+
+class Range(Section):
+    """Values of one parameter in a search: ``choices``, or numbers from ``low`` to ``high``, both included.
+
+    Whole numbers where both ends are; ``log``: drawn evenly by magnitude.
+    """
+
+    low: int | float | None = None
+    high: int | float | None = None
+    log: bool = False
+    choices: Listed[bool | int | float | str] = ()
+
+    @model_validator(mode="after")
+    def _one_kind(self) -> Self:
+        ends = (self.low is not None) + (self.high is not None)
+        if bool(self.choices) == bool(ends) or (ends and ends != 2) or (self.log and not ends):
+            raise ValueError("expected { choices = [...] } or { low = …, high = … } with log = true or without")
+        if self.low is not None and self.high is not None and not self.low < self.high:
+            raise ValueError(f"low = {self.low} is not below high = {self.high}")
+        if self.log and self.low is not None and self.low <= 0:
+            raise ValueError(f"log = true needs a low above 0, not {self.low}")
+        return self
+
+
+class Recipe(Section):
+    """One way to make a model: an importable estimator, its parameters, and what comes before it.
+
+    ``preprocessing``: "auto" suits the estimator's kind, else the import path of a function of (numeric, categorical)
+    that gives an unfitted transformer. ``scale_target``: regression only, the target is standardised for the fit; left
+    out, it is for neural networks. ``space``: what [model.search] may vary, see Range.
+    """
+
     estimator: str
     params: dict[str, Any] = Field(default_factory=dict)
+    preprocessing: str = "auto"
+    scale_target: bool | None = None
+    space: dict[str, Range] = Field(default_factory=dict)
 
-    @field_validator("estimator")
-    @classmethod
-    def _dotted(cls, value: str) -> str:
-        if not re.fullmatch(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)+", value):
-            raise ValueError("expected a dotted import path such as sklearn.ensemble.RandomForestClassifier")
-        return value
+    _paths = field_validator("estimator", "preprocessing")(_dotted)
+
+    @property
+    def name(self) -> str:
+        """The estimator's own name, without its package."""
+        return self.estimator.rpartition(".")[2]
+
+
+class Search(Section):
+    """How long parameters may be searched for: at most ``trials`` and ``timeout_s`` seconds in all."""
+
+    trials: Annotated[int, Field(ge=1)] = 30
+    timeout_s: Annotated[float, Field(gt=0)] = 300
+    folds: Annotated[int, Field(ge=2)] = 3
+    pruning: bool = True
+
+
+class Model(Section):
+    """One recipe, or several ``candidates`` of which the best goes to the gate; ``search`` tunes those with a space."""
+
+    estimator: str = ""
+    params: dict[str, Any] = Field(default_factory=dict)
+    preprocessing: str = "auto"
+    scale_target: bool | None = None
+    space: dict[str, Range] = Field(default_factory=dict)
+    candidates: Listed[Recipe] = ()
+    search: Search | None = None
+
+    _paths = field_validator("estimator", "preprocessing")(_dotted)
+
+    @property
+    def recipes(self) -> tuple[Recipe, ...]:
+        own = {name: getattr(self, name) for name in Recipe.model_fields}
+        return self.candidates or (Recipe.model_validate(own),)
+
+    @model_validator(mode="after")
+    def _recipes_fit(self) -> Self:
+        if self.candidates and self.model_fields_set & set(Recipe.model_fields):
+            raise ValueError("[model] names an estimator of its own beside [[model.candidates]]; keep one of the two")
+        if not self.candidates and not self.estimator:
+            raise ValueError("model.estimator is missing; give one, or [[model.candidates]]")
+        named = [recipe.name for recipe in self.recipes]
+        if twice := sorted({name for name in named if named.count(name) > 1}):
+            raise ValueError(f"[[model.candidates]] names {', '.join(twice)} more than once")
+        spaces = any(recipe.space for recipe in self.recipes)
+        if self.search and not spaces:
+            raise ValueError("[model.search] needs a space: [model.space], or space = {…} in a candidate")
+        if spaces and not self.search:
+            raise ValueError("a space is given and nothing searches it: add [model.search]")
+        return self
 
 
 class Training(Section):
-    strategy: Annotated[str, Field(pattern=r"^(all|latest|rolling:[1-9]\d*)$")] = "all"
+    """Which rows a candidate learns from, and how.
+
+    With several ``strategies`` each is tried on ``validation_share`` of the newest training rows, and the best one
+    makes the candidate. ``epochs`` and ``learning_rate`` are those of fine_tune.
+    """
+
+    strategy: StrategyName = "all"
+    strategies: Listed[StrategyName] = ()
+    validation_share: Annotated[float, Field(gt=0, lt=1)] = 0.2
+    epochs: Annotated[int, Field(ge=1)] = 10
+    learning_rate: Annotated[float, Field(gt=0)] | None = None
+
+    @model_validator(mode="after")
+    def _one_list(self) -> Self:
+        if self.strategies and "strategy" in self.model_fields_set:
+            raise ValueError("training.strategy and training.strategies are both given; keep one of the two")
+        if twice := sorted({name for name in self.strategies if self.strategies.count(name) > 1}):
+            raise ValueError(f"training.strategies names {', '.join(twice)} more than once")
+        if "auto" in self.strategies:
+            raise ValueError(f'"auto" stands for {", ".join(AUTO)}; in strategies name what you want of them')
+        return self
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The strategies to try, the preferred one first."""
+        return self.strategies or (AUTO if self.strategy == "auto" else (self.strategy,))
+
+
+class Validation(Section):
+    """What becomes of rows that break an error of schema.yaml: the window fails, or it goes on without them."""
+
+    on_bad_rows: Literal["fail", "drop", "quarantine"] = "fail"
 
 
 class Holdout(Section):
@@ -173,6 +308,7 @@ class Loop(Section):
     features: Features | None = None
     model: Model
     training: Training = Training()
+    validation: Validation = Validation()
     holdout: Holdout = Holdout()
     drift: Drift = Drift()
     trigger: Trigger = Trigger()
@@ -187,7 +323,7 @@ class Loop(Section):
         by = "entity" if data.get("entity") else "time" if data.get("timestamp") else "row"
         data = _filled(data, "holdout", {"by": by})
         refit = isinstance(data["holdout"], dict) and data["holdout"]["by"] == "time"
-        metric = "auc" if data.get("task") == "binary" else "rmse"
+        metric = DEFAULT_METRIC.get(str(data.get("task")), "")
         return _filled(data, "promotion", {"metric": metric, "refit": refit})
 
     @model_validator(mode="after")
@@ -251,8 +387,12 @@ class Loop(Section):
     def digest(self) -> str:
         """A hash of everything that changes what a run computes."""
         passed_by: dict[str, Any] = {"schedule": True, "alerts": True, "serving": True}
-        if self.windows.source == "files":  # loops from before there was a log keep the hash of their runs
+        if self.windows.source == "files":  # loops from before a key was there keep the hash of their runs
             passed_by["windows"] = {"source", "calendar"}
+        passed_by["training"] = set(Training.model_fields) - self.training.model_fields_set - {"strategy"}
+        passed_by["model"] = set(Model.model_fields) - self.model.model_fields_set - {"estimator", "params"}
+        if not self.validation.model_fields_set:
+            passed_by["validation"] = True
         return hashlib.blake2b(self.model_dump_json(exclude=passed_by).encode(), digest_size=8).hexdigest()
 
 

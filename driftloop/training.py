@@ -2,23 +2,19 @@
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import pandas as pd
-from sklearn.compose import ColumnTransformer
-from sklearn.impute import SimpleImputer
-from sklearn.pipeline import Pipeline, make_pipeline
-from sklearn.preprocessing import OneHotEncoder, StandardScaler
+from sklearn.pipeline import Pipeline
 
 from driftloop.artifact import score
 from driftloop.calibration import best_f1_threshold, calibration_error
 from driftloop.category import MISSING
 from driftloop.contract import Loop
-from driftloop.errors import ContractError, DriftloopError
+from driftloop.errors import DriftloopError
 from driftloop.facts import Facts
 from driftloop.frame import T, Window
 from driftloop.holdout import HoldoutRule
@@ -26,6 +22,7 @@ from driftloop.importance import Importance
 from driftloop.metrics import METRICS, Predictions, Score
 from driftloop.paired import detectable_gain, paired_gain
 from driftloop.promotion import Comparison
+from driftloop.recipe import build
 from driftloop.slices import NO_SLICES, SlicePolicy, compare_slices, quartiles
 
 SAMPLE_ROWS = 20
@@ -41,45 +38,6 @@ class Candidate:
     facts: Facts
     compiled: bytes | None = None
     importance: Importance | None = None
-
-
-def build(loop: Loop) -> Pipeline:
-    """The unfitted pipeline: median imputation and scaling, one-hot categories, then the loop's estimator.
-
-    Raises ContractError when the estimator cannot be imported or refuses its parameters.
-    """
-    module, _, name = loop.model.estimator.rpartition(".")
-    try:
-        estimator = getattr(importlib.import_module(module), name)(**loop.model.params)
-    except (ImportError, AttributeError) as error:
-        raise ContractError(
-            f"loop.toml: model.estimator = {loop.model.estimator!r} cannot be imported: {error}"
-        ) from None
-    except TypeError as error:
-        raise ContractError(f"loop.toml: model.params does not fit {loop.model.estimator}: {error}") from None
-    asked = "predict_proba" if loop.task == "binary" else "predict"
-    if not (hasattr(estimator, "fit") and hasattr(estimator, "get_params") and hasattr(estimator, asked)):
-        raise ContractError(
-            f"loop.toml: model.estimator = {loop.model.estimator!r}: task {loop.task} needs a scikit-learn estimator "
-            f"with {asked}"
-        )
-    if {"n_jobs", "n_estimators"} <= set(estimator.get_params()) and "n_jobs" not in loop.model.params:
-        estimator.set_params(n_jobs=-1)  # an ensemble's members are the same on any number of cores
-    encode = ColumnTransformer(
-        [
-            (
-                "numeric",
-                make_pipeline(SimpleImputer(strategy="median", keep_empty_features=True), StandardScaler()),
-                list(loop.columns.numeric),
-            ),
-            (
-                "categorical",
-                OneHotEncoder(handle_unknown="ignore", sparse_output=False),
-                list(loop.columns.categorical),
-            ),
-        ]
-    )
-    return Pipeline([("encode", encode), ("model", estimator)])
 
 
 def window_limit(strategy: str) -> int | None:

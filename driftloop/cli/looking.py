@@ -96,13 +96,13 @@ def check(folder: Path, as_json: bool) -> None:
     """
     from rich.progress import track
 
-    from driftloop import draft, frame, golden, training
+    from driftloop import draft, frame, golden, recipe
     from driftloop.cli import render
     from driftloop.windows import none_yet, open_windows
     from driftloop.workspace import known_cases
 
     loop = draft.resolved(folder)
-    training.build(loop)
+    recipe.require(loop)
     cases = known_cases(folder, loop)
     windows = open_windows(loop, folder, options.settings())
     _check_values(loop, windows.ids())

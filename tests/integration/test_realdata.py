@@ -19,8 +19,9 @@ from driftloop.cli.__main__ import cli
 from driftloop.frame import MISSING
 from driftloop.holdout import HoldoutRule
 from driftloop.metrics import Predictions
+from driftloop.recipe import build
 from driftloop.settings import Settings
-from driftloop.training import build, evaluate, split
+from driftloop.training import evaluate, split
 from driftloop.windows import open_windows
 from driftloop.workspace import open_workspace
 

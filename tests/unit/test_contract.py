@@ -256,7 +256,7 @@ def test_a_wrong_key_is_named_with_its_value_and_what_was_expected(top: str, sec
         ("[model]\n", "[model_]\n", "model is missing; it is required"),
         ('name = "churn"', 'name = "my churn"', "name = 'my churn': "),
         ('name = "churn"', 'name = "../churn"', "name = '../churn': "),
-        ('task = "binary"', 'task = "multiclass"', "task = 'multiclass': .*'binary' or 'regression'"),
+        ('task = "binary"', 'task = "ranking"', "task = 'ranking': .*'binary', 'multiclass' or 'regression'"),
         ("sklearn.linear_model.LogisticRegression", "LogisticRegression", "model.estimator = .*dotted import path"),
         ("sklearn.linear_model.LogisticRegression", "os.system('x')", "model.estimator = .*dotted import path"),
     ],

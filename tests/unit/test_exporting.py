@@ -18,6 +18,7 @@ from driftloop.exporting import Exported, export
 from driftloop.frame import MISSING
 from driftloop.holdout import HoldoutRule
 from driftloop.odd_rows import LARGEST, odd_rows
+from driftloop.recipe import build
 from driftloop.training import Candidate
 from tests import estimators
 from tests.fakes import a_loop
@@ -117,7 +118,7 @@ def test_a_loop_may_have_one_kind_of_features_only(task: str, columns: dict[str,
 def test_a_column_without_a_value_in_training_is_imputed_as_the_pipeline_does() -> None:
     candidate, X = fitted("linear_model.LogisticRegression", categorical=("plan",))
     empty = X.assign(rare=np.nan)
-    pipeline = training.build(a_loop(features={"numeric": ["fee", "rare"], "categorical": ["plan"]}))
+    pipeline = build(a_loop(features={"numeric": ["fee", "rare"], "categorical": ["plan"]}))
     pipeline.fit(empty, np.arange(len(empty)) % 2)
     facts = candidate.facts.model_copy(update={"numeric": ("fee", "rare")})
     assert export(pipeline, facts, empty[["fee", "rare", "plan"]]).facts.refused is None

@@ -20,12 +20,12 @@ from driftloop.frame import MISSING, Window
 from driftloop.holdout import HoldoutRule
 from driftloop.metrics import METRICS, Predictions
 from driftloop.paired import paired_gain
+from driftloop.recipe import build
 from driftloop.slices import NO_SLICES
 from driftloop.training import (
     FOLD_ROWS,
     FOLDS,
     Candidate,
-    build,
     comparable,
     compare,
     evaluate,

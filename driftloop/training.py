@@ -22,7 +22,7 @@ from driftloop.importance import Importance
 from driftloop.metrics import METRICS, Predictions, Score
 from driftloop.paired import detectable_gain, paired_gain
 from driftloop.promotion import Comparison
-from driftloop.recipe import build
+from driftloop.recipe import build, in_one_thread
 from driftloop.slices import NO_SLICES, SlicePolicy, compare_slices, quartiles
 
 SAMPLE_ROWS = 20
@@ -85,8 +85,7 @@ def fit(loop: Loop, windows: Sequence[str], training: Window, rule: HoldoutRule)
 
 def _candidate(loop: Loop, windows: Sequence[str], training: Window, rule: str, threshold: float | None) -> Candidate:
     pipeline = _fitted(loop, windows, training)
-    if {"n_jobs", "n_estimators"} <= set(pipeline["model"].get_params()):
-        pipeline["model"].set_params(n_jobs=1)  # starting threads costs more than a request's few rows
+    in_one_thread(pipeline)
     sample = training.X.iloc[np.unique(np.linspace(0, len(training.X) - 1, SAMPLE_ROWS, dtype=int))]
     facts = Facts(
         loop=loop.name,
@@ -137,7 +136,7 @@ def _fitted(loop: Loop, windows: Sequence[str], training: Window) -> Pipeline:
     y, pipeline = _labels(training), build(loop)
     try:
         pipeline.fit(training.X, y.astype(int) if loop.task == "binary" else y)
-    except ValueError as error:
+    except Exception as error:  # an estimator may be anybody's, and raise classes of its own
         raise DriftloopError(f"{loop.model.estimator} could not be trained on {', '.join(windows)}: {error}") from error
     return pipeline
 

@@ -46,7 +46,8 @@ class Facts(BaseModel):
     one is its recipe fitted again with the holdout's rows. ``compiled``: None where nobody tried. ``statistics`` are
     mean and standard deviation of each numeric feature's training values, nulls left out; a feature without any has
     none. ``importance``: what the loop's metric loses on holdout rows when a feature's values are shuffled, most first;
-    empty where nobody measured it.
+    empty where nobody measured it. ``baseline``: the metrics, on the same rows, of the answer that knows no feature:
+    the event's rate in training, or the mean of the training targets; an undefined one is left out.
     """
 
     model_config = ConfigDict(frozen=True, extra="ignore")
@@ -71,3 +72,4 @@ class Facts(BaseModel):
     compiled: CompiledFacts | None = None
     statistics: dict[str, tuple[float, float]] = {}
     importance: dict[str, float] = {}
+    baseline: dict[str, float] = {}

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from driftloop import evaluation
 from driftloop.artifact import Artifact, predictions, score
 from driftloop.contract import Loop
 from driftloop.entry import Kind
@@ -23,7 +24,7 @@ from driftloop.registry import library_versions
 from driftloop.report import Json, window_report
 from driftloop.serving_check import Request
 from driftloop.settings import without_password
-from driftloop.training import Candidate, evaluate, fit, refit, split, window_limit
+from driftloop.training import Candidate, baseline, evaluate, fit, refit, split, window_limit
 from driftloop.workspace import Champion, Workspace
 
 if TYPE_CHECKING:
@@ -107,8 +108,14 @@ def train(work: Workspace, data: TrainingData) -> Candidate:
     work.checks.start()  # its imports are done by the time there is a version to try
     candidate = fit(work.loop, data.windows, data.training, work.rule)
     predicted = predictions(score(candidate.estimator, data.holdout.X, work.loop.task), candidate.facts)
-    facts = candidate.facts.model_copy(update={"metrics": evaluate(work.loop, data.holdout, predicted)})
-    return weighed(work.loop, compiled(replace(candidate, facts=facts), data.holdout.X), data.holdout)
+    assert data.holdout.y is not None, "its rows are labelled"
+    measured = {
+        "metrics": evaluate(work.loop, data.holdout, predicted),
+        "baseline": baseline(work.loop, data.training, data.holdout),
+    }
+    facts = candidate.facts.model_copy(update=measured)
+    judged = replace(candidate, facts=facts, evaluation=evaluation.page(facts, data.holdout.y.to_numpy(), predicted))
+    return weighed(work.loop, compiled(judged, data.holdout.X), data.holdout)
 
 
 def compiled(candidate: Candidate, rows: pd.DataFrame) -> Candidate:

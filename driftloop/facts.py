@@ -82,6 +82,8 @@ class Facts(BaseModel):
     empty where nobody measured it. ``recipe`` is that of loop.toml it was made by, ``strategy`` how its rows were
     chosen, ``note`` where that could not do all that its name says; ``effective_rows`` what weighted rows were worth;
     ``tuned_from`` the version that learnt on, whose windows are among ``windows``. ``contest``: what else was tried.
+    ``baseline``: the metrics, on the same rows, of the answer that knows no feature: the event's rate in training, or
+    the mean of the training targets; an undefined one is left out.
     """
 
     model_config = ConfigDict(frozen=True, extra="ignore")
@@ -112,3 +114,4 @@ class Facts(BaseModel):
     effective_rows: float | None = None
     tuned_from: str | None = None
     contest: Contest | None = None
+    baseline: dict[str, float] = {}

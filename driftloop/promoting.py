@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-from driftloop import contest
+from driftloop import contest, evaluation
 from driftloop.artifact import Artifact, predictions, score
 from driftloop.contract import Loop
 from driftloop.entry import Kind
@@ -26,7 +26,7 @@ from driftloop.report import Json, window_report
 from driftloop.serving_check import Request
 from driftloop.settings import without_password
 from driftloop.strategy import Base, TrainingSet, joined, training_set, window_limit
-from driftloop.training import Candidate, evaluate, fit_set, recipe_of, refit, split_parts
+from driftloop.training import Candidate, baseline, evaluate, fit_set, recipe_of, refit, split_parts
 from driftloop.workspace import Champion, Workspace
 
 if TYPE_CHECKING:
@@ -127,9 +127,15 @@ def train(work: Workspace, data: TrainingData, champion: Champion | None = None)
     learnt = training_set(chosen.strategy, data.parts, recipe=chosen.recipe, base=base, seed=loop.name)
     candidate = fit_set(loop, chosen.recipe, learnt, str(work.rule))
     predicted = predictions(score(candidate.estimator, data.holdout.X, loop.task), candidate.facts)
-    found = {"metrics": evaluate(loop, data.holdout, predicted), "contest": chosen.contest}
-    candidate = replace(candidate, facts=candidate.facts.model_copy(update=found))
-    return weighed(loop, compiled(candidate, data.holdout.X), data.holdout)
+    assert data.holdout.y is not None, "its rows are labelled"
+    found = {
+        "metrics": evaluate(loop, data.holdout, predicted),
+        "baseline": baseline(loop, learnt.rows, data.holdout),
+        "contest": chosen.contest,
+    }
+    facts = candidate.facts.model_copy(update=found)
+    judged = replace(candidate, facts=facts, evaluation=evaluation.page(facts, data.holdout.y.to_numpy(), predicted))
+    return weighed(loop, compiled(judged, data.holdout.X), data.holdout)
 
 
 def learnt_again(work: Workspace, facts: Facts, parts: Sequence[Window]) -> TrainingSet:

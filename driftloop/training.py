@@ -35,12 +35,16 @@ FOLD_ROWS = 6_000  # the folds' fits together then cost less than the model's ow
 
 @dataclass(frozen=True)
 class Candidate:
-    """A fitted pipeline with the facts that go into its version, its graph where it was compiled, and what counts."""
+    """A fitted pipeline with the facts that go into its version, its graph where it was compiled, and what counts.
+
+    ``evaluation`` is a page of plots of its predictions on the holdout.
+    """
 
     estimator: Pipeline
     facts: Facts
     compiled: bytes | None = None
     importance: Importance | None = None
+    evaluation: str | None = None
 
 
 def require_strategies(loop: Loop) -> None:
@@ -146,16 +150,13 @@ def statistics(numbers: pd.DataFrame) -> dict[str, tuple[float, float]]:
 def refit(loop: Loop, judged: Candidate, version: str, learnt: TrainingSet) -> Candidate:
     """The recipe of a judged candidate fitted again on a set with the holdout's rows, which it was judged on, in it.
 
-    Metrics, importance and threshold stay those of the judged one: nothing is left to measure this one's on.
+    What was measured stays that of the judged one, threshold and plots too: nothing is left to measure this one's on.
     """
     again = _candidate(loop, recipe_of(loop, judged.facts), learnt, judged.facts.holdout, judged.facts.threshold)
-    kept = {
-        "metrics": judged.facts.metrics,
-        "importance": judged.facts.importance,
-        "contest": judged.facts.contest,
-        "refit_of": version,
-    }
-    return replace(again, facts=again.facts.model_copy(update=kept), importance=judged.importance)
+    measured = ("metrics", "baseline", "importance", "contest")
+    kept = {"refit_of": version} | {name: getattr(judged.facts, name) for name in measured}
+    facts = again.facts.model_copy(update=kept)
+    return replace(again, facts=facts, importance=judged.importance, evaluation=judged.evaluation)
 
 
 def recipe_of(loop: Loop, facts: Facts) -> Recipe:
@@ -232,15 +233,30 @@ def folds(training: Window, *, in_order: bool) -> np.ndarray:
 
 def evaluate(loop: Loop, window: Window, predictions: Predictions) -> dict[str, float]:
     """Every metric of the task on labelled rows. Raises DriftloopError where the loop's own metric is undefined."""
+    values = _metrics(loop, window, predictions)
+    if loop.promotion.metric not in values:
+        raise DriftloopError(
+            f"{loop.promotion.metric} is undefined on the {len(_labels(window))} labelled rows of window {window.id}: "
+            f"they hold one class or one value only"
+        )
+    return values
+
+
+def baseline(loop: Loop, training: Window, window: Window) -> dict[str, float]:
+    """The metrics on labelled rows of the one answer that the training labels alone give.
+
+    Binary: the event's rate as the probability, and the majority's label. Regression: the mean, for mae too.
+    """
+    constant = np.full(len(window.X), _labels(training).mean())
+    return _metrics(loop, window, Predictions(constant))
+
+
+def _metrics(loop: Loop, window: Window, predictions: Predictions) -> dict[str, float]:
+    """Those that are defined on the window's labelled rows."""
     y = _labels(window).to_numpy()
     values = {m.name: m(y, predictions) for m in METRICS.values() if m.task == loop.task}
     if loop.task == "binary":
         values["calibration_error"] = calibration_error(y, predictions.scores)
-    if not np.isfinite(values[loop.promotion.metric]):
-        raise DriftloopError(
-            f"{loop.promotion.metric} is undefined on the {len(y)} labelled rows of window {window.id}: "
-            f"they hold one class or one value only"
-        )
     return {name: value for name, value in values.items() if np.isfinite(value)}
 
 

@@ -46,7 +46,8 @@ class Facts(BaseModel):
     one is its recipe fitted again with the holdout's rows. ``compiled``: None where nobody tried. ``statistics`` are
     mean and standard deviation of each numeric feature's training values, nulls left out; a feature without any has
     none. ``importance``: what the loop's metric loses on holdout rows when a feature's values are shuffled, most first;
-    empty where nobody measured it.
+    empty where nobody measured it. ``ranges`` are the smallest, a middle and the largest training value of each numeric
+    feature, ``modes`` the most frequent category of each other one: what a form to ask the model with begins with.
     """
 
     model_config = ConfigDict(frozen=True, extra="ignore")
@@ -71,3 +72,5 @@ class Facts(BaseModel):
     compiled: CompiledFacts | None = None
     statistics: dict[str, tuple[float, float]] = {}
     importance: dict[str, float] = {}
+    ranges: dict[str, tuple[float, float, float]] = {}
+    modes: dict[str, str] = {}

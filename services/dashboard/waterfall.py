@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -78,11 +79,13 @@ def chart(steps: list[Bar], scale: str) -> alt.LayerChart:
     table["place"] = range(len(table))
     table["next"] = table["place"].shift(-1)
     table["right"] = table[["start", "end"]].max(axis=1)
-    names = f"{table['label'].tolist()}[datum.value]"
-    y = alt.Y("place:O", title=None, axis=alt.Axis(labelExpr=names, labelLimit=260, ticks=False, domain=False))
-    low, high = table[["start", "end"]].min(axis=None), table["right"].max()
-    wide = (high - low) or 1.0
-    x = alt.X("start:Q", title=scale, scale=alt.Scale(domain=[low - 0.05 * wide, high + 0.25 * wide], nice=False))
+    names = f"{json.dumps([step.label for step in steps])}[datum.value]"
+    axis = alt.Axis(labelExpr=names, labelLimit=260, labelFlush=False, ticks=False, domain=False)
+    y = alt.Y("place:O", title=None, axis=axis)
+    ends_at = [step.end for step in steps]
+    wide = (max(ends_at) - min(ends_at)) or 1.0
+    domain = [min(ends_at) - 0.05 * wide, max(ends_at) + 0.25 * wide]  # room for the texts on the right
+    x = alt.X("start:Q", title=scale, scale=alt.Scale(domain=domain, zero=False, nice=False))
     color = alt.Color("kind:N", legend=None, scale=alt.Scale(domain=["up", "down", "end"], range=[UP, DOWN, ENDS]))
     base = alt.Chart(table).encode(y=y)
     links = base.transform_filter("isValid(datum.next)").mark_rule(color="#bbbbbb")

@@ -137,6 +137,8 @@ def _candidate(loop: Loop, recipe: Recipe, learnt: TrainingSet, rule: str, thres
         note=learnt.note,
         effective_rows=learnt.effective_rows,
         tuned_from=base.version if base else None,
+        ranges=ranges(training.X[list(loop.columns.numeric)]),
+        modes={name: str(training.X[name].mode()[0]) for name in loop.columns.categorical},
     )
     return Candidate(pipeline, facts)
 
@@ -145,6 +147,13 @@ def statistics(numbers: pd.DataFrame) -> dict[str, tuple[float, float]]:
     """Mean and standard deviation (of the rows, not of a population they stand for) of each column with a value."""
     present = {name: column.dropna().to_numpy() for name, column in numbers.items()}
     return {str(name): (float(x.mean()), float(x.std())) for name, x in present.items() if len(x)}
+
+
+def ranges(numbers: pd.DataFrame) -> dict[str, tuple[float, float, float]]:
+    """Smallest, median and largest value of each column with one; the median is a value that is there."""
+    present = {str(name): column.dropna().to_numpy() for name, column in numbers.items()}
+    found = {name: np.quantile(x, (0, 0.5, 1), method="lower").tolist() for name, x in present.items() if len(x)}
+    return {name: (low, middle, high) for name, (low, middle, high) in found.items()}
 
 
 def refit(loop: Loop, judged: Candidate, version: str, learnt: TrainingSet) -> Candidate:

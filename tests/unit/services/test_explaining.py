@@ -33,8 +33,8 @@ TREES = [
     ("binary", "tree.DecisionTreeClassifier", {"min_samples_leaf": 200}),  # one leaf
     ("binary", "ensemble.GradientBoostingClassifier", {"random_state": 0}),
     ("regression", "ensemble.GradientBoostingRegressor", {"random_state": 0}),
-    ("binary", "ensemble.HistGradientBoostingClassifier", HISTOGRAM),
-    ("regression", "ensemble.HistGradientBoostingRegressor", HISTOGRAM),
+    ("binary", "ensemble.HistGradientBoostingClassifier", HISTOGRAM | {"categorical_features": []}),
+    ("regression", "ensemble.HistGradientBoostingRegressor", HISTOGRAM | {"categorical_features": []}),
 ]
 LINEAR = [
     ("binary", "linear_model.LogisticRegression", {}),
@@ -49,6 +49,7 @@ OTHER = [
     ("binary", "linear_model.SGDClassifier", {"loss": "modified_huber", "random_state": 0}),  # no log-odds are linear
     ("regression", "linear_model.PoissonRegressor", {}),
     ("regression", "ensemble.HistGradientBoostingRegressor", HISTOGRAM | {"loss": "poisson"}),
+    ("binary", "ensemble.HistGradientBoostingClassifier", HISTOGRAM),  # it splits on categories
 ]
 ALL = [*(("tree", *one) for one in TREES), *(("linear", *one) for one in LINEAR), *(("kernel", *one) for one in OTHER)]
 ROWS: list[dict[str, Any]] = [

@@ -157,6 +157,7 @@ class Model(Standing):
     labels: tuple[str, str] | None
     threshold: float | None
     metrics: dict[str, float]
+    baseline: dict[str, float]
     windows: list[str]
     rows: int
     signature: Signature

@@ -62,6 +62,7 @@ class Champion:
             "labels": facts.labels,
             "threshold": facts.threshold,
             "metrics": facts.metrics,
+            "baseline": facts.baseline,
             "windows": facts.windows,
             "rows": facts.rows,
             "signature": _signature(facts),

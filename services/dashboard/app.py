@@ -18,6 +18,7 @@ from driftloop import contract
 from driftloop.entry import Entry
 from driftloop.errors import DriftloopError
 from driftloop.ledger import Ledger
+from driftloop.metrics import written
 from driftloop.reigns import reigns, waiting
 from driftloop.settings import Settings
 from services.dashboard.client import Api, ApiError
@@ -79,12 +80,12 @@ def _headline(rows: list[dict[str, Any]], api: Api) -> None:
 def _challenger(asked: Entry) -> None:
     """Who waits, on what evidence, and a form to answer with."""
     decision = asked.details["report"]["decision"]
-    against = "" if decision["champion"] is None else f" against {decision['champion']:.3f}"
+    against = "" if decision["champion"] is None else f" against {written(decision['champion'])}"
     with st.container(border=True):
         st.subheader(f"Version {asked.version} waits for approval")
         st.write(
             f"Since {asked.time:%Y-%m-%d %H:%M} UTC, from {asked.window}: {asked.reason}; {decision['metric']} "
-            f"{decision['candidate']:.3f}{against} on {decision['holdout_rows']:,} holdout rows."
+            f"{written(decision['candidate'])}{against} on {decision['holdout_rows']:,} holdout rows."
         )
         if judged := decision["slices"]["judged"]:
             st.dataframe(pd.DataFrame(judged), hide_index=True)

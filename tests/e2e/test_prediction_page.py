@@ -34,7 +34,7 @@ def urls(tmp_path_factory):
     """Addresses of a dashboard and of the API it asks."""
     home = tmp_path_factory.mktemp("home")
     (home / "windows").mkdir()
-    (home / "loop.toml").write_text(COMPILABLE)
+    (home / "loop.toml").write_text(f'{COMPILABLE}[serving]\nlog = "off"\n')  # no process that writes it
     settings = Settings.from_env({"DRIFTLOOP_HOME": str(home)}, Path.cwd())
     registry = Registry(settings, "churn")
     registry.point(CHAMPION, registry.register(candidate(COMPILABLE, 1), {}, {}, None).number)

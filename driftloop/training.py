@@ -21,7 +21,7 @@ from driftloop.facts import Facts
 from driftloop.frame import Window
 from driftloop.holdout import HoldoutRule
 from driftloop.importance import Importance
-from driftloop.metrics import METRICS, Predictions, Score
+from driftloop.metrics import Predictions, Score, metrics_of
 from driftloop.paired import detectable_gain, paired_gain
 from driftloop.promotion import Comparison
 from driftloop.recipe import build
@@ -263,7 +263,7 @@ def baseline(loop: Loop, training: Window, window: Window) -> dict[str, float]:
 def _metrics(loop: Loop, window: Window, predictions: Predictions) -> dict[str, float]:
     """Those that are defined on the window's labelled rows."""
     y = _labels(window).to_numpy()
-    values = {m.name: m(y, predictions) for m in METRICS.values() if m.task == loop.task}
+    values = {name: metric(y, predictions) for name, metric in metrics_of(loop.task).items()}
     if loop.task == "binary":
         values["calibration_error"] = calibration_error(y, predictions.scores)
     return {name: value for name, value in values.items() if np.isfinite(value)}

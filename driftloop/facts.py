@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
 
@@ -36,6 +37,18 @@ class CompiledFacts(BaseModel):
         return f"onnx, differs by at most {self.difference:.2g} on {self.rows:,} rows"
 
 
+class Adopted(BaseModel):
+    """Where a version that was trained elsewhere comes from, and up to when it was: a window with all its rows, or a
+    time. Rows after that are the only ones it cannot have seen.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    source: str
+    unit: Literal["window", "time"]
+    until: str
+
+
 class Facts(BaseModel):
     """What a version says about itself, stored in the MLmodel file under ``metadata.driftloop``.
 
@@ -46,7 +59,8 @@ class Facts(BaseModel):
     one is its recipe fitted again with the holdout's rows. ``compiled``: None where nobody tried. ``statistics`` are
     mean and standard deviation of each numeric feature's training values, nulls left out; a feature without any has
     none. ``importance``: what the loop's metric loses on holdout rows when a feature's values are shuffled, most first;
-    empty where nobody measured it.
+    empty where nobody measured it. ``adopted``: None for one that was trained here; else ``windows``, ``rows`` and what
+    is said of their values are those that drift is measured against, for its own are not known.
     """
 
     model_config = ConfigDict(frozen=True, extra="ignore")
@@ -71,3 +85,4 @@ class Facts(BaseModel):
     compiled: CompiledFacts | None = None
     statistics: dict[str, tuple[float, float]] = {}
     importance: dict[str, float] = {}
+    adopted: Adopted | None = None

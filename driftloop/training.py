@@ -84,7 +84,13 @@ def fit(loop: Loop, windows: Sequence[str], training: Window, rule: HoldoutRule)
 
 
 def _candidate(loop: Loop, windows: Sequence[str], training: Window, rule: str, threshold: float | None) -> Candidate:
-    pipeline = _fitted(loop, windows, training)
+    return described(loop, windows, training, rule, threshold, _fitted(loop, windows, training))
+
+
+def described(
+    loop: Loop, windows: Sequence[str], training: Window, rule: str, threshold: float | None, pipeline: Pipeline
+) -> Candidate:
+    """A fitted pipeline with its facts, not yet scored; ``training``: what it learnt from, or was adopted beside."""
     if {"n_jobs", "n_estimators"} <= set(pipeline["model"].get_params()):
         pipeline["model"].set_params(n_jobs=1)  # starting threads costs more than a request's few rows
     sample = training.X.iloc[np.unique(np.linspace(0, len(training.X) - 1, SAMPLE_ROWS, dtype=int))]

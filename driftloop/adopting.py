@@ -36,6 +36,7 @@ from driftloop.promoting import check_serving, compiled, tags_of, weighed
 from driftloop.promotion import against_serving
 from driftloop.report import training_json
 from driftloop.settings import without_password
+from driftloop.strategy import TrainingSet, joined
 from driftloop.training import Candidate, comparable, described, evaluate
 from driftloop.workspace import Workspace
 
@@ -236,17 +237,10 @@ def _candidate(
         notes.append(f"it does not take {', '.join(left)}")
     if fetched.stored_with != (here := version("scikit-learn")):
         notes.append(f"scikit-learn {fetched.stored_with} stored it, here it is {here}")
-    slicing = [window.slicing for window in known if window.slicing is not None]
-    rows = replace(
-        known[-1],
-        X=pd.concat([window.X[columns] for window in known], ignore_index=True),
-        y=None,
-        entity=None,
-        timestamp=None,
-        labels=labels,
-        slicing=pd.concat(slicing, ignore_index=True) if slicing else None,
-    )
-    made = described(loop, [w.id for w in known], rows, f"rows after {adopted.until}", None, estimator)
+    rows = joined(known)
+    rows = replace(rows, X=rows.X[columns], y=None, entity=None, labels=labels)
+    learnt = TrainingSet("adopted", tuple(window.id for window in known), rows)
+    made = described(loop, None, learnt, f"rows after {adopted.until}", None, estimator)
     made = replace(made, facts=made.facts.model_copy(update={"adopted": adopted}))
     made = compiled(made, _spread(newest.X[columns], ROWS))
     if labelled is None:

@@ -15,6 +15,7 @@ from driftloop.card import WAITS
 from driftloop.compiled import FILE
 from driftloop.errors import ArtifactError, ContractError, NotInRegistry, Unreachable
 from driftloop.facts import Version
+from driftloop.report import metrics_json
 from driftloop.settings import Settings, without_password
 
 if TYPE_CHECKING:
@@ -176,12 +177,14 @@ class Registry:
             ) as run,
         ):
             mlflow.log_params(dict(params))
-            mlflow.log_metrics({f"val_{name}": value for name, value in facts.metrics.items()})
+            mlflow.log_metrics(metrics_json(facts))
             if report:
                 mlflow.log_text(report, "drift_report.html")
             if candidate.importance:
                 mlflow.log_dict(candidate.importance.json(), "importance.json")
                 mlflow.log_text(candidate.importance.page(), "importance.html")
+            if candidate.evaluation:
+                mlflow.log_text(candidate.evaluation, "evaluation.html")
             try:
                 info = mlflow.sklearn.log_model(
                     candidate.estimator,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict
 
@@ -69,6 +69,18 @@ class Contest(BaseModel):
     trials: tuple[Trial, ...]
 
 
+class Adopted(BaseModel):
+    """Where a version that was trained elsewhere comes from, and up to when it was: a window with all its rows, or a
+    time. Rows after that are the only ones it cannot have seen.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    source: str
+    unit: Literal["window", "time"]
+    until: str
+
+
 class Facts(BaseModel):
     """What a version says about itself, stored in the MLmodel file under ``metadata.driftloop``.
 
@@ -86,6 +98,8 @@ class Facts(BaseModel):
     the mean of the training targets; an undefined one is left out.
     ``ranges`` are the smallest, a middle and the largest training value of each numeric
     feature, ``modes`` the most frequent category of each other one: what a form to ask the model with begins with.
+    ``adopted``: None for one that was trained here; else ``windows``, ``rows`` and what is said of their values are
+    those that drift is measured against, for its own are not known.
     """
 
     model_config = ConfigDict(frozen=True, extra="ignore")
@@ -119,3 +133,4 @@ class Facts(BaseModel):
     baseline: dict[str, float] = {}
     ranges: dict[str, tuple[float, float, float]] = {}
     modes: dict[str, str] = {}
+    adopted: Adopted | None = None

@@ -108,7 +108,14 @@ def fit_set(loop: Loop, recipe: Recipe, learnt: TrainingSet, rule: str) -> Candi
 
 
 def _candidate(loop: Loop, recipe: Recipe, learnt: TrainingSet, rule: str, threshold: float | None) -> Candidate:
-    pipeline, training, base = fitted(loop, recipe, learnt), learnt.rows, learnt.base
+    return described(loop, recipe, learnt, rule, threshold, fitted(loop, recipe, learnt))
+
+
+def described(
+    loop: Loop, recipe: Recipe | None, learnt: TrainingSet, rule: str, threshold: float | None, pipeline: Pipeline
+) -> Candidate:
+    """A fitted pipeline with its facts, not yet scored. Without a recipe it was adopted, beside these rows."""
+    training, base = learnt.rows, learnt.base
     if {"n_jobs", "n_estimators"} <= set(pipeline["model"].get_params()):
         pipeline["model"].set_params(n_jobs=1)  # starting threads costs more than a request's few rows
     sample = training.X.iloc[np.unique(np.linspace(0, len(training.X) - 1, SAMPLE_ROWS, dtype=int))]
@@ -132,7 +139,7 @@ def _candidate(loop: Loop, recipe: Recipe, learnt: TrainingSet, rule: str, thres
         threshold=threshold,
         quartiles=quartiles(training.X) | ({} if training.slicing is None else quartiles(training.slicing)),
         statistics=statistics(training.X[list(loop.columns.numeric)]),
-        recipe=base.facts.recipe if base else recipe.model_dump(mode="json"),
+        recipe=base.facts.recipe if base else recipe and recipe.model_dump(mode="json"),
         strategy=learnt.strategy,
         note=learnt.note,
         effective_rows=learnt.effective_rows,

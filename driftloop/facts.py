@@ -56,6 +56,11 @@ class Trial(BaseModel):
     chosen: bool
     note: str | None = None
 
+    @property
+    def name(self) -> str:
+        """In the characters that a metric's name may have."""
+        return f"{self.estimator}_{self.strategy}".replace(":", "_")
+
 
 class Contest(BaseModel):
     """What the trials of a training came to, the preferred one first, on validation rows of its newest window."""
@@ -67,6 +72,11 @@ class Contest(BaseModel):
     rows: int
     why: str
     trials: tuple[Trial, ...]
+
+    def table(self) -> dict[str, list[Any]]:
+        """The trials by column."""
+        rows = [trial.model_dump(mode="json") for trial in self.trials]
+        return {name: [row[name] for row in rows] for name in Trial.model_fields}
 
 
 class Adopted(BaseModel):

@@ -178,6 +178,11 @@ class Registry:
         ):
             mlflow.log_params(dict(params))
             mlflow.log_metrics(metrics_json(facts))
+            if facts.effective_rows is not None:
+                mlflow.log_metric("effective_rows", facts.effective_rows)
+            if facts.contest:
+                mlflow.log_metrics({f"contest_{t.name}": t.score for t in facts.contest.trials if t.score is not None})
+                mlflow.log_table(facts.contest.table(), "contest.json")
             if report:
                 mlflow.log_text(report, "drift_report.html")
             if candidate.importance:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
@@ -36,6 +37,23 @@ class CompiledFacts(BaseModel):
         return f"onnx, differs by at most {self.difference:.2g} on {self.rows:,} rows"
 
 
+class SearchFacts(BaseModel):
+    """What a parameter search came to; ``trials`` of any state, ``params`` those of the best, ``seconds`` spent.
+
+    ``best`` is the mean over folds that chose the parameters, so it is optimistic; None where no trial was complete.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    metric: str
+    best: float | None
+    params: dict[str, Any]
+    trials: int
+    pruned: int
+    failed: int
+    seconds: float
+
+
 class Facts(BaseModel):
     """What a version says about itself, stored in the MLmodel file under ``metadata.driftloop``.
 
@@ -46,7 +64,7 @@ class Facts(BaseModel):
     one is its recipe fitted again with the holdout's rows. ``compiled``: None where nobody tried. ``statistics`` are
     mean and standard deviation of each numeric feature's training values, nulls left out; a feature without any has
     none. ``importance``: what the loop's metric loses on holdout rows when a feature's values are shuffled, most first;
-    empty where nobody measured it.
+    empty where nobody measured it. ``search``: of its parameters; None where they are as given.
     """
 
     model_config = ConfigDict(frozen=True, extra="ignore")
@@ -71,3 +89,4 @@ class Facts(BaseModel):
     compiled: CompiledFacts | None = None
     statistics: dict[str, tuple[float, float]] = {}
     importance: dict[str, float] = {}
+    search: SearchFacts | None = None

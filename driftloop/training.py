@@ -158,20 +158,20 @@ def _threshold(loop: Loop, windows: Sequence[str], training: Window) -> float | 
     return best_f1_threshold(y, scores)
 
 
-def folds(training: Window, *, in_order: bool) -> np.ndarray:
-    """The fold of each row, shape (rows,), from 0; -1 for rows left out so that at most FOLD_ROWS or so are in one.
+def folds(training: Window, *, in_order: bool, count: int = FOLDS, most: int = FOLD_ROWS) -> np.ndarray:
+    """The fold of each row, shape (rows,), from 0 to ``count``; -1 for rows left out so that ``most`` or so are in one.
 
     An entity's rows share a fold, else its neighbours would tell its label. Without entities, ``in_order`` makes
     folds blocks in the rows' order, of the newest rows; else they are drawn with a fixed seed.
     """
     n = len(training.X)
     if in_order and training.entity is None:
-        place = np.arange(n) - max(0, n - FOLD_ROWS)
-        return np.where(place < 0, -1, place * FOLDS // (place[-1] + 1))
+        place = np.arange(n) - max(0, n - most)
+        return np.where(place < 0, -1, place * count // (place[-1] + 1))
     owner = np.arange(n) if training.entity is None else pd.factorize(training.entity)[0]
     owners = int(owner.max()) + 1
     place = np.random.default_rng(0).permutation(owners)[owner]
-    return np.where(place < owners * min(1.0, FOLD_ROWS / n), place % FOLDS, -1)
+    return np.where(place < owners * min(1.0, most / n), place % count, -1)
 
 
 def evaluate(loop: Loop, window: Window, predictions: Predictions) -> dict[str, float]:

@@ -208,13 +208,10 @@ class _Study:
         )
         for trial in self.study.get_trials(deepcopy=False, states=(optuna.trial.TrialState.RUNNING,)):
             self.study.tell(trial.number, state=optuna.trial.TrialState.FAIL)  # its process was killed
+        self.seconds, self.folds = self.study.user_attrs.get("spent", (0.0, 0))
+        self.trials = self._ended()
 
-    @property
-    def seconds(self) -> float:
-        return float(self.study.user_attrs.get("seconds", 0.0))
-
-    @property
-    def trials(self) -> tuple[Trial, ...]:
+    def _ended(self) -> tuple[Trial, ...]:
         return tuple(_trial(one) for one in self.study.get_trials(deepcopy=False) if one.state.is_finished())
 
     @property
@@ -232,25 +229,24 @@ class _Study:
 
     def run(self, trials: int, seconds: float) -> None:
         """Go on until there are ``trials`` of them in all, or ``seconds`` more have passed."""
-        began, spent = self.clock(), self.seconds
-        until = began + seconds
-        while self.rows.parts and len(self.trials) < trials and self.clock() < until:
-            if self.clock() + self._a_fold() * len(self.rows.parts) > until:
+        until = self.clock() + seconds
+        while self.rows.parts and (done := len(self.trials)) < trials and self.clock() < until:
+            if self.folds and self.clock() + self.seconds / self.folds * len(self.rows.parts) > until:
                 break  # it would not come to its end
-            trial, params, given = self._ask()
+            trial, params, given = self._ask(done)
             self._try(trial, params, until, may_prune=not given)
-            self.study.set_user_attr("seconds", spent + self.clock() - began)
+            self.trials = self._ended()
             progress.tell(self._line(trials))
             if self.trials[-1].why == LATE:
                 break
 
-    def _ask(self) -> tuple[Running, dict[str, Any], bool]:
+    def _ask(self, done: int) -> tuple[Running, dict[str, Any], bool]:
         """The next trial and its parameters: those given, until they were tried to an end, then what TPE draws."""
         from optuna.samplers import TPESampler
         from optuna.trial import TrialState
 
         # a sampler of its own for each: a search that was taken up again does not draw the same once more
-        self.study.sampler = TPESampler(seed=len(self.trials))
+        self.study.sampler = TPESampler(seed=done)
         given = not any(t.params == self.recipe.params and t.why not in (KILLED, LATE) for t in self.trials)
         if not given:
             trial = self.study.ask(self.space)
@@ -269,35 +265,26 @@ class _Study:
         trial.set_user_attr("params", params)
         recipe, values = self.recipe.model_copy(update={"params": params}), list[float]()
         began, spent = self.clock(), self.seconds
-        folds = int(self.study.user_attrs.get("folds", 0))
+
+        def end(state: TrialState, why: str | None = None) -> None:
+            trial.set_user_attr("folds", values)
+            if why:
+                trial.set_user_attr("why", why[:500])
+            self.study.tell(trial, float(np.mean(values)) if state == TrialState.COMPLETE else None, state)
+
         for place in range(len(self.rows.parts)):
             if place and self.clock() + (self.clock() - began) / place > until:
-                self._fail(trial, LATE)
-                return
+                return end(TrialState.FAIL, LATE)
             try:
                 values.append(self._value(recipe, place))
             except Exception as error:  # noqa: BLE001  # an estimator may be anybody's, and refuse what was drawn
-                self._fail(trial, f"{type(error).__name__}: {error}")
-                return
-            trial.set_user_attr("folds", values)
-            self.study.set_user_attr("seconds", spent + self.clock() - began)
-            self.study.set_user_attr("folds", folds + place + 1)
+                return end(TrialState.FAIL, f"{type(error).__name__}: {error}")
+            self.seconds, self.folds = spent + self.clock() - began, self.folds + 1
+            self.study.set_user_attr("spent", (self.seconds, self.folds))  # at once: a killed search has spent it
             trial.report(float(np.mean(values)), place)
             if may_prune and place + 1 < len(self.rows.parts) and trial.should_prune():
-                self.study.tell(trial, state=TrialState.PRUNED)
-                return
-        self.study.tell(trial, float(np.mean(values)))
-
-    def _fail(self, trial: Running, why: str) -> None:
-        from optuna.trial import TrialState
-
-        trial.set_user_attr("why", why[:500])
-        self.study.tell(trial, state=TrialState.FAIL)
-
-    def _a_fold(self) -> float:
-        """Seconds that a fold took so far, on the mean."""
-        folds = int(self.study.user_attrs.get("folds", 0))
-        return self.seconds / folds if folds else 0.0
+                return end(TrialState.PRUNED)
+        return end(TrialState.COMPLETE)
 
     def _value(self, recipe: Recipe, place: int) -> float:
         X, y, held, truth = self.rows.encoded(recipe, place)

@@ -10,7 +10,7 @@ from driftloop.entry import Entry, Kind
 from driftloop.errors import ChampionMoved, ContractError, DriftloopError, NotWaiting
 from driftloop.following import expire, follow, heal, still_waits
 from driftloop.monitoring import require_same_task
-from driftloop.promoting import Registered, TrainingData, check_serving, refitted, stored, training_data
+from driftloop.promoting import Registered, TrainingData, check_serving, learnt_again, refitted, stored, training_data
 from driftloop.promotion import Outcome, PromotionDecision, against_serving, decide_approved
 from driftloop.reigns import ENDS_WAITING, expired, previous_champion, waiting
 from driftloop.report import Json, decision_of, training_json
@@ -152,8 +152,9 @@ def _data(work: Workspace, asked: Entry, tried: Registered, champion: Champion |
     moved = (champion.version if champion else None) != asked.details["compared_with"]
     if not (moved or work.loop.promotion.refit):
         return None
-    data = training_data(work, tried.candidate.facts.windows[-1], champion)
-    if data.training.fingerprint != tried.candidate.facts.fingerprint:
+    facts = tried.candidate.facts
+    data = training_data(work, facts.windows[-1], champion, (facts.strategy,) if facts.strategy else ())
+    if learnt_again(work, facts, data.parts).rows.fingerprint != facts.fingerprint:
         raise DriftloopError(
             f"version {tried.version} cannot be compared or refitted: the windows it was trained on are not what they "
             f"were. Reject it and train a new candidate."

@@ -37,6 +37,38 @@ class CompiledFacts(BaseModel):
         return f"onnx, differs by at most {self.difference:.2g} on {self.rows:,} rows"
 
 
+class Trial(BaseModel):
+    """One way to make the candidate: how many rows it learnt from, its score on validation rows, and what it took.
+
+    ``score`` None where it could not be scored; ``gain`` over the preferred one and its standard error, paired.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    estimator: str
+    strategy: str
+    rows: int
+    effective_rows: float | None
+    score: float | None
+    gain: float | None
+    error: float | None
+    seconds: float
+    chosen: bool
+    note: str | None = None
+
+
+class Contest(BaseModel):
+    """What the trials of a training came to, the preferred one first, on validation rows of its newest window."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    metric: str
+    window: str
+    rows: int
+    why: str
+    trials: tuple[Trial, ...]
+
+
 class SearchFacts(BaseModel):
     """What a parameter search came to; ``trials`` of any state, ``params`` those of the best, ``seconds`` spent.
 
@@ -64,7 +96,10 @@ class Facts(BaseModel):
     one is its recipe fitted again with the holdout's rows. ``compiled``: None where nobody tried. ``statistics`` are
     mean and standard deviation of each numeric feature's training values, nulls left out; a feature without any has
     none. ``importance``: what the loop's metric loses on holdout rows when a feature's values are shuffled, most first;
-    empty where nobody measured it. ``search``: of its parameters; None where they are as given.
+    empty where nobody measured it. ``recipe`` is that of loop.toml it was made by, ``strategy`` how its rows were
+    chosen, ``note`` where that could not do all that its name says; ``effective_rows`` what weighted rows were worth;
+    ``tuned_from`` the version that learnt on, whose windows are among ``windows``. ``contest``: what else was tried.
+    ``search``: of its parameters; None where they are as given.
     """
 
     model_config = ConfigDict(frozen=True, extra="ignore")
@@ -89,4 +124,10 @@ class Facts(BaseModel):
     compiled: CompiledFacts | None = None
     statistics: dict[str, tuple[float, float]] = {}
     importance: dict[str, float] = {}
+    recipe: dict[str, Any] | None = None
+    strategy: str = ""
+    note: str | None = None
+    effective_rows: float | None = None
+    tuned_from: str | None = None
+    contest: Contest | None = None
     search: SearchFacts | None = None

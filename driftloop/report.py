@@ -58,11 +58,18 @@ def performance_json(performance: Performance) -> Json:
 
 
 def training_json(facts: Facts, version: str) -> Json:
+    """``contest``: what else was tried, None where there was one way only."""
     return {
         "windows": list(facts.windows),
         "rows": facts.rows,
         "version": version,
         "metrics": {f"val_{name}": value for name, value in facts.metrics.items()},
+        "estimator": facts.recipe["estimator"] if facts.recipe else None,
+        "strategy": facts.strategy or None,
+        "note": facts.note,
+        "effective_rows": facts.effective_rows,
+        "tuned_from": facts.tuned_from,
+        "contest": facts.contest.model_dump(mode="json") if facts.contest else None,
     }
 
 

@@ -23,6 +23,7 @@ from driftloop.promotion import ServingCheck
 from driftloop.registry import CHALLENGER, CHAMPION, Registry
 from driftloop.reigns import waiting
 from driftloop.settings import Settings, without_password
+from driftloop.training import require_strategies
 from driftloop.windows import Windows, none_yet, open_windows
 
 CACHED_ROWS = 2_000_000
@@ -146,6 +147,7 @@ def open_workspace(folder: Path, settings: Settings) -> Workspace:
     """The workspace of the loop in ``folder``; features left out of loop.toml are inferred from the first window."""
     folder = folder.absolute()
     loop = draft.resolved(folder)
+    require_strategies(loop)
     return replace(_workspace(folder, settings, loop.model_dump_json()), golden=known_cases(folder, loop))
 
 

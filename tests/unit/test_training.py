@@ -22,6 +22,7 @@ from driftloop.metrics import METRICS, Predictions
 from driftloop.paired import paired_gain
 from driftloop.recipe import build
 from driftloop.slices import NO_SLICES
+from driftloop.strategy import TrainingSet, joined, window_limit
 from driftloop.training import (
     FOLD_ROWS,
     FOLDS,
@@ -34,7 +35,6 @@ from driftloop.training import (
     refit,
     split,
     statistics,
-    window_limit,
 )
 from tests.fakes import a_candidate, a_loop, a_window, some_rows
 
@@ -335,10 +335,14 @@ def test_the_quartiles_of_a_slicing_column_that_is_no_feature_go_with_it() -> No
 # fitted again
 
 
+def with_holdout(training: Window, holdout: Window) -> TrainingSet:
+    return TrainingSet("all", ("2024-01",), joined([training, holdout]))
+
+
 def test_a_refit_trains_on_the_holdout_too_and_keeps_what_was_measured_without_it() -> None:
     judged, training, holdout = trained(rows=some_rows(200))
     judged = Candidate(judged.estimator, judged.facts.model_copy(update={"metrics": {"auc": 0.7}}))
-    again = refit(LOOP, judged, "4", training, holdout)
+    again = refit(LOOP, judged, "4", with_holdout(training, holdout))
     assert again.facts.rows == len(training.X) + len(holdout.X) == 200
     assert (again.facts.metrics, again.facts.threshold) == ({"auc": 0.7}, judged.facts.threshold)
     assert again.facts.refit_of == "4"
@@ -351,12 +355,13 @@ def test_a_refit_trains_on_the_holdout_too_and_keeps_what_was_measured_without_i
 def test_a_refits_quartiles_are_those_of_all_rows_by_slicing_columns_too() -> None:
     loop = a_loop(promotion={"slices": ["age"]})
     judged, training, holdout = trained(loop, some_rows().assign(age=np.arange(60.0)))
-    assert refit(loop, judged, "4", training, holdout).facts.quartiles["age"] == (14.75, 29.5, 44.25)  # of 0 … 59
+    again = refit(loop, judged, "4", with_holdout(training, holdout))
+    assert again.facts.quartiles["age"] == (14.75, 29.5, 44.25)  # of 0 … 59
 
 
 def test_a_refitted_model_is_the_same_recipe_on_all_rows() -> None:
     judged, training, holdout = trained()
-    again = refit(LOOP, judged, "4", training, holdout)
+    again = refit(LOOP, judged, "4", with_holdout(training, holdout))
     X = pd.concat([training.X, holdout.X])
     assert training.y is not None
     assert holdout.y is not None

@@ -15,7 +15,14 @@ def model_card(facts: Facts, decision: PromotionDecision, drift: Json | None, ap
 
     ``drift`` is the report's drift part of the window that triggered it; ``approved`` says who let it pass, and why.
     """
-    parts = [f"# {facts.loop}", _training(facts), _trigger(drift), _comparison(facts, decision), _slices(decision)]
+    parts = [
+        f"# {facts.loop}",
+        _training(facts),
+        _search(facts),
+        _trigger(drift),
+        _comparison(facts, decision),
+        _slices(decision),
+    ]
     parts += [
         _importance(facts, decision),
         _calibration(facts),
@@ -37,6 +44,20 @@ def _training(facts: Facts) -> str:
     return (
         f"**Training.** {facts.rows:,} rows of {_list(facts.windows)} (data fingerprint `{facts.fingerprint}`), "
         f"{len(facts.numeric)} numeric and {len(facts.categorical)} categorical features.{event}{again}"
+    )
+
+
+def _search(facts: Facts) -> str:
+    found = facts.search
+    if found is None:
+        return ""
+    told = f"**Search.** {found.trials} trials in {found.seconds:.0f} s ({found.pruned} pruned, {found.failed} failed)"
+    if found.best is None:
+        return f"{told}: none came to its end, so the parameters are those given."
+    return (
+        f"{told} chose {', '.join(f'`{name} = {value}`' for name, value in found.params.items()) or 'the defaults'}. "
+        f"Their {found.metric} of {found.best:.4f}, the mean over folds of the training rows, is optimistic: it is the "
+        f"best of many, and no part of the comparison."
     )
 
 

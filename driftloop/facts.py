@@ -131,3 +131,9 @@ class Facts(BaseModel):
     tuned_from: str | None = None
     contest: Contest | None = None
     search: SearchFacts | None = None
+
+    @property
+    def search_metrics(self) -> dict[str, float]:
+        """The search's own best score, by a name that tells it from the gate's; empty without one."""
+        found = self.search
+        return {} if found is None or found.best is None else {f"search_best_{found.metric}": found.best}

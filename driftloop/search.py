@@ -21,7 +21,7 @@ from driftloop.calibration import best_f1_threshold
 from driftloop.contract import Loop, Range, Recipe
 from driftloop.errors import ContractError
 from driftloop.facts import SearchFacts
-from driftloop.frame import Window
+from driftloop.frame import T, Window
 from driftloop.holdout import row_keys
 from driftloop.metrics import METRICS, Predictions
 from driftloop.recipe import build
@@ -131,6 +131,25 @@ def _opened(store: Path) -> sqlite3.Connection:
     connection = sqlite3.connect(store, timeout=60, check_same_thread=False)
     connection.execute("PRAGMA synchronous = OFF")  # a killed process loses nothing by it, and a trial writes 30 times
     return connection
+
+
+def in_time(part: Window) -> Window:
+    """The rows of a window in the order of their times, where they have such."""
+    if part.timestamp is None:
+        return part
+    order = part.timestamp.argsort(kind="stable").to_numpy()
+
+    def put(column: T | None) -> T | None:
+        return None if column is None else column.iloc[order].reset_index(drop=True)
+
+    return replace(
+        part,
+        X=part.X.iloc[order].reset_index(drop=True),
+        y=put(part.y),
+        entity=put(part.entity),
+        timestamp=put(part.timestamp),
+        slicing=put(part.slicing),
+    )
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -28,6 +28,9 @@ from driftloop.recipe import build
 from driftloop.slices import NO_SLICES, SlicePolicy, compare_slices, quartiles
 from driftloop.strategy import TrainingSet, joined
 
+if TYPE_CHECKING:
+    from driftloop.search import Searched
+
 SAMPLE_ROWS = 20
 FOLDS = 3
 FOLD_ROWS = 6_000  # the folds' fits together then cost less than the model's own; one number needs no more rows
@@ -35,12 +38,16 @@ FOLD_ROWS = 6_000  # the folds' fits together then cost less than the model's ow
 
 @dataclass(frozen=True)
 class Candidate:
-    """A fitted pipeline with the facts that go into its version, its graph where it was compiled, and what counts."""
+    """A fitted pipeline with the facts that go into its version, its graph where it was compiled, and what counts.
+
+    ``searched``: the searches for parameters that went before it, of each recipe.
+    """
 
     estimator: Pipeline
     facts: Facts
     compiled: bytes | None = None
     importance: Importance | None = None
+    searched: tuple[Searched, ...] = ()
 
 
 def require_strategies(loop: Loop) -> None:
@@ -153,6 +160,7 @@ def refit(loop: Loop, judged: Candidate, version: str, learnt: TrainingSet) -> C
         "metrics": judged.facts.metrics,
         "importance": judged.facts.importance,
         "contest": judged.facts.contest,
+        "search": judged.facts.search,
         "refit_of": version,
     }
     return replace(again, facts=again.facts.model_copy(update=kept), importance=judged.importance)

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from driftloop.contract import Loop
 from driftloop.entry import Entry, Kind
 from driftloop.errors import DriftloopError
+from driftloop.metrics import written
 from driftloop.report import Json
 
 log = logging.getLogger("driftloop.alerts")
@@ -113,6 +114,6 @@ def _drifted(drift: Json) -> bool:
 
 
 def _scores(decision: Json) -> str:
-    own = f"{decision['metric']} {decision['candidate']:.3f}"
-    against = "" if decision["champion"] is None else f" against {decision['champion']:.3f}"
+    own = f"{decision['metric']} {written(decision['candidate'])}"
+    against = "" if decision["champion"] is None else f" against {written(decision['champion'])}"
     return f"{decision['reason']}, {own}{against} on {decision['holdout_rows']:,} rows"

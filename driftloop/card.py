@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from driftloop.facts import Facts
+from driftloop.metrics import written
 from driftloop.promotion import Outcome, PromotionDecision, PromotionReason
 from driftloop.report import Json
 
@@ -67,16 +68,29 @@ def _trigger(drift: Json | None) -> str:
     names = [column["name"] for column in drift["columns"] if column["drifted"]]
     return (
         f"**Trigger.** Drift share {drift['share']:.3f} (threshold {drift['threshold']}): "
-        f"{', '.join(names) or 'no column'} drifted."
+        f"{', '.join(names) or 'no column'} drifted.{_target(drift.get('target'))}"
+    )
+
+
+def _target(target: Json | None) -> str:
+    if target is None:
+        return ""
+    drifted = "drifted too" if target["drifted"] else "did not"
+    return (
+        f" The target {target['name']}, apart from the share, {drifted} "
+        f"({target['method']} {target['score']:.4f}, threshold {target['threshold']:g})."
     )
 
 
 def _comparison(facts: Facts, decision: PromotionDecision) -> str:
-    scores = "\n".join(f"| val_{name} | {value:.4f} |" for name, value in sorted(facts.metrics.items()))
+    known = {name: f"{value:.4f}" for name, value in facts.baseline.items()}
+    scores = "\n".join(
+        f"| val_{name} | {value:.4f} | {known.get(name, '–')} |" for name, value in sorted(facts.metrics.items())
+    )
     seen = (
         ""
         if decision.detectable is None
-        else f" These rows would show a true gain of {decision.detectable:.3f} four times in five."
+        else f" These rows would show a true gain of {written(decision.detectable)} four times in five."
     )
     cases = (
         f" Known cases broken: {'; '.join(decision.broken)}."
@@ -85,8 +99,16 @@ def _comparison(facts: Facts, decision: PromotionDecision) -> str:
     )
     return (
         f"**Comparison.** {decision.sentence[0].upper()}{decision.sentence[1:].rstrip('.')}.{seen}{cases} Holdout "
-        f"rule: `{facts.holdout}`.\n\n| metric on the holdout | value |\n|---|---|\n{scores}"
+        f"rule: `{facts.holdout}`.\n\n| metric on the holdout | value | baseline |\n|---|---|---|\n{scores}"
+        f"{_baseline(facts)}"
     )
+
+
+def _baseline(facts: Facts) -> str:
+    if not facts.baseline:
+        return ""
+    what = "the mean of the training targets" if facts.task == "regression" else "the classes' shares in training"
+    return f"\n\nThe baseline answers every row with {what}. evaluation.html beside the run plots the predictions."
 
 
 def _slices(decision: PromotionDecision) -> str:

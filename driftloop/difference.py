@@ -6,12 +6,11 @@ from dataclasses import asdict
 from typing import Any
 
 from driftloop.deciding import comparison_of
-from driftloop.drift_worker import measure
 from driftloop.errors import ContractError, HoldoutMismatch
 from driftloop.facts import Facts
 from driftloop.frame import Window
 from driftloop.holdout import require_same_rule
-from driftloop.monitoring import holdout_of, newest_labelled, read_reference, require_same_task
+from driftloop.monitoring import drift_between, holdout_of, newest_labelled, read_reference, require_same_task
 from driftloop.promoting import stored
 from driftloop.report import Json, drift_json
 from driftloop.training import comparable
@@ -93,8 +92,5 @@ def _scores(work: Workspace, before: Champion, after: Champion, rows: Window) ->
 def _drift(work: Workspace, before: Facts, after: Facts) -> Json | None:
     if before.windows == after.windows:
         return None
-    import pandas as pd
-
-    sides = [pd.concat([w.X for w in read_reference(work, f.windows)], ignore_index=True) for f in (before, after)]
-    found = measure(sides[0], sides[1], work.loop.columns.numeric, work.loop.columns.categorical)
+    found = drift_between(work.loop, *(read_reference(work, facts.windows) for facts in (before, after)))
     return drift_json(found.drift, work.loop.drift.threshold)

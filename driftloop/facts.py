@@ -100,6 +100,10 @@ class Facts(BaseModel):
     chosen, ``note`` where that could not do all that its name says; ``effective_rows`` what weighted rows were worth;
     ``tuned_from`` the version that learnt on, whose windows are among ``windows``. ``contest``: what else was tried.
     ``search``: of its parameters; None where they are as given.
+    ``baseline``: the metrics, on the same rows, of the answer that knows no feature: the event's rate in training, or
+    the mean of the training targets; an undefined one is left out.
+    ``ranges`` are the smallest, a middle and the largest training value of each numeric
+    feature, ``modes`` the most frequent category of each other one: what a form to ask the model with begins with.
     """
 
     model_config = ConfigDict(frozen=True, extra="ignore")
@@ -131,6 +135,9 @@ class Facts(BaseModel):
     tuned_from: str | None = None
     contest: Contest | None = None
     search: SearchFacts | None = None
+    baseline: dict[str, float] = {}
+    ranges: dict[str, tuple[float, float, float]] = {}
+    modes: dict[str, str] = {}
 
     @property
     def search_metrics(self) -> dict[str, float]:

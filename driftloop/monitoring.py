@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from driftloop import drift_worker
 from driftloop.category import category
@@ -19,6 +20,9 @@ from driftloop.report import Json, window_report
 from driftloop.retrain import Drift, History, Performance, RetrainVerdict, TriggerPolicy, decide_retrain
 from driftloop.training import comparable, evaluate
 from driftloop.workspace import Champion, Serving, Workspace
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 
 def run_key(work: Workspace, window: str) -> str:
@@ -128,11 +132,36 @@ def read_reference(work: Workspace, windows: Sequence[str]) -> list[Window]:
 
 
 def measure_drift(work: Workspace, reference: Sequence[Window], current: Window) -> DriftReport:
-    """Evidently's drift of the current window against the reference windows' rows."""
+    """Evidently's drift of the current window against the reference windows' rows; the target's where labels are in."""
+    return drift_between(work.loop, reference, [current])
+
+
+def drift_between(loop: Loop, reference: Sequence[Window], current: Sequence[Window]) -> DriftReport:
+    """Evidently's drift of some windows' rows against others', and of the target where both sides have labels."""
     import pandas as pd
 
-    rows = pd.concat([window.X for window in reference], ignore_index=True)
-    return drift_worker.measure(rows, current.X, work.loop.columns.numeric, work.loop.columns.categorical)
+    sides = (reference, current)
+    before, now = (pd.concat([window.X for window in side], ignore_index=True) for side in sides)
+    numeric, categorical = loop.columns.numeric, loop.columns.categorical
+    if not all(any(window.labelled_rows for window in side) for side in sides):
+        return drift_worker.measure(before, now, numeric, categorical)
+    for rows, side in zip((before, now), sides, strict=True):
+        rows[loop.target] = pd.concat([labels_of(window, loop.task) for window in side], ignore_index=True)
+    if loop.task == "regression":
+        numeric += (loop.target,)
+    else:
+        categorical += (loop.target,)
+    return drift_worker.measure(before, now, numeric, categorical, loop.target)
+
+
+def labels_of(window: Window, task: str) -> pd.Series:
+    """The target as drift compares it: the value, or the label as the window spells it; null where it is not in."""
+    import pandas as pd
+
+    if window.y is None or window.labels is None:
+        dtype = float if task == "regression" else object
+        return pd.Series(index=window.X.index, dtype=dtype) if window.y is None else window.y.astype(dtype)
+    return window.y.map(dict(enumerate(window.labels)))
 
 
 def measure_performance(work: Workspace, champion: Champion, current: Window) -> Performance | None:

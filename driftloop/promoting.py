@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-from driftloop import contest, progress
+from driftloop import contest, evaluation, progress
 from driftloop.artifact import Artifact, predictions, score
 from driftloop.contract import Loop
 from driftloop.entry import Kind
@@ -26,7 +26,7 @@ from driftloop.report import Json, window_report
 from driftloop.serving_check import Request
 from driftloop.settings import without_password
 from driftloop.strategy import Base, TrainingSet, joined, training_set, window_limit
-from driftloop.training import Candidate, evaluate, fit_set, recipe_of, refit, split_parts
+from driftloop.training import Candidate, baseline, evaluate, fit_set, recipe_of, refit, split_parts
 from driftloop.workspace import Champion, Workspace
 
 if TYPE_CHECKING:
@@ -133,13 +133,17 @@ def train(work: Workspace, data: TrainingData, champion: Champion | None = None)
     learnt = training_set(chosen.strategy, data.parts, recipe=chosen.recipe, base=base, seed=loop.name)
     candidate = fit_set(loop, chosen.recipe, learnt, str(work.rule))
     predicted = predictions(score(candidate.estimator, data.holdout.X, loop.task), candidate.facts)
+    assert data.holdout.y is not None, "its rows are labelled"
     found = {
         "metrics": evaluate(loop, data.holdout, predicted),
+        "baseline": baseline(loop, learnt.rows, data.holdout),
         "contest": chosen.contest,
         "search": next((one.facts for one in searched if one.recipe == chosen.recipe and not learnt.base), None),
     }
-    candidate = replace(candidate, facts=candidate.facts.model_copy(update=found), searched=searched)
-    return weighed(loop, compiled(candidate, data.holdout.X), data.holdout)
+    facts = candidate.facts.model_copy(update=found)
+    plots = evaluation.page(facts, data.holdout.y.to_numpy(), predicted)
+    judged = replace(candidate, facts=facts, evaluation=plots, searched=searched)
+    return weighed(loop, compiled(judged, data.holdout.X), data.holdout)
 
 
 def _searched(work: Workspace, parts: Sequence[Window], base: Base | None) -> tuple[Searched, ...]:

@@ -15,6 +15,7 @@ from driftloop.card import WAITS
 from driftloop.compiled import FILE
 from driftloop.errors import ArtifactError, ContractError, NotInRegistry, Unreachable
 from driftloop.facts import Version
+from driftloop.report import metrics_json
 from driftloop.settings import Settings, without_password
 
 if TYPE_CHECKING:
@@ -158,7 +159,7 @@ class Registry:
             ) as run,
         ):
             mlflow.log_params(dict(params))
-            mlflow.log_metrics({f"val_{name}": value for name, value in facts.metrics.items()} | facts.search_metrics)
+            mlflow.log_metrics(metrics_json(facts) | facts.search_metrics)
             for found in candidate.searched:
                 self._log_trials(found, run.info)
             if report:
@@ -166,6 +167,8 @@ class Registry:
             if candidate.importance:
                 mlflow.log_dict(candidate.importance.json(), "importance.json")
                 mlflow.log_text(candidate.importance.page(), "importance.html")
+            if candidate.evaluation:
+                mlflow.log_text(candidate.evaluation, "evaluation.html")
             try:
                 info = mlflow.sklearn.log_model(
                     candidate.estimator,

@@ -50,6 +50,7 @@ def drift_json(drift: Drift, threshold: float) -> Json:
         "threshold": threshold,
         "drifted": drift.drifted,
         "columns": [asdict(column) for column in drift.columns],
+        "target": asdict(drift.target) if drift.target else None,
     }
 
 
@@ -66,7 +67,7 @@ def training_json(facts: Facts, version: str) -> Json:
         "windows": list(facts.windows),
         "rows": facts.rows,
         "version": version,
-        "metrics": {f"val_{name}": value for name, value in facts.metrics.items()},
+        "metrics": metrics_json(facts),
         "estimator": facts.recipe["estimator"] if facts.recipe else None,
         "strategy": facts.strategy or None,
         "note": facts.note,
@@ -75,6 +76,12 @@ def training_json(facts: Facts, version: str) -> Json:
         "contest": facts.contest.model_dump(mode="json") if facts.contest else None,
         "search": facts.search.model_dump(mode="json") if facts.search else None,
     }
+
+
+def metrics_json(facts: Facts) -> dict[str, float]:
+    """A version's metrics and, beside each, those of the baseline, as MLflow knows them too."""
+    own = {f"val_{name}": value for name, value in facts.metrics.items()}
+    return own | {f"baseline_{name}": value for name, value in facts.baseline.items()}
 
 
 def decision_json(decision: PromotionDecision) -> Json:

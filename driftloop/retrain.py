@@ -32,10 +32,14 @@ class ColumnDrift:
 
 @dataclass(frozen=True)
 class Drift:
-    """``share`` is Evidently's share of drifted columns; NaN is refused."""
+    """``share`` is Evidently's share of drifted columns; NaN is refused.
+
+    ``target`` is the labels' own drift, None while they are not in. It is told apart and never counted in the share.
+    """
 
     share: float
     columns: tuple[ColumnDrift, ...]
+    target: ColumnDrift | None = None
 
     def __post_init__(self) -> None:
         if not 0 <= self.share <= 1:

@@ -21,7 +21,7 @@ from driftloop.facts import Facts
 from driftloop.frame import Window
 from driftloop.holdout import HoldoutRule
 from driftloop.importance import Importance
-from driftloop.metrics import METRICS, Predictions, Score
+from driftloop.metrics import Predictions, Score, metrics_of
 from driftloop.paired import detectable_gain, paired_gain
 from driftloop.promotion import Comparison
 from driftloop.recipe import build
@@ -41,6 +41,7 @@ class Candidate:
     """A fitted pipeline with the facts that go into its version, its graph where it was compiled, and what counts.
 
     ``searched``: the searches for parameters that went before it, of each recipe.
+    ``evaluation`` is a page of plots of its predictions on the holdout.
     """
 
     estimator: Pipeline
@@ -48,6 +49,7 @@ class Candidate:
     compiled: bytes | None = None
     importance: Importance | None = None
     searched: tuple[Searched, ...] = ()
+    evaluation: str | None = None
 
 
 def require_strategies(loop: Loop) -> None:
@@ -140,6 +142,8 @@ def _candidate(loop: Loop, recipe: Recipe, learnt: TrainingSet, rule: str, thres
         note=learnt.note,
         effective_rows=learnt.effective_rows,
         tuned_from=base.version if base else None,
+        ranges=ranges(training.X[list(loop.columns.numeric)]),
+        modes={name: str(training.X[name].mode()[0]) for name in loop.columns.categorical},
     )
     return Candidate(pipeline, facts)
 
@@ -150,20 +154,23 @@ def statistics(numbers: pd.DataFrame) -> dict[str, tuple[float, float]]:
     return {str(name): (float(x.mean()), float(x.std())) for name, x in present.items() if len(x)}
 
 
+def ranges(numbers: pd.DataFrame) -> dict[str, tuple[float, float, float]]:
+    """Smallest, median and largest value of each column with one; the median is a value that is there."""
+    present = {str(name): column.dropna().to_numpy() for name, column in numbers.items()}
+    found = {name: np.quantile(x, (0, 0.5, 1), method="lower").tolist() for name, x in present.items() if len(x)}
+    return {name: (low, middle, high) for name, (low, middle, high) in found.items()}
+
+
 def refit(loop: Loop, judged: Candidate, version: str, learnt: TrainingSet) -> Candidate:
     """The recipe of a judged candidate fitted again on a set with the holdout's rows, which it was judged on, in it.
 
-    Metrics, importance and threshold stay those of the judged one: nothing is left to measure this one's on.
+    What was measured stays that of the judged one, threshold and plots too: nothing is left to measure this one's on.
     """
     again = _candidate(loop, recipe_of(loop, judged.facts), learnt, judged.facts.holdout, judged.facts.threshold)
-    kept = {
-        "metrics": judged.facts.metrics,
-        "importance": judged.facts.importance,
-        "contest": judged.facts.contest,
-        "search": judged.facts.search,
-        "refit_of": version,
-    }
-    return replace(again, facts=again.facts.model_copy(update=kept), importance=judged.importance)
+    measured = ("metrics", "baseline", "importance", "contest", "search")
+    kept = {"refit_of": version} | {name: getattr(judged.facts, name) for name in measured}
+    facts = again.facts.model_copy(update=kept)
+    return replace(again, facts=facts, importance=judged.importance, evaluation=judged.evaluation)
 
 
 def recipe_of(loop: Loop, facts: Facts) -> Recipe:
@@ -240,15 +247,30 @@ def folds(training: Window, *, in_order: bool, count: int = FOLDS, most: int = F
 
 def evaluate(loop: Loop, window: Window, predictions: Predictions) -> dict[str, float]:
     """Every metric of the task on labelled rows. Raises DriftloopError where the loop's own metric is undefined."""
-    y = _labels(window).to_numpy()
-    values = {m.name: m(y, predictions) for m in METRICS.values() if m.task == loop.task}
-    if loop.task == "binary":
-        values["calibration_error"] = calibration_error(y, predictions.scores)
-    if not np.isfinite(values[loop.promotion.metric]):
+    values = _metrics(loop, window, predictions)
+    if loop.promotion.metric not in values:
         raise DriftloopError(
-            f"{loop.promotion.metric} is undefined on the {len(y)} labelled rows of window {window.id}: "
+            f"{loop.promotion.metric} is undefined on the {len(_labels(window))} labelled rows of window {window.id}: "
             f"they hold one class or one value only"
         )
+    return values
+
+
+def baseline(loop: Loop, training: Window, window: Window) -> dict[str, float]:
+    """The metrics on labelled rows of the one answer that the training labels alone give.
+
+    Binary: the event's rate as the probability, and the majority's label. Regression: the mean, for mae too.
+    """
+    constant = np.full(len(window.X), _labels(training).mean())
+    return _metrics(loop, window, Predictions(constant))
+
+
+def _metrics(loop: Loop, window: Window, predictions: Predictions) -> dict[str, float]:
+    """Those that are defined on the window's labelled rows."""
+    y = _labels(window).to_numpy()
+    values = {name: metric(y, predictions) for name, metric in metrics_of(loop.task).items()}
+    if loop.task == "binary":
+        values["calibration_error"] = calibration_error(y, predictions.scores)
     return {name: value for name, value in values.items() if np.isfinite(value)}
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -28,6 +28,9 @@ from driftloop.recipe import build
 from driftloop.slices import NO_SLICES, SlicePolicy, compare_slices, quartiles
 from driftloop.strategy import TrainingSet, joined
 
+if TYPE_CHECKING:
+    from driftloop.search import Searched
+
 SAMPLE_ROWS = 20
 FOLDS = 3
 FOLD_ROWS = 6_000  # the folds' fits together then cost less than the model's own; one number needs no more rows
@@ -37,6 +40,7 @@ FOLD_ROWS = 6_000  # the folds' fits together then cost less than the model's ow
 class Candidate:
     """A fitted pipeline with the facts that go into its version, its graph where it was compiled, and what counts.
 
+    ``searched``: the searches for parameters that went before it, of each recipe.
     ``evaluation`` is a page of plots of its predictions on the holdout.
     """
 
@@ -44,6 +48,7 @@ class Candidate:
     facts: Facts
     compiled: bytes | None = None
     importance: Importance | None = None
+    searched: tuple[Searched, ...] = ()
     evaluation: str | None = None
 
 
@@ -169,7 +174,7 @@ def refit(loop: Loop, judged: Candidate, version: str, learnt: TrainingSet) -> C
     What was measured stays that of the judged one, threshold and plots too: nothing is left to measure this one's on.
     """
     again = _candidate(loop, recipe_of(loop, judged.facts), learnt, judged.facts.holdout, judged.facts.threshold)
-    measured = ("metrics", "baseline", "importance", "contest")
+    measured = ("metrics", "baseline", "importance", "contest", "search")
     kept = {"refit_of": version} | {name: getattr(judged.facts, name) for name in measured}
     facts = again.facts.model_copy(update=kept)
     return replace(again, facts=facts, importance=judged.importance, evaluation=judged.evaluation)
@@ -231,20 +236,20 @@ def threshold_of(loop: Loop, recipe: Recipe, learnt: TrainingSet) -> float | Non
     return best_f1_threshold(y, scores, used.weights)
 
 
-def folds(training: Window, *, in_order: bool) -> np.ndarray:
-    """The fold of each row, shape (rows,), from 0; -1 for rows left out so that at most FOLD_ROWS or so are in one.
+def folds(training: Window, *, in_order: bool, count: int = FOLDS, most: int = FOLD_ROWS) -> np.ndarray:
+    """The fold of each row, shape (rows,), from 0 to ``count``; -1 for rows left out so that ``most`` or so are in one.
 
     An entity's rows share a fold, else its neighbours would tell its label. Without entities, ``in_order`` makes
     folds blocks in the rows' order, of the newest rows; else they are drawn with a fixed seed.
     """
     n = len(training.X)
     if in_order and training.entity is None:
-        place = np.arange(n) - max(0, n - FOLD_ROWS)
-        return np.where(place < 0, -1, place * FOLDS // (place[-1] + 1))
+        place = np.arange(n) - max(0, n - most)
+        return np.where(place < 0, -1, place * count // (place[-1] + 1))
     owner = np.arange(n) if training.entity is None else pd.factorize(training.entity)[0]
     owners = int(owner.max()) + 1
     place = np.random.default_rng(0).permutation(owners)[owner]
-    return np.where(place < owners * min(1.0, FOLD_ROWS / n), place % FOLDS, -1)
+    return np.where(place < owners * min(1.0, most / n), place % count, -1)
 
 
 def evaluate(loop: Loop, window: Window, predictions: Predictions) -> dict[str, float]:

@@ -34,9 +34,10 @@ def _training(facts: Facts) -> str:
         if facts.refit_of
         else ""
     )
+    left_out = f" {facts.left_out:,} rows of these windows broke schema.yaml and were left out." * bool(facts.left_out)
     return (
         f"**Training.** {facts.rows:,} rows of {_list(facts.windows)} (data fingerprint `{facts.fingerprint}`), "
-        f"{len(facts.numeric)} numeric and {len(facts.categorical)} categorical features.{event}{again}"
+        f"{len(facts.numeric)} numeric and {len(facts.categorical)} categorical features.{event}{again}{left_out}"
     )
 
 

@@ -46,7 +46,7 @@ class Facts(BaseModel):
     one is its recipe fitted again with the holdout's rows. ``compiled``: None where nobody tried. ``statistics`` are
     mean and standard deviation of each numeric feature's training values, nulls left out; a feature without any has
     none. ``importance``: what the loop's metric loses on holdout rows when a feature's values are shuffled, most first;
-    empty where nobody measured it.
+    empty where nobody measured it. ``left_out``: rows of its windows that broke schema.yaml.
     """
 
     model_config = ConfigDict(frozen=True, extra="ignore")
@@ -71,3 +71,4 @@ class Facts(BaseModel):
     compiled: CompiledFacts | None = None
     statistics: dict[str, tuple[float, float]] = {}
     importance: dict[str, float] = {}
+    left_out: int = 0

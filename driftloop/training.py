@@ -66,6 +66,7 @@ def split(windows: Sequence[Window], rule: HoldoutRule) -> tuple[Window, Window]
         entity=_joined([w.entity for w in training]),
         slicing=_joined([w.slicing for w in training]),
         timestamp=None,
+        left_out=sum(window.left_out for window in windows),
     )
     return rows, newest.where(masks[-1])
 
@@ -106,6 +107,7 @@ def _candidate(loop: Loop, windows: Sequence[str], training: Window, rule: str, 
         threshold=threshold,
         quartiles=quartiles(training.X) | ({} if training.slicing is None else quartiles(training.slicing)),
         statistics=statistics(training.X[list(loop.columns.numeric)]),
+        left_out=training.left_out,
     )
     return Candidate(pipeline, facts)
 

@@ -213,9 +213,13 @@ class Training(Section):
 
 
 class Validation(Section):
-    """What becomes of rows that break an error of schema.yaml: the window fails, or it goes on without them."""
+    """What becomes of rows that break an error of schema.yaml: the window fails, or it goes on without them.
+
+    A window fails all the same when more than ``max_bad_share`` of its rows are bad.
+    """
 
     on_bad_rows: Literal["fail", "drop", "quarantine"] = "fail"
+    max_bad_share: Annotated[float, Field(ge=0, lt=1)] = 0.2
 
 
 class Holdout(Section):

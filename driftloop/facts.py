@@ -128,6 +128,7 @@ class Facts(BaseModel):
     feature, ``modes`` the most frequent category of each other one: what a form to ask the model with begins with.
     ``adopted``: None for one that was trained here; else ``windows``, ``rows`` and what is said of their values are
     those that drift is measured against, for its own are not known.
+    ``left_out``: rows of its windows that broke schema.yaml.
     """
 
     model_config = ConfigDict(frozen=True, extra="ignore")
@@ -163,6 +164,7 @@ class Facts(BaseModel):
     ranges: dict[str, tuple[float, float, float]] = {}
     modes: dict[str, str] = {}
     adopted: Adopted | None = None
+    left_out: int = 0
 
     @property
     def search_metrics(self) -> dict[str, float]:

@@ -96,7 +96,8 @@ def split_parts(windows: Sequence[Window], rule: HoldoutRule) -> tuple[tuple[Win
     for window in windows:
         _labels(window)
     masks = [rule.mask(window, newest=window is newest) for window in windows]
-    return tuple(window.where(~mask) for window, mask in zip(windows, masks, strict=True)), newest.where(masks[-1])
+    parts = tuple(window.where(~mask) for window, mask in zip(windows, masks, strict=True))
+    return parts, replace(newest.where(masks[-1]), left_out=0)  # what was left out is counted once, with the parts
 
 
 def fit(loop: Loop, windows: Sequence[str], training: Window, rule: HoldoutRule) -> Candidate:
@@ -151,6 +152,7 @@ def described(
         tuned_from=base.version if base else None,
         ranges=ranges(training.X[list(loop.columns.numeric)]),
         modes={name: str(training.X[name].mode()[0]) for name in loop.columns.categorical},
+        left_out=training.left_out,
     )
     return Candidate(pipeline, facts)
 

@@ -140,7 +140,7 @@ def load(folder: Path) -> Artifact:
         raise ArtifactError(f"{folder}/MLmodel cannot be read: {error}") from error
     if model.signature is None:
         raise ArtifactError(f"{folder} has no signature")
-    return Artifact(facts, _load_skops(folder / "model.skops"), model.signature, load_compiled(folder, facts))
+    return Artifact(facts, load_skops(folder / "model.skops"), model.signature, load_compiled(folder, facts))
 
 
 def trusted_types(estimator: Any) -> list[str]:
@@ -156,7 +156,11 @@ def _own_types(untrusted: list[str]) -> list[str]:
     return [name for name in untrusted if name.partition(".")[0] in Own.admitted().modules]
 
 
-def _load_skops(file: Path) -> Any:
+def load_skops(file: Path) -> Any:
+    """What skops stored, of types it trusts, REVIEWED_TYPES and those of the loop's own modules.
+
+    Raises ArtifactError.
+    """
     import skops.io
     from skops.io.exceptions import UntrustedTypesFoundException
 

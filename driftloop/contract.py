@@ -20,7 +20,7 @@ from pydantic import (
 )
 
 from driftloop.errors import ContractError
-from driftloop.metrics import METRICS
+from driftloop.metrics import metrics_of
 
 Task = Literal["binary", "multiclass", "regression"]
 Share = Annotated[float, Field(ge=0, le=1)]
@@ -200,6 +200,8 @@ class Training(Section):
             raise ValueError("training.strategy and training.strategies are both given; keep one of the two")
         if twice := sorted({name for name in self.strategies if self.strategies.count(name) > 1}):
             raise ValueError(f"training.strategies names {', '.join(twice)} more than once")
+        if own := sorted({"epochs", "learning_rate"} & self.model_fields_set) if "fine_tune" not in self.names else []:
+            raise ValueError(f"training.{own[0]} is for fine_tune, which training names nowhere")
         if "auto" in self.strategies:
             raise ValueError(f'"auto" stands for {", ".join(AUTO)}; in strategies name what you want of them')
         return self
@@ -211,9 +213,13 @@ class Training(Section):
 
 
 class Validation(Section):
-    """What becomes of rows that break an error of schema.yaml: the window fails, or it goes on without them."""
+    """What becomes of rows that break an error of schema.yaml: the window fails, or it goes on without them.
+
+    A window fails all the same when more than ``max_bad_share`` of its rows are bad.
+    """
 
     on_bad_rows: Literal["fail", "drop", "quarantine"] = "fail"
+    max_bad_share: Annotated[float, Field(ge=0, lt=1)] = 0.2
 
 
 class Holdout(Section):
@@ -294,7 +300,7 @@ class Loop(Section):
     """One model kept fresh.
 
     ``holdout.by`` and ``promotion.metric`` are filled in when left out: entity if there is one, else
-    time if there is a timestamp, else row; auc for binary, rmse for regression. ``promotion.refit`` is on
+    time if there is a timestamp, else row; the metric of DEFAULT_METRIC. ``promotion.refit`` is on
     where the holdout is by time.
     """
 
@@ -334,10 +340,10 @@ class Loop(Section):
             raise ValueError('holdout.by = "time" needs timestamp = "<column>"')
         if self.positive is not None and self.task != "binary":
             raise ValueError('positive is for task = "binary" only')
-        metric = METRICS.get(self.promotion.metric)
-        if metric is None or metric.task != self.task:
-            known = ", ".join(name for name, m in METRICS.items() if m.task == self.task)
-            raise ValueError(f"promotion.metric = {self.promotion.metric!r}: for {self.task} expected one of {known}")
+        if self.promotion.metric not in (known := metrics_of(self.task)):
+            raise ValueError(
+                f"promotion.metric = {self.promotion.metric!r}: for {self.task} expected one of {', '.join(known)}"
+            )
         if self.promotion.refit and self.holdout.by != "time":
             raise ValueError(
                 f'promotion.refit = true needs holdout.by = "time"; rows held out by {self.holdout.by} are never '

@@ -106,7 +106,7 @@ def _encoded(artifact: Artifact) -> Encoded:
     from driftloop.encoding import blocks
 
     try:
-        found = blocks(artifact.estimator["encode"], artifact.facts.numeric)
+        found = blocks(artifact.estimator["encode"], artifact.facts.numeric, artifact.facts.categorical)
     except NotImplementedError:
         return Raw(artifact)
     return Encoded(artifact, [owner for block in found for owner in block.owners])

@@ -66,7 +66,7 @@ def copied(pipeline: Pipeline) -> Pipeline:
 def test_trees_get_codes_and_nulls_as_they_are(estimator: str, params: dict[str, Any], task: str, suffix: str) -> None:
     pipeline = made(estimator + suffix, task, params=params | {"random_state": 0})
     X, _ = rows()
-    numbers, words = blocks(pipeline["encode"], FEATURES["numeric"])
+    numbers, words = blocks(pipeline["encode"], *FEATURES.values())
     assert isinstance(numbers, Numbers)
     assert isinstance(words, Codes)
     assert (numbers.mean, numbers.scale) == (None, None)
@@ -136,7 +136,7 @@ def test_more_categories_than_bins_share_one_of_them() -> None:
     X = rows(2000)[0].assign(plan=np.where(rng.random(2000) < 0.5, "most", rng.integers(0, 900, 2000).astype(str)))
     pipeline = build(loop("sklearn.ensemble.HistGradientBoostingClassifier", params={"max_iter": 3}))
     pipeline.fit(X, (X["plan"] == "most").astype(int))
-    codes = blocks(pipeline["encode"], FEATURES["numeric"])[1].codes[0]
+    codes = blocks(pipeline["encode"], *FEATURES.values())[1].codes[0]
     assert len(set(codes.values())) == 255
     assert list(codes.values()).count(codes["most"]) == 1
     assert (pipeline.predict(X) == (X["plan"] == "most")).all()
@@ -154,7 +154,7 @@ def test_more_categories_than_bins_share_one_of_them() -> None:
 )
 def test_everything_else_gets_medians_one_scale_and_a_column_a_category(estimator: str, task: str) -> None:
     params = {"booster": "gblinear"} if "xgboost" in estimator else {"tol": 1.0} if "MLP" in estimator else {}
-    numbers, words = blocks(made(estimator, task, params=params)["encode"], FEATURES["numeric"])
+    numbers, words = blocks(made(estimator, task, params=params)["encode"], *FEATURES.values())
     assert isinstance(numbers, Numbers)
     assert numbers.fill is not None
     assert numbers.scale is not None
@@ -172,7 +172,7 @@ def test_what_loop_toml_says_of_categories_is_left_as_it_is() -> None:
 
 def test_an_own_factory_comes_in_front_of_any_estimator() -> None:
     pipeline = made("sklearn.tree.DecisionTreeClassifier", preprocessing="tests.own.scaled")
-    assert isinstance(blocks(pipeline["encode"], FEATURES["numeric"])[1], OneHot)
+    assert isinstance(blocks(pipeline["encode"], *FEATURES.values())[1], OneHot)
 
 
 @pytest.mark.parametrize(

@@ -18,7 +18,7 @@ from driftloop.contract import Loop
 from driftloop.errors import ContractError, DriftloopError
 from driftloop.frame import MISSING, Window
 from driftloop.holdout import HoldoutRule
-from driftloop.metrics import METRICS, Predictions
+from driftloop.metrics import Predictions, metrics_of
 from driftloop.paired import paired_gain
 from driftloop.recipe import build
 from driftloop.slices import NO_SLICES
@@ -121,7 +121,7 @@ def test_a_regression_holdout_needs_two_values(y: list[float], enough: bool) -> 
 
 def test_what_is_comparable_can_be_compared() -> None:
     holdout = labelled([0, 0, 1, 1])
-    for metric in (name for name, m in METRICS.items() if m.task == "binary"):
+    for metric in metrics_of("binary"):
         loop = a_loop(promotion={"metric": metric})
         assert np.isfinite(compare(loop, holdout, said(0.1, 0.4, 0.3, 0.9), said(0.5, 0.5, 0.5, 0.5), {}).gain)
 
@@ -379,7 +379,7 @@ def test_a_refitted_model_is_the_same_recipe_on_all_rows() -> None:
 
 def test_all_metrics_of_the_task_are_reported() -> None:
     values = evaluate(LOOP, labelled([0, 0, 1, 1]), said(0.1, 0.6, 0.4, 0.9))
-    assert values.keys() == {name for name, m in METRICS.items() if m.task == "binary"} | {"calibration_error"}
+    assert values.keys() == metrics_of("binary").keys() | {"calibration_error"}
     assert (values["auc"], values["accuracy"]) == (0.75, 0.5)
     assert values["calibration_error"] == pytest.approx(0.35)  # a bin each: (0.1 + 0.6 + 0.6 + 0.1) / 4
 
@@ -391,7 +391,7 @@ def test_labels_are_told_from_the_models_threshold_on() -> None:
 
 def test_a_regression_has_no_calibration_error() -> None:
     values = evaluate(REGRESSION, labelled([1, 2, 4]), said(1, 2, 3))
-    assert values.keys() == {name for name, m in METRICS.items() if m.task == "regression"}
+    assert values.keys() == metrics_of("regression").keys()
     assert values["mae"] == pytest.approx(1 / 3)
 
 

@@ -25,7 +25,7 @@ import numpy as np
 import pandas as pd
 
 ROOT = Path(__file__).parents[1]
-REPEATS = 5
+REPEATS = 3
 MILLION, COLUMNS, WINDOWS = 1_000_000, 25, 4
 MODELS = {
     "RandomForest, 300 trees": ("sklearn.ensemble.RandomForestClassifier", {"n_estimators": 300, "random_state": 0}),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict
 
@@ -56,6 +56,11 @@ class Trial(BaseModel):
     chosen: bool
     note: str | None = None
 
+    @property
+    def name(self) -> str:
+        """In the characters that a metric's name may have."""
+        return f"{self.estimator}_{self.strategy}".replace(":", "_")
+
 
 class Contest(BaseModel):
     """What the trials of a training came to, the preferred one first, on validation rows of its newest window."""
@@ -67,6 +72,23 @@ class Contest(BaseModel):
     rows: int
     why: str
     trials: tuple[Trial, ...]
+
+    def table(self) -> dict[str, list[Any]]:
+        """The trials by column."""
+        rows = [trial.model_dump(mode="json") for trial in self.trials]
+        return {name: [row[name] for row in rows] for name in Trial.model_fields}
+
+
+class Adopted(BaseModel):
+    """Where a version that was trained elsewhere comes from, and up to when it was: a window with all its rows, or a
+    time. Rows after that are the only ones it cannot have seen.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    source: str
+    unit: Literal["window", "time"]
+    until: str
 
 
 class SearchFacts(BaseModel):
@@ -104,6 +126,9 @@ class Facts(BaseModel):
     the mean of the training targets; an undefined one is left out.
     ``ranges`` are the smallest, a middle and the largest training value of each numeric
     feature, ``modes`` the most frequent category of each other one: what a form to ask the model with begins with.
+    ``adopted``: None for one that was trained here; else ``windows``, ``rows`` and what is said of their values are
+    those that drift is measured against, for its own are not known.
+    ``left_out``: rows of its windows that broke schema.yaml.
     """
 
     model_config = ConfigDict(frozen=True, extra="ignore")
@@ -138,6 +163,8 @@ class Facts(BaseModel):
     baseline: dict[str, float] = {}
     ranges: dict[str, tuple[float, float, float]] = {}
     modes: dict[str, str] = {}
+    adopted: Adopted | None = None
+    left_out: int = 0
 
     @property
     def search_metrics(self) -> dict[str, float]:

@@ -16,10 +16,10 @@ from driftloop.errors import ArtifactError, ContractError, LabelsNotReady, NotIn
 from driftloop.exporting import export
 from driftloop.facts import Facts, Version
 from driftloop.frame import Window
-from driftloop.holdout import require_same_rule
+from driftloop.holdout import unseen
 from driftloop.importance import permutation_importance
 from driftloop.metrics import Predictions
-from driftloop.monitoring import read_labelled, require_same_task
+from driftloop.monitoring import read_labelled, require_rule, require_same_task
 from driftloop.promotion import ServingCheck
 from driftloop.registry import library_versions
 from driftloop.report import Json, window_report
@@ -88,6 +88,8 @@ def training_data(
             f"{work.loop.windows.labels or f'the column {work.loop.target} of each window'}."
         )
     parts, holdout = split_parts(good, work.rule)
+    if champion:
+        holdout = unseen(champion.artifact.facts.adopted, holdout)
     data = TrainingData(parts, holdout, tuple(bad))
     if champion:
         require_comparable(work, champion, data)
@@ -97,16 +99,22 @@ def training_data(
 def require_comparable(work: Workspace, champion: Champion, data: TrainingData) -> None:
     """Raise unless the champion may be scored on the data's holdout, beside a candidate trained on its other rows.
 
-    HoldoutMismatch when the champion was trained under another rule; ContractError when it learnt another task, or
-    newer windows than these.
+    HoldoutMismatch when the champion was trained under another rule; ContractError when it learnt another task or
+    newer windows than these, or was adopted and may have seen some of these rows.
     """
     require_same_task(work.loop, champion)
     facts = champion.artifact.facts
-    require_same_rule(facts.holdout, work.rule, champion.version)
+    require_rule(work, facts, champion.version)
     if data.windows[-1] < facts.windows[-1]:
         raise ContractError(
             f"the newest usable labels are those of {data.windows[-1]}, older than {facts.windows[-1]}, which champion "
             f"{champion.version} was trained on: a candidate without them is no successor. Train on a newer window."
+        )
+    if facts.adopted and (data.holdout.X.empty or len(unseen(facts.adopted, data.holdout).X) < len(data.holdout.X)):
+        raise ContractError(
+            f"champion {champion.version} was adopted as trained until {facts.adopted.until}, and no labelled row is "
+            f"held out in {data.windows[-1]} that is later: whichever it is scored on, it may have seen. Train again "
+            f"when the labels of a newer window are in."
         )
     if facts.refit_of and data.windows[-1] == facts.windows[-1]:
         raise ContractError(
@@ -241,7 +249,7 @@ def register(work: Workspace, candidate: Candidate, window: str) -> Version:
         "holdout": str(work.rule),
         **{f"model.{name}": value for name, value in recipe.params.items()},
     }
-    return work.registry.register(candidate, params, _tags(work, candidate, window), report)
+    return work.registry.register(candidate, params, tags_of(work, candidate, window), report)
 
 
 def refitted(work: Workspace, made: Registered, data: TrainingData, window: str) -> Registered:
@@ -253,7 +261,8 @@ def refitted(work: Workspace, made: Registered, data: TrainingData, window: str)
     return check_serving(work, again, register(work, again, window).number, data.holdout.X)
 
 
-def _tags(work: Workspace, candidate: Candidate, window: str) -> dict[str, str]:
+def tags_of(work: Workspace, candidate: Candidate, window: str) -> dict[str, str]:
+    """What a version says of itself in MLflow's lists."""
     facts = candidate.facts
     tags = {
         "loop": work.loop.name,
@@ -266,6 +275,7 @@ def _tags(work: Workspace, candidate: Candidate, window: str) -> dict[str, str]:
         **({"effective_rows": f"{facts.effective_rows:.0f}"} if facts.effective_rows is not None else {}),
         **({"tuned_from": facts.tuned_from} if facts.tuned_from else {}),
         **({"refit_of": facts.refit_of} if facts.refit_of else {}),
+        **({"adopted": facts.adopted.source, "trained_until": facts.adopted.until} if facts.adopted else {}),
         **({"compiled": str(facts.compiled)} if facts.compiled else {}),
         **{name: f"{value:.6g}" for name, value in facts.search_metrics.items()},
         "libraries": ", ".join(f"{name} {version}" for name, version in library_versions().items()),

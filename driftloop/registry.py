@@ -141,6 +141,24 @@ class Registry:
             source = self.client.get_model_version(self.name, version).source
             return Path(download_artifacts(artifact_uri=source, dst_path=str(folder)))
 
+    def fetch(self, uri: str, folder: Path) -> Path:
+        """Copy a model from wherever MLflow finds ``uri`` below ``folder``. Raises ContractError where none is."""
+        from mlflow.artifacts import download_artifacts
+        from mlflow.exceptions import MlflowException
+
+        if Path(uri).is_dir():
+            return Path(uri)
+        assert self.client is not None, "made for its side: downloads know only the process's address"
+        try:
+            with self._reachable():
+                return Path(download_artifacts(artifact_uri=uri, dst_path=str(folder)))
+        except (NotInRegistry, MlflowException, OSError) as error:
+            raise ContractError(
+                f"MODEL = {without_password(uri)} cannot be read: {without_password(str(error).splitlines()[0])[:300]} "
+                f"Name one as runs:/RUN/model, models:/NAME/VERSION or a folder, and its server with "
+                f"MLFLOW_TRACKING_URI."
+            ) from error
+
     def register(
         self, candidate: Candidate, params: Mapping[str, Any], tags: Mapping[str, str], report: str | None
     ) -> Version:
@@ -155,11 +173,18 @@ class Registry:
         with (
             self._reachable(),
             mlflow.start_run(
-                experiment_id=self._experiment(), run_name=f"train {facts.windows[-1]}", tags=dict(tags)
+                experiment_id=self._experiment(),
+                run_name=f"{'adopt' if facts.adopted else 'train'} {facts.windows[-1]}",
+                tags=dict(tags),
             ) as run,
         ):
             mlflow.log_params(dict(params))
             mlflow.log_metrics(metrics_json(facts) | facts.search_metrics)
+            if facts.effective_rows is not None:
+                mlflow.log_metric("effective_rows", facts.effective_rows)
+            if facts.contest:
+                mlflow.log_metrics({f"contest_{t.name}": t.score for t in facts.contest.trials if t.score is not None})
+                mlflow.log_table(facts.contest.table(), "contest.json")
             for found in candidate.searched:
                 self._log_trials(found, run.info)
             if report:

@@ -28,8 +28,12 @@ def window_report(
     retrain: bool = False,
     reason: str,
     champion: str | None,
+    validation: Json | None = None,
 ) -> Json:
-    """The report before any training; a training replaces its last three parts."""
+    """The report before any training; a training replaces its last three parts.
+
+    ``validation`` is a part of it only where there is a schema.yaml.
+    """
     return {
         "loop": loop,
         "window": window,
@@ -41,6 +45,7 @@ def window_report(
         "training": None,
         "decision": None,
         "champion": {"version": champion} if champion else None,
+        **({"validation": validation} if validation else {}),
     }
 
 

@@ -24,7 +24,7 @@ from driftloop.importance import Importance
 from driftloop.metrics import Predictions, Score, metrics_of
 from driftloop.paired import detectable_gain, paired_gain
 from driftloop.promotion import Comparison
-from driftloop.recipe import build
+from driftloop.recipe import build, in_one_thread
 from driftloop.slices import NO_SLICES, SlicePolicy, compare_slices, quartiles
 from driftloop.strategy import TrainingSet, joined
 
@@ -96,7 +96,8 @@ def split_parts(windows: Sequence[Window], rule: HoldoutRule) -> tuple[tuple[Win
     for window in windows:
         _labels(window)
     masks = [rule.mask(window, newest=window is newest) for window in windows]
-    return tuple(window.where(~mask) for window, mask in zip(windows, masks, strict=True)), newest.where(masks[-1])
+    parts = tuple(window.where(~mask) for window, mask in zip(windows, masks, strict=True))
+    return parts, replace(newest.where(masks[-1]), left_out=0)  # what was left out is counted once, with the parts
 
 
 def fit(loop: Loop, windows: Sequence[str], training: Window, rule: HoldoutRule) -> Candidate:
@@ -113,9 +114,15 @@ def fit_set(loop: Loop, recipe: Recipe, learnt: TrainingSet, rule: str) -> Candi
 
 
 def _candidate(loop: Loop, recipe: Recipe, learnt: TrainingSet, rule: str, threshold: float | None) -> Candidate:
-    pipeline, training, base = fitted(loop, recipe, learnt), learnt.rows, learnt.base
-    if {"n_jobs", "n_estimators"} <= set(pipeline["model"].get_params()):
-        pipeline["model"].set_params(n_jobs=1)  # starting threads costs more than a request's few rows
+    return described(loop, recipe, learnt, rule, threshold, fitted(loop, recipe, learnt))
+
+
+def described(
+    loop: Loop, recipe: Recipe | None, learnt: TrainingSet, rule: str, threshold: float | None, pipeline: Pipeline
+) -> Candidate:
+    """A fitted pipeline with its facts, not yet scored. Without a recipe it was adopted, beside these rows."""
+    training, base = learnt.rows, learnt.base
+    in_one_thread(pipeline)
     sample = training.X.iloc[np.unique(np.linspace(0, len(training.X) - 1, SAMPLE_ROWS, dtype=int))]
     facts = Facts(
         loop=loop.name,
@@ -137,13 +144,14 @@ def _candidate(loop: Loop, recipe: Recipe, learnt: TrainingSet, rule: str, thres
         threshold=threshold,
         quartiles=quartiles(training.X) | ({} if training.slicing is None else quartiles(training.slicing)),
         statistics=statistics(training.X[list(loop.columns.numeric)]),
-        recipe=base.facts.recipe if base else recipe.model_dump(mode="json"),
+        recipe=base.facts.recipe if base else recipe and recipe.model_dump(mode="json"),
         strategy=learnt.strategy,
         note=learnt.note,
         effective_rows=learnt.effective_rows,
         tuned_from=base.version if base else None,
         ranges=ranges(training.X[list(loop.columns.numeric)]),
         modes={name: str(training.X[name].mode()[0]) for name in loop.columns.categorical},
+        left_out=training.left_out,
     )
     return Candidate(pipeline, facts)
 
@@ -206,7 +214,7 @@ def fitted(loop: Loop, recipe: Recipe, learnt: TrainingSet, encodings: Encodings
         encode, Z = (encodings or Encodings()).of(pipeline[:-1], learnt.rows, y)
         name, model = pipeline.steps[-1]
         model.fit(Z, y, **({} if learnt.weights is None else {"sample_weight": learnt.weights}))
-    except ValueError as error:
+    except Exception as error:  # an estimator may be anybody's, and raise classes of its own
         raise DriftloopError(
             f"{recipe.estimator} could not be trained on {', '.join(learnt.windows)}: {error}"
         ) from error

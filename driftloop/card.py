@@ -18,7 +18,7 @@ def model_card(facts: Facts, decision: PromotionDecision, drift: Json | None, ap
 
     ``drift`` is the report's drift part of the window that triggered it; ``approved`` says who let it pass, and why.
     """
-    parts = [f"# {facts.loop}", _training(facts), _contest(facts), _trigger(drift)]
+    parts = [f"# {facts.loop}", _training(facts), _search(facts), _contest(facts), _trigger(drift)]
     parts += [_comparison(facts, decision), _slices(decision)]
     parts += [
         _importance(facts, decision.metric),
@@ -71,9 +71,11 @@ def _training(facts: Facts) -> str:
         if facts.refit_of
         else ""
     )
+    left_out = f" {facts.left_out:,} rows of these windows broke schema.yaml and were left out." * bool(facts.left_out)
     return (
         f"**Training.** {facts.rows:,} rows of {_list(facts.windows)} (data fingerprint `{facts.fingerprint}`), "
-        f"{len(facts.numeric)} numeric and {len(facts.categorical)} categorical features.{event}{_made(facts)}{again}"
+        f"{len(facts.numeric)} numeric and {len(facts.categorical)} categorical features."
+        f"{event}{_made(facts)}{again}{left_out}"
     )
 
 
@@ -112,6 +114,20 @@ def _contest(facts: Facts) -> str:
 
 def _value(number: float | None) -> str:
     return "–" if number is None else f"{number:.4f}"
+
+
+def _search(facts: Facts) -> str:
+    found = facts.search
+    if found is None:
+        return ""
+    told = f"**Search.** {found.trials} trials in {found.seconds:.0f} s ({found.pruned} pruned, {found.failed} failed)"
+    if found.best is None:
+        return f"{told}: none came to its end, so the parameters are those given."
+    return (
+        f"{told} chose {', '.join(f'`{name} = {value}`' for name, value in found.params.items()) or 'the defaults'}. "
+        f"Their {found.metric} of {found.best:.4f}, the mean over folds of the training rows, is optimistic: it is the "
+        f"best of many, and no part of the comparison."
+    )
 
 
 def _trigger(drift: Json | None) -> str:

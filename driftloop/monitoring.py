@@ -30,8 +30,11 @@ if TYPE_CHECKING:
 
 
 def run_key(work: Workspace, window: str) -> str:
-    """A hash of what a run over the window depends on: its rows, which windows have labels, loop.toml, known cases."""
-    parts = [work.loop.digest, work.windows.digest(window), work.golden.digest, *labelled_ids(work, window)]
+    """A hash of what a run over the window depends on: its rows, which windows have labels, loop.toml, known cases,
+    and schema.yaml where there is one.
+    """
+    own, *schema = work.reading_key(window)
+    parts = [work.loop.digest, own, work.golden.digest, *labelled_ids(work, window), *schema]
     return hashlib.blake2b("\n".join(parts).encode(), digest_size=8).hexdigest()
 
 
@@ -86,13 +89,31 @@ def require_same_task(loop: Loop, champion: Champion) -> None:
     )
 
 
-def read_current(work: Workspace, window: str, serving: Serving | None) -> Window:
-    """The window's checked rows. Raises WindowError, also for a window older than the champion's training data."""
+def validation(work: Workspace, window: str) -> Json | None:
+    """What schema.yaml says of a window, and where the rows are that it goes on without.
+
+    None where there is no schema.yaml, or nothing of the window can be read.
+    """
+    if work.schema is None:
+        return None
+    found = work.reading(window)
+    report = found.report(work.loop)
+    if report is None or found.set_aside is None or work.loop.validation.on_bad_rows != "quarantine":
+        return report
+    return {**report, "file": str(work.aside(window))}
+
+
+def require_newer(window: str, serving: Serving | None) -> None:
+    """Raise WindowError for a window older than the champion's training data."""
     if serving and window < serving.windows[-1]:
         raise WindowError(
             window,
             [f"it is older than {serving.windows[-1]}, the newest window that champion {serving.version} knows"],
         )
+
+
+def read_current(work: Workspace, window: str) -> Window:
+    """The window's checked rows. Raises WindowError."""
     return work.read(window)
 
 
@@ -299,6 +320,8 @@ def record_quarantine(work: Workspace, error: WindowError, champion: str | None)
     key = run_key(work, error.window)
     report = window_report(work.loop.name, error.window, reason="quarantined", champion=champion)
     report["quarantine"] = {"problems": error.problems}
+    if found := validation(work, error.window):
+        report["validation"] = found
     seen = [e for e in work.ledger.entries(error.window) if e.kind is Kind.QUARANTINE]
     if not any(e.details["key"] == key for e in seen):
         work.ledger.append(

@@ -42,6 +42,10 @@ def window(report: Json, folder: Path) -> None:
     if report["drift"] and report["drift"]["drifted"]:
         console.print(_columns(report["drift"]))
     _target(console, report["drift"])
+    if (found := report.get("validation")) and (found["errors"] or found["warnings"]):
+        where = f", kept in {found['file']}" if "file" in found else ""
+        left = f"; {found['bad_rows']:,} rows left out{where}" if found["kept_rows"] and found["bad_rows"] else ""
+        console.print(f"schema.yaml: {found['errors']} errors, {found['warnings']} warnings{escape(left)}.")
     if report["performance"]:
         p = report["performance"]
         console.print(
@@ -149,9 +153,20 @@ def checked(loop: str, found: Sequence[Json]) -> None:
     for name, justify in (("window", "left"), ("rows", "right"), ("labelled", "right"), ("findings", "left")):
         table.add_column(name, justify=justify, no_wrap=name == "window")  # type: ignore[arg-type]
     for row in found:
-        findings = [f"[red]{escape(p)}[/]" for p in row["problems"]] + [escape(n) for n in row["notes"]]
+        findings = (
+            [f"[red]{escape(p)}[/]" for p in row["problems"]] + _validated(row) + [escape(n) for n in row["notes"]]
+        )
         table.add_row(row["window"], _count(row["rows"]), _count(row["labelled"]), "\n".join(findings) or "ok")
     out().print(table)
+
+
+def _validated(row: Json) -> list[str]:
+    """What schema.yaml says of a window that goes on, or goes no further: its problems say the rest."""
+    broken = (row.get("validation") or {}).get("checks", [])
+    errors = [
+        f"[red]error: {escape(b['sentence'])}[/]" for b in broken if b["level"] == "error" and not row["problems"]
+    ]
+    return errors + [f"[yellow]warning: {escape(b['sentence'])}[/]" for b in broken if b["level"] == "warning"]
 
 
 def status(found: Json, folder: Path, ledger: str) -> None:

@@ -114,9 +114,7 @@ def live(report: Json) -> None:
         return
     table = Table("mean of", "now", "in training", f"z, limit {report['z_limit']:.2f}", box=SIMPLE_HEAD)
     for mean in report["means"]:
-        z = "one value in training" if mean["z"] is None else f"{mean['z']:+.2f}"
-        moved = "red" if mean["moved"] else ""
-        table.add_row(escape(mean["name"]), f"{mean['mean']:.5g}", f"{mean['trained_mean']:.5g}", z, style=moved)
+        table.add_row(escape(mean["name"]), *_mean(mean), style="red" if mean["moved"] else "")
     console.print(table)
 
 
@@ -337,10 +335,24 @@ def _verdict(report: Json) -> str:
 
 def _columns(drift: Json) -> Table:
     table = Table("drifted column", "method", "score", "threshold", box=SIMPLE_HEAD)
+    means = {mean["name"]: mean for mean in drift.get("means", ())}
+    for name in ("mean", "in training", "z") if means else ():
+        table.add_column(name, justify="right")
     for column in drift["columns"]:
         if column["drifted"]:
-            table.add_row(column["name"], column["method"], f"{column['score']:.4f}", f"{column['threshold']:g}")
+            mean = _mean(means.get(column["name"])) if means else ()
+            table.add_row(
+                escape(column["name"]), column["method"], f"{column['score']:.4f}", f"{column['threshold']:g}", *mean
+            )
     return table
+
+
+def _mean(mean: Json | None) -> tuple[str, str, str]:
+    """A mean now, in training, and its z; dashes for a category, which has none."""
+    if mean is None:
+        return "–", "–", "–"
+    z = "one value in training" if mean["z"] is None else f"{mean['z']:+.2f}"
+    return f"{mean['mean']:.5g}", f"{mean['trained_mean']:.5g}", z
 
 
 def _target(console: Console, drift: Json | None) -> None:

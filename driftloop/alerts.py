@@ -33,8 +33,9 @@ def alert_of(entry: Entry) -> Alert | None:
     match entry.kind:
         case Kind.QUARANTINE:
             return _alert("quarantine", f"{name}: quarantined", entry.reason)
-        case Kind.ROLLBACK:
-            return _alert("rollback", f"{entry.loop}: version {entry.version} is champion", entry.reason)
+        case Kind.ROLLBACK | Kind.ADOPTION:
+            event = "rollback" if entry.kind is Kind.ROLLBACK else "promotion"
+            return _alert(event, f"{entry.loop}: version {entry.version} is champion", entry.reason)
         case Kind.VERDICT if report and report["drift"] and _drifted(report["drift"]):
             drift = report["drift"]
             names = ", ".join(column["name"] for column in drift["columns"] if column["drifted"])

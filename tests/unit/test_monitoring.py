@@ -228,7 +228,7 @@ def test_labels_that_come_in_late_do_not_reopen_a_window_older_than_the_champion
 
 def test_a_window_older_than_the_champions_newest_is_refused(work: Workspace) -> None:
     with pytest.raises(WindowError, match="older than 2024-02, the newest window that champion 1 knows"):
-        monitoring.read_current(work, "2024-01", Serving("1", ("2024-01", "2024-02")))
+        monitoring.require_newer("2024-01", Serving("1", ("2024-01", "2024-02")))
 
 
 def test_categories_the_champion_has_not_seen_are_noted(work: Workspace) -> None:

@@ -317,6 +317,15 @@ def test_mean_and_deviation_of_the_training_values_go_with_the_version() -> None
     assert candidate.facts.statistics == {"fee": pytest.approx((fee.mean(), fee.std(ddof=0)))}
 
 
+def test_the_ranges_and_usual_values_of_the_training_rows_go_with_the_version() -> None:
+    loop = a_loop(features={"numeric": ["fee", "empty"], "categorical": ["plan"]})
+    rows = some_rows(4).assign(fee=[3.0, 1.5, None, 9.0], empty=[None, None, None, 1.0], plan=["b", "a", None, "b"])
+    window = a_window(rows.assign(left=[True, False, True, False]), loop)
+    facts = fit(loop, [window.id], window.where(np.array([True, True, True, False])), HoldoutRule.of(loop)).facts
+    assert facts.ranges == {"fee": (1.5, 1.5, 3.0)}  # the middle is a value that is there
+    assert facts.modes == {"plan": "(missing)"}  # of the equally frequent the first
+
+
 def test_a_column_without_values_has_no_statistics() -> None:
     empty, known = pd.Series([np.nan, np.nan]), pd.Series([1.0, np.nan])
     assert statistics(pd.DataFrame({"fee": empty, "usage": known})) == {"usage": (1.0, 0.0)}

@@ -26,7 +26,7 @@ def approve(work: Workspace, version: str | None, by: str, why: str) -> Entry:
     Where the champion is another than the one it was compared with, it is compared again first. Returns the ledger row.
     Raises NotWaiting, and DriftloopError when it lost the new comparison or cannot be served.
     """
-    _require_words(by, why)
+    require_words(by, why)
     heal(work)
     asked = _asked(work, version, by)
     number = str(asked.version)
@@ -61,7 +61,7 @@ def approve(work: Workspace, version: str | None, by: str, why: str) -> Entry:
 
 def reject(work: Workspace, version: str | None, by: str, why: str) -> Entry:
     """End the wait of a candidate. Raises NotWaiting."""
-    _require_words(by, why)
+    require_words(by, why)
     heal(work)
     asked = _asked(work, version, by)
     return _end(work, asked, by, why or "no reason given")
@@ -72,7 +72,7 @@ def roll_back(work: Workspace, to: str | None, by: str, why: str) -> Entry:
 
     It passes the same serving check as a candidate. Returns the ledger row.
     """
-    _require_words(by, why)
+    require_words(by, why)
     heal(work)
     entries, now = work.ledger.entries(), work.ledger.champion()
     target = to or previous_champion(entries)
@@ -134,7 +134,8 @@ def _instead(asked: Entry | None, entries: Sequence[Entry]) -> str:
     return f"; version {waited.version} did, until ledger row {ended.seq}: {ended.kind}, {ended.reason}"
 
 
-def _require_words(by: str, why: str) -> None:
+def require_words(by: str, why: str) -> None:
+    """Raise ContractError for a name or a reason that the ledger cannot keep."""
     if not by.strip() or not by.isprintable() or len(by) > LONGEST_NAME:
         raise ContractError(f"by is {by[:20]!r}; say who answers, in at most {LONGEST_NAME} printable characters.")
     if "\0" in why:

@@ -17,10 +17,26 @@ def calibration_error(y: Array, probability: Array) -> float:
     >>> calibration_error(np.array([0., 0., 1., 1.]), np.array([0.2, 0.2, 0.7, 0.7]))
     0.25
     """
-    edges = np.unique(np.quantile(probability, np.linspace(0, 1, BINS + 1)[1:-1]))
-    bins = np.searchsorted(edges, probability, side="right")
-    gap = np.bincount(bins, weights=y - probability)
+    gap = np.bincount(_bins(probability), weights=y - probability)
     return float(np.abs(gap).sum() / len(y))
+
+
+def reliability(y: Array, probability: Array) -> tuple[Array, Array]:
+    """(mean probability, event rate) of the bins of calibration_error that hold rows, shape (bins,) each.
+
+    >>> reliability(np.array([0., 0., 1., 1.]), np.array([0.2, 0.2, 0.7, 0.7]))
+    (array([0.2, 0.7]), array([0., 1.]))
+    """
+    bins = _bins(probability)
+    rows = np.bincount(bins)
+    means, rates = (np.bincount(bins, weights=v)[rows > 0] / rows[rows > 0] for v in (probability, y))
+    return means, rates
+
+
+def _bins(probability: Array) -> np.ndarray:
+    """The bin of each row: ten of equally many, fewer where rows share a probability."""
+    edges = np.unique(np.quantile(probability, np.linspace(0, 1, BINS + 1)[1:-1]))
+    return np.searchsorted(edges, probability, side="right")
 
 
 def best_f1_threshold(y: Array, probability: Array, weights: Array | None = None) -> float:

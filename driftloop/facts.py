@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict
 
@@ -79,6 +79,35 @@ class Contest(BaseModel):
         return {name: [row[name] for row in rows] for name in Trial.model_fields}
 
 
+class Adopted(BaseModel):
+    """Where a version that was trained elsewhere comes from, and up to when it was: a window with all its rows, or a
+    time. Rows after that are the only ones it cannot have seen.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    source: str
+    unit: Literal["window", "time"]
+    until: str
+
+
+class SearchFacts(BaseModel):
+    """What a parameter search came to; ``trials`` of any state, ``params`` those of the best, ``seconds`` spent.
+
+    ``best`` is the mean over folds that chose the parameters, so it is optimistic; None where no trial was complete.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    metric: str
+    best: float | None
+    params: dict[str, Any]
+    trials: int
+    pruned: int
+    failed: int
+    seconds: float
+
+
 class Facts(BaseModel):
     """What a version says about itself, stored in the MLmodel file under ``metadata.driftloop``.
 
@@ -92,6 +121,13 @@ class Facts(BaseModel):
     empty where nobody measured it. ``recipe`` is that of loop.toml it was made by, ``strategy`` how its rows were
     chosen, ``note`` where that could not do all that its name says; ``effective_rows`` what weighted rows were worth;
     ``tuned_from`` the version that learnt on, whose windows are among ``windows``. ``contest``: what else was tried.
+    ``search``: of its parameters; None where they are as given.
+    ``baseline``: the metrics, on the same rows, of the answer that knows no feature: the event's rate in training, or
+    the mean of the training targets; an undefined one is left out.
+    ``ranges`` are the smallest, a middle and the largest training value of each numeric
+    feature, ``modes`` the most frequent category of each other one: what a form to ask the model with begins with.
+    ``adopted``: None for one that was trained here; else ``windows``, ``rows`` and what is said of their values are
+    those that drift is measured against, for its own are not known.
     """
 
     model_config = ConfigDict(frozen=True, extra="ignore")
@@ -122,3 +158,14 @@ class Facts(BaseModel):
     effective_rows: float | None = None
     tuned_from: str | None = None
     contest: Contest | None = None
+    search: SearchFacts | None = None
+    baseline: dict[str, float] = {}
+    ranges: dict[str, tuple[float, float, float]] = {}
+    modes: dict[str, str] = {}
+    adopted: Adopted | None = None
+
+    @property
+    def search_metrics(self) -> dict[str, float]:
+        """The search's own best score, by a name that tells it from the gate's; empty without one."""
+        found = self.search
+        return {} if found is None or found.best is None else {f"search_best_{found.metric}": found.best}

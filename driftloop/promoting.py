@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-from driftloop import contest
+from driftloop import contest, evaluation, progress
 from driftloop.artifact import Artifact, predictions, score
 from driftloop.contract import Loop
 from driftloop.entry import Kind
@@ -16,21 +16,23 @@ from driftloop.errors import ArtifactError, ContractError, LabelsNotReady, NotIn
 from driftloop.exporting import export
 from driftloop.facts import Facts, Version
 from driftloop.frame import Window
-from driftloop.holdout import require_same_rule
+from driftloop.holdout import unseen
 from driftloop.importance import permutation_importance
 from driftloop.metrics import Predictions
-from driftloop.monitoring import read_labelled, require_same_task
+from driftloop.monitoring import read_labelled, require_rule, require_same_task
 from driftloop.promotion import ServingCheck
 from driftloop.registry import library_versions
 from driftloop.report import Json, window_report
 from driftloop.serving_check import Request
 from driftloop.settings import without_password
 from driftloop.strategy import Base, TrainingSet, joined, training_set, window_limit
-from driftloop.training import Candidate, evaluate, fit_set, recipe_of, refit, split_parts
+from driftloop.training import Candidate, baseline, evaluate, fit_set, recipe_of, refit, split_parts
 from driftloop.workspace import Champion, Workspace
 
 if TYPE_CHECKING:
     import pandas as pd
+
+    from driftloop.search import Searched
 
 Predict = Callable[["pd.DataFrame"], Predictions]
 
@@ -86,6 +88,8 @@ def training_data(
             f"{work.loop.windows.labels or f'the column {work.loop.target} of each window'}."
         )
     parts, holdout = split_parts(good, work.rule)
+    if champion:
+        holdout = unseen(champion.artifact.facts.adopted, holdout)
     data = TrainingData(parts, holdout, tuple(bad))
     if champion:
         require_comparable(work, champion, data)
@@ -95,16 +99,22 @@ def training_data(
 def require_comparable(work: Workspace, champion: Champion, data: TrainingData) -> None:
     """Raise unless the champion may be scored on the data's holdout, beside a candidate trained on its other rows.
 
-    HoldoutMismatch when the champion was trained under another rule; ContractError when it learnt another task, or
-    newer windows than these.
+    HoldoutMismatch when the champion was trained under another rule; ContractError when it learnt another task or
+    newer windows than these, or was adopted and may have seen some of these rows.
     """
     require_same_task(work.loop, champion)
     facts = champion.artifact.facts
-    require_same_rule(facts.holdout, work.rule, champion.version)
+    require_rule(work, facts, champion.version)
     if data.windows[-1] < facts.windows[-1]:
         raise ContractError(
             f"the newest usable labels are those of {data.windows[-1]}, older than {facts.windows[-1]}, which champion "
             f"{champion.version} was trained on: a candidate without them is no successor. Train on a newer window."
+        )
+    if facts.adopted and (data.holdout.X.empty or len(unseen(facts.adopted, data.holdout).X) < len(data.holdout.X)):
+        raise ContractError(
+            f"champion {champion.version} was adopted as trained until {facts.adopted.until}, and no labelled row is "
+            f"held out in {data.windows[-1]} that is later: whichever it is scored on, it may have seen. Train again "
+            f"when the labels of a newer window are in."
         )
     if facts.refit_of and data.windows[-1] == facts.windows[-1]:
         raise ContractError(
@@ -123,13 +133,38 @@ def train(work: Workspace, data: TrainingData, champion: Champion | None = None)
     loop, recipes, base = work.loop, work.loop.model.recipes, _base(champion)
     several = len(contest.ways(loop, recipes)) > 1
     aside = contest.set_aside(loop, data.parts) if several else contest.Aside(data.parts, None)
-    chosen = contest.hold(loop, recipes, aside, base)
+    searched = _searched(work, aside.parts, base)
+    better = {found.recipe.name: found.recipe for found in searched}
+    chosen = contest.hold(loop, [better.get(recipe.name, recipe) for recipe in recipes], aside, base)
+    if searched:
+        progress.tell(f"fitting {chosen.recipe.name} on all training rows")
     learnt = training_set(chosen.strategy, data.parts, recipe=chosen.recipe, base=base, seed=loop.name)
     candidate = fit_set(loop, chosen.recipe, learnt, str(work.rule))
     predicted = predictions(score(candidate.estimator, data.holdout.X, loop.task), candidate.facts)
-    found = {"metrics": evaluate(loop, data.holdout, predicted), "contest": chosen.contest}
-    candidate = replace(candidate, facts=candidate.facts.model_copy(update=found))
-    return weighed(loop, compiled(candidate, data.holdout.X), data.holdout)
+    assert data.holdout.y is not None, "its rows are labelled"
+    found = {
+        "metrics": evaluate(loop, data.holdout, predicted),
+        "baseline": baseline(loop, learnt.rows, data.holdout),
+        "contest": chosen.contest,
+        "search": next((one.facts for one in searched if one.recipe == chosen.recipe and not learnt.base), None),
+    }
+    facts = candidate.facts.model_copy(update=found)
+    plots = evaluation.page(facts, data.holdout.y.to_numpy(), predicted)
+    judged = replace(candidate, facts=facts, evaluation=plots, searched=searched)
+    return weighed(loop, compiled(judged, data.holdout.X), data.holdout)
+
+
+def _searched(work: Workspace, parts: Sequence[Window], base: Base | None) -> tuple[Searched, ...]:
+    """Parameters searched for on what the preferred strategy learns from; none where the champion just learns on."""
+    loop = work.loop
+    if loop.model.search is None:
+        return ()
+    from driftloop import search
+
+    strategy = next((name for name in loop.training.names if name != "fine_tune"), "fine_tune")
+    ordered = [search.in_time(part) for part in parts]
+    learnt = training_set(strategy, ordered, recipe=loop.model.recipes[0], base=base, seed=loop.name)
+    return () if learnt.base else search.tune(loop, learnt.rows, work.settings.home / "searches" / f"{loop.name}.db")
 
 
 def learnt_again(work: Workspace, facts: Facts, parts: Sequence[Window]) -> TrainingSet:
@@ -214,7 +249,7 @@ def register(work: Workspace, candidate: Candidate, window: str) -> Version:
         "holdout": str(work.rule),
         **{f"model.{name}": value for name, value in recipe.params.items()},
     }
-    return work.registry.register(candidate, params, _tags(work, candidate, window), report)
+    return work.registry.register(candidate, params, tags_of(work, candidate, window), report)
 
 
 def refitted(work: Workspace, made: Registered, data: TrainingData, window: str) -> Registered:
@@ -226,7 +261,8 @@ def refitted(work: Workspace, made: Registered, data: TrainingData, window: str)
     return check_serving(work, again, register(work, again, window).number, data.holdout.X)
 
 
-def _tags(work: Workspace, candidate: Candidate, window: str) -> dict[str, str]:
+def tags_of(work: Workspace, candidate: Candidate, window: str) -> dict[str, str]:
+    """What a version says of itself in MLflow's lists."""
     facts = candidate.facts
     tags = {
         "loop": work.loop.name,
@@ -239,7 +275,9 @@ def _tags(work: Workspace, candidate: Candidate, window: str) -> dict[str, str]:
         **({"effective_rows": f"{facts.effective_rows:.0f}"} if facts.effective_rows is not None else {}),
         **({"tuned_from": facts.tuned_from} if facts.tuned_from else {}),
         **({"refit_of": facts.refit_of} if facts.refit_of else {}),
+        **({"adopted": facts.adopted.source, "trained_until": facts.adopted.until} if facts.adopted else {}),
         **({"compiled": str(facts.compiled)} if facts.compiled else {}),
+        **{name: f"{value:.6g}" for name, value in facts.search_metrics.items()},
         "libraries": ", ".join(f"{name} {version}" for name, version in library_versions().items()),
     }
     return tags | {"git_commit": _git_commit(work) or work.settings.git_commit}

@@ -66,7 +66,6 @@ def _coded(X: pd.DataFrame) -> NDArray[np.float64]:
 
 def _domain_logits(X: NDArray[np.float64], current: NDArray[np.bool_], owner: pd.Series | None) -> Weights:
     from sklearn.ensemble import HistGradientBoostingClassifier
-
     from threadpoolctl import threadpool_limits
 
     rng = np.random.default_rng(0)

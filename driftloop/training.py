@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -21,12 +21,15 @@ from driftloop.facts import Facts
 from driftloop.frame import Window
 from driftloop.holdout import HoldoutRule
 from driftloop.importance import Importance
-from driftloop.metrics import METRICS, Predictions, Score
+from driftloop.metrics import Predictions, Score, metrics_of
 from driftloop.paired import detectable_gain, paired_gain
 from driftloop.promotion import Comparison
 from driftloop.recipe import build
 from driftloop.slices import NO_SLICES, SlicePolicy, compare_slices, quartiles
 from driftloop.strategy import TrainingSet, joined
+
+if TYPE_CHECKING:
+    from driftloop.search import Searched
 
 SAMPLE_ROWS = 20
 FOLDS = 3
@@ -35,12 +38,18 @@ FOLD_ROWS = 6_000  # the folds' fits together then cost less than the model's ow
 
 @dataclass(frozen=True)
 class Candidate:
-    """A fitted pipeline with the facts that go into its version, its graph where it was compiled, and what counts."""
+    """A fitted pipeline with the facts that go into its version, its graph where it was compiled, and what counts.
+
+    ``searched``: the searches for parameters that went before it, of each recipe.
+    ``evaluation`` is a page of plots of its predictions on the holdout.
+    """
 
     estimator: Pipeline
     facts: Facts
     compiled: bytes | None = None
     importance: Importance | None = None
+    searched: tuple[Searched, ...] = ()
+    evaluation: str | None = None
 
 
 def require_strategies(loop: Loop) -> None:
@@ -104,7 +113,14 @@ def fit_set(loop: Loop, recipe: Recipe, learnt: TrainingSet, rule: str) -> Candi
 
 
 def _candidate(loop: Loop, recipe: Recipe, learnt: TrainingSet, rule: str, threshold: float | None) -> Candidate:
-    pipeline, training, base = fitted(loop, recipe, learnt), learnt.rows, learnt.base
+    return described(loop, recipe, learnt, rule, threshold, fitted(loop, recipe, learnt))
+
+
+def described(
+    loop: Loop, recipe: Recipe | None, learnt: TrainingSet, rule: str, threshold: float | None, pipeline: Pipeline
+) -> Candidate:
+    """A fitted pipeline with its facts, not yet scored. Without a recipe it was adopted, beside these rows."""
+    training, base = learnt.rows, learnt.base
     if {"n_jobs", "n_estimators"} <= set(pipeline["model"].get_params()):
         pipeline["model"].set_params(n_jobs=1)  # starting threads costs more than a request's few rows
     sample = training.X.iloc[np.unique(np.linspace(0, len(training.X) - 1, SAMPLE_ROWS, dtype=int))]
@@ -128,11 +144,13 @@ def _candidate(loop: Loop, recipe: Recipe, learnt: TrainingSet, rule: str, thres
         threshold=threshold,
         quartiles=quartiles(training.X) | ({} if training.slicing is None else quartiles(training.slicing)),
         statistics=statistics(training.X[list(loop.columns.numeric)]),
-        recipe=base.facts.recipe if base else recipe.model_dump(mode="json"),
+        recipe=base.facts.recipe if base else recipe and recipe.model_dump(mode="json"),
         strategy=learnt.strategy,
         note=learnt.note,
         effective_rows=learnt.effective_rows,
         tuned_from=base.version if base else None,
+        ranges=ranges(training.X[list(loop.columns.numeric)]),
+        modes={name: str(training.X[name].mode()[0]) for name in loop.columns.categorical},
     )
     return Candidate(pipeline, facts)
 
@@ -143,19 +161,23 @@ def statistics(numbers: pd.DataFrame) -> dict[str, tuple[float, float]]:
     return {str(name): (float(x.mean()), float(x.std())) for name, x in present.items() if len(x)}
 
 
+def ranges(numbers: pd.DataFrame) -> dict[str, tuple[float, float, float]]:
+    """Smallest, median and largest value of each column with one; the median is a value that is there."""
+    present = {str(name): column.dropna().to_numpy() for name, column in numbers.items()}
+    found = {name: np.quantile(x, (0, 0.5, 1), method="lower").tolist() for name, x in present.items() if len(x)}
+    return {name: (low, middle, high) for name, (low, middle, high) in found.items()}
+
+
 def refit(loop: Loop, judged: Candidate, version: str, learnt: TrainingSet) -> Candidate:
     """The recipe of a judged candidate fitted again on a set with the holdout's rows, which it was judged on, in it.
 
-    Metrics, importance and threshold stay those of the judged one: nothing is left to measure this one's on.
+    What was measured stays that of the judged one, threshold and plots too: nothing is left to measure this one's on.
     """
     again = _candidate(loop, recipe_of(loop, judged.facts), learnt, judged.facts.holdout, judged.facts.threshold)
-    kept = {
-        "metrics": judged.facts.metrics,
-        "importance": judged.facts.importance,
-        "contest": judged.facts.contest,
-        "refit_of": version,
-    }
-    return replace(again, facts=again.facts.model_copy(update=kept), importance=judged.importance)
+    measured = ("metrics", "baseline", "importance", "contest", "search")
+    kept = {"refit_of": version} | {name: getattr(judged.facts, name) for name in measured}
+    facts = again.facts.model_copy(update=kept)
+    return replace(again, facts=facts, importance=judged.importance, evaluation=judged.evaluation)
 
 
 def recipe_of(loop: Loop, facts: Facts) -> Recipe:
@@ -214,33 +236,48 @@ def threshold_of(loop: Loop, recipe: Recipe, learnt: TrainingSet) -> float | Non
     return best_f1_threshold(y, scores, used.weights)
 
 
-def folds(training: Window, *, in_order: bool) -> np.ndarray:
-    """The fold of each row, shape (rows,), from 0; -1 for rows left out so that at most FOLD_ROWS or so are in one.
+def folds(training: Window, *, in_order: bool, count: int = FOLDS, most: int = FOLD_ROWS) -> np.ndarray:
+    """The fold of each row, shape (rows,), from 0 to ``count``; -1 for rows left out so that ``most`` or so are in one.
 
     An entity's rows share a fold, else its neighbours would tell its label. Without entities, ``in_order`` makes
     folds blocks in the rows' order, of the newest rows; else they are drawn with a fixed seed.
     """
     n = len(training.X)
     if in_order and training.entity is None:
-        place = np.arange(n) - max(0, n - FOLD_ROWS)
-        return np.where(place < 0, -1, place * FOLDS // (place[-1] + 1))
+        place = np.arange(n) - max(0, n - most)
+        return np.where(place < 0, -1, place * count // (place[-1] + 1))
     owner = np.arange(n) if training.entity is None else pd.factorize(training.entity)[0]
     owners = int(owner.max()) + 1
     place = np.random.default_rng(0).permutation(owners)[owner]
-    return np.where(place < owners * min(1.0, FOLD_ROWS / n), place % FOLDS, -1)
+    return np.where(place < owners * min(1.0, most / n), place % count, -1)
 
 
 def evaluate(loop: Loop, window: Window, predictions: Predictions) -> dict[str, float]:
     """Every metric of the task on labelled rows. Raises DriftloopError where the loop's own metric is undefined."""
-    y = _labels(window).to_numpy()
-    values = {m.name: m(y, predictions) for m in METRICS.values() if m.task == loop.task}
-    if loop.task == "binary":
-        values["calibration_error"] = calibration_error(y, predictions.scores)
-    if not np.isfinite(values[loop.promotion.metric]):
+    values = _metrics(loop, window, predictions)
+    if loop.promotion.metric not in values:
         raise DriftloopError(
-            f"{loop.promotion.metric} is undefined on the {len(y)} labelled rows of window {window.id}: "
+            f"{loop.promotion.metric} is undefined on the {len(_labels(window))} labelled rows of window {window.id}: "
             f"they hold one class or one value only"
         )
+    return values
+
+
+def baseline(loop: Loop, training: Window, window: Window) -> dict[str, float]:
+    """The metrics on labelled rows of the one answer that the training labels alone give.
+
+    Binary: the event's rate as the probability, and the majority's label. Regression: the mean, for mae too.
+    """
+    constant = np.full(len(window.X), _labels(training).mean())
+    return _metrics(loop, window, Predictions(constant))
+
+
+def _metrics(loop: Loop, window: Window, predictions: Predictions) -> dict[str, float]:
+    """Those that are defined on the window's labelled rows."""
+    y = _labels(window).to_numpy()
+    values = {name: metric(y, predictions) for name, metric in metrics_of(loop.task).items()}
+    if loop.task == "binary":
+        values["calibration_error"] = calibration_error(y, predictions.scores)
     return {name: value for name, value in values.items() if np.isfinite(value)}
 
 

@@ -148,7 +148,8 @@ def open_workspace(folder: Path, settings: Settings) -> Workspace:
     folder = folder.absolute()
     loop = draft.resolved(folder)
     require_strategies(loop)
-    return replace(_workspace(folder, settings, loop.model_dump_json()), golden=known_cases(folder, loop))
+    given = loop.model_dump_json(exclude_unset=True)  # what was left out stays left out: some keys exclude others
+    return replace(_workspace(folder, settings, given), golden=known_cases(folder, loop))
 
 
 def known_cases(folder: Path, loop: Loop) -> Cases:

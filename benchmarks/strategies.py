@@ -212,8 +212,8 @@ The model is made with all windows but the last, and scored on that: RMSE, mean 
 ## Strategies on public streams
 
 Trained anew on every window from the first fifth on (`HistGradientBoosting`, fixed seed, all rows of its windows),
-scored on the next one; the mean. `auto` takes what its contest chose, on validation rows off the training rows. Ratio: `auto`
-against the better of `all` and `rolling:3`, above 1 where it is worse.
+scored on the next one; the mean. `auto` takes what its contest chose, on validation rows off the training rows.
+Ratio: `auto` against the better of `all` and `rolling:3`, above 1 where it is worse.
 
 | stream | {" | ".join(ON_PUBLIC)} | auto | ratio | auto took |
 |---|{"---|" * (len(ON_PUBLIC) + 3)}

@@ -100,6 +100,41 @@ def _contest(console: Console, found: Json) -> None:
     )
 
 
+def models(found: Json) -> None:
+    """An old model beside new ones, a metric a column; the best on the window's holdout stands out."""
+    rows, metric = found["models"], found["metric"]
+    names = [metric, *(name for name in rows[0]["metrics"] if name != metric)]
+    table = Table(title=found["loop"], title_justify="left", box=SIMPLE_HEAD)
+    for name in ("model", "estimator", "learnt from", "rows", "scored on"):
+        table.add_column(name, justify="right" if name == "rows" else "left")
+    for name in (*names, "seconds"):
+        table.add_column(name, justify="right")
+    here = [row["metrics"][metric] for row in rows if row["holdout"] == found["window"]]
+    best = max(here) if found["higher_is_better"] else min(here)
+    for row in rows:
+        values = (_metric(row["metrics"].get(name)) for name in names)
+        won = row["holdout"] == found["window"] and row["metrics"][metric] == best
+        table.add_row(
+            row["model"], row["estimator"], _span(row["windows"]), _count(row["rows"]), row["holdout"], *values,
+            f"{row['seconds']:.1f}", style="green" if won else "",
+        )  # fmt: skip
+    console = out()
+    console.print(table)
+    last = rows[-1]
+    console.print(f"Scored on holdout rows, which no model learns from: {last['holdout_rows']:,} of {found['window']}.")
+    for row in rows:
+        if row["note"]:
+            console.print(f"{row['model']} ({row['estimator']}): {escape(row['note'])}.")
+        if row["effective_rows"] is not None:
+            console.print(
+                f"{row['model']} ({row['estimator']}): worth {row['effective_rows']:,.0f} rows of equal weight."
+            )
+
+
+def _metric(value: float | None) -> str:
+    return "–" if value is None else f"{value:.3f}" if abs(value) < 100 else f"{value:,.0f}"
+
+
 def live(report: Json) -> None:
     """The last requests beside what the champion was trained on."""
     console, drift = out(), report["drift"]

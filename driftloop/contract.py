@@ -361,6 +361,12 @@ class Loop(Section):
             self._check_log()
         return self
 
+    @model_validator(mode="after")
+    def _target_may_be_scaled(self) -> Self:
+        if self.task != "regression" and any(recipe.scale_target is not None for recipe in self.model.recipes):
+            raise ValueError('scale_target is for task = "regression" only')
+        return self
+
     def _check_log(self) -> None:
         """The log holds requests: features, an id and a time. Whatever else a window needs, it cannot give."""
         if self.serving.log == "off":

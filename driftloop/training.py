@@ -24,7 +24,7 @@ from driftloop.importance import Importance
 from driftloop.metrics import Predictions, Score, metrics_of
 from driftloop.paired import detectable_gain, paired_gain
 from driftloop.promotion import Comparison
-from driftloop.recipe import build
+from driftloop.recipe import build, in_one_thread
 from driftloop.slices import NO_SLICES, SlicePolicy, compare_slices, quartiles
 from driftloop.strategy import TrainingSet, joined
 
@@ -122,8 +122,7 @@ def described(
 ) -> Candidate:
     """A fitted pipeline with its facts, not yet scored. Without a recipe it was adopted, beside these rows."""
     training, base = learnt.rows, learnt.base
-    if {"n_jobs", "n_estimators"} <= set(pipeline["model"].get_params()):
-        pipeline["model"].set_params(n_jobs=1)  # starting threads costs more than a request's few rows
+    in_one_thread(pipeline)
     sample = training.X.iloc[np.unique(np.linspace(0, len(training.X) - 1, SAMPLE_ROWS, dtype=int))]
     facts = Facts(
         loop=loop.name,
@@ -215,7 +214,7 @@ def fitted(loop: Loop, recipe: Recipe, learnt: TrainingSet, encodings: Encodings
         encode, Z = (encodings or Encodings()).of(pipeline[:-1], learnt.rows, y)
         name, model = pipeline.steps[-1]
         model.fit(Z, y, **({} if learnt.weights is None else {"sample_weight": learnt.weights}))
-    except ValueError as error:
+    except Exception as error:  # an estimator may be anybody's, and raise classes of its own
         raise DriftloopError(
             f"{recipe.estimator} could not be trained on {', '.join(learnt.windows)}: {error}"
         ) from error

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import importlib.util
+import runpy
 from pathlib import Path
 from typing import Any
 
@@ -16,18 +16,9 @@ from driftloop.windows import open_windows
 LOOP = Path(__file__).parents[2] / "data" / "loans"
 
 
-def generator() -> Any:
-    """data/loans/generate.py, which is a script and in no package."""
-    spec = importlib.util.spec_from_file_location("loans_generate", LOOP / "generate.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
 def generate(*arguments: str) -> Any:
-    return CliRunner().invoke(generator().main, arguments, catch_exceptions=False)
+    """Run the script, which is in no package."""
+    return CliRunner().invoke(runpy.run_path(str(LOOP / "generate.py"))["main"], arguments, catch_exceptions=False)
 
 
 @pytest.fixture

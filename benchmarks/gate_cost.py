@@ -12,7 +12,7 @@ import statistics
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -29,7 +29,8 @@ from driftloop.frame import Window
 from driftloop.holdout import HoldoutRule
 from driftloop.metrics import METRICS, Predictions
 from driftloop.promotion import Outcome, decide_promotion
-from driftloop.training import Candidate, comparable, compare, fit, refit, split, window_limit
+from driftloop.strategy import TrainingSet, joined, window_limit
+from driftloop.training import Candidate, comparable, compare, fit_set, refit, split
 
 ROOT = Path(__file__).parents[1]
 STARTING_SHARE = 5  # the first champion learns from the first fifth of the windows
@@ -202,9 +203,10 @@ def _month(loop: Loop, windows: Sequence[Window], newest: int) -> Month:
     known = known[-(window_limit(loop.training.strategy) or len(known)) :]
     rule = HoldoutRule.of(loop)
     training, tail = split(known, rule)
+    learnt = TrainingSet(loop.training.strategy, tuple(window.id for window in known), training)
     with threadpool_limits(1):  # a process a core: the trees' threads would only get in each other's way
-        candidate = fit(loop, [window.id for window in known], training, rule)
-        refitted = refit(loop, candidate, "judged", training, tail)
+        candidate = fit_set(loop, loop.model.recipes[0], learnt, str(rule))
+        refitted = refit(loop, candidate, "judged", replace(learnt, rows=joined([training, tail])))
     return Month(candidate, refitted, tail, windows[newest + 1])
 
 

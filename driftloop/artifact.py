@@ -119,10 +119,11 @@ def load(folder: Path) -> Artifact:
         raise ArtifactError(f"{folder}/MLmodel cannot be read: {error}") from error
     if model.signature is None:
         raise ArtifactError(f"{folder} has no signature")
-    return Artifact(facts, _load_skops(folder / "model.skops"), model.signature, load_compiled(folder, facts))
+    return Artifact(facts, load_skops(folder / "model.skops"), model.signature, load_compiled(folder, facts))
 
 
-def _load_skops(file: Path) -> Any:
+def load_skops(file: Path) -> Any:
+    """What skops stored, of types it trusts and REVIEWED_TYPES. Raises ArtifactError."""
     import skops.io
     from skops.io.exceptions import UntrustedTypesFoundException
 

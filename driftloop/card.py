@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from driftloop.facts import Facts
-from driftloop.promotion import Outcome, PromotionDecision, PromotionReason
+from driftloop.metrics import written
+from driftloop.promotion import Outcome, PromotionDecision, PromotionReason, ServingCheck
 from driftloop.report import Json
 
 WAITS = "It waits for one."
@@ -17,12 +20,45 @@ def model_card(facts: Facts, decision: PromotionDecision, drift: Json | None, ap
     """
     parts = [f"# {facts.loop}", _training(facts), _trigger(drift), _comparison(facts, decision), _slices(decision)]
     parts += [
-        _importance(facts, decision),
+        _importance(facts, decision.metric),
         _calibration(facts),
         _serving(decision),
         _compiled(facts),
         _approval(decision, approved),
         _limits(facts, decision),
+    ]
+    return "\n\n".join(part for part in parts if part)
+
+
+def adoption_card(facts: Facts, metric: str, serving: ServingCheck, by: str, why: str, notes: Sequence[str]) -> str:
+    """Markdown for the description of a version that was trained elsewhere."""
+    adopted = facts.adopted
+    assert adopted is not None, "this card is about an adopted version"
+    scores = "\n".join(f"| val_{name} | {value:.4f} |" for name, value in sorted(facts.metrics.items()))
+    measured = (
+        f"On labelled rows of later windows that are held out:\n\n| metric | value |\n|---|---|\n{scores}"
+        if scores
+        else "No later row that is held out has a label yet: it was not scored."
+    )
+    origin = (
+        f"**Origin.** Adopted by {by} from `{adopted.source}`{f': {why}' if why else ''}. It was trained elsewhere, "
+        f"until {adopted.until}; on which rows is not known here. It became champion without a comparison, and is "
+        f"compared with candidates on later rows only."
+    )
+    reference = (
+        f"**Reference.** Drift is measured against the {facts.rows:,} rows of {_list(facts.windows)} (data fingerprint "
+        f"`{facts.fingerprint}`), {len(facts.numeric)} numeric and {len(facts.categorical)} categorical features."
+    )
+    parts = [
+        f"# {facts.loop}",
+        origin,
+        reference,
+        f"**Score.** {measured}",
+        _importance(facts, metric),
+        "**Threshold.** It says yes from 0.5 on." if facts.labels else "",
+        _served(serving),
+        _compiled(facts),
+        f"**Noted.** {'; '.join(notes)}." if notes else "",
     ]
     return "\n\n".join(part for part in parts if part)
 
@@ -47,16 +83,29 @@ def _trigger(drift: Json | None) -> str:
     names = [column["name"] for column in drift["columns"] if column["drifted"]]
     return (
         f"**Trigger.** Drift share {drift['share']:.3f} (threshold {drift['threshold']}): "
-        f"{', '.join(names) or 'no column'} drifted."
+        f"{', '.join(names) or 'no column'} drifted.{_target(drift.get('target'))}"
+    )
+
+
+def _target(target: Json | None) -> str:
+    if target is None:
+        return ""
+    drifted = "drifted too" if target["drifted"] else "did not"
+    return (
+        f" The target {target['name']}, apart from the share, {drifted} "
+        f"({target['method']} {target['score']:.4f}, threshold {target['threshold']:g})."
     )
 
 
 def _comparison(facts: Facts, decision: PromotionDecision) -> str:
-    scores = "\n".join(f"| val_{name} | {value:.4f} |" for name, value in sorted(facts.metrics.items()))
+    known = {name: f"{value:.4f}" for name, value in facts.baseline.items()}
+    scores = "\n".join(
+        f"| val_{name} | {value:.4f} | {known.get(name, '–')} |" for name, value in sorted(facts.metrics.items())
+    )
     seen = (
         ""
         if decision.detectable is None
-        else f" These rows would show a true gain of {decision.detectable:.3f} four times in five."
+        else f" These rows would show a true gain of {written(decision.detectable)} four times in five."
     )
     cases = (
         f" Known cases broken: {'; '.join(decision.broken)}."
@@ -65,8 +114,16 @@ def _comparison(facts: Facts, decision: PromotionDecision) -> str:
     )
     return (
         f"**Comparison.** {decision.sentence[0].upper()}{decision.sentence[1:].rstrip('.')}.{seen}{cases} Holdout "
-        f"rule: `{facts.holdout}`.\n\n| metric on the holdout | value |\n|---|---|\n{scores}"
+        f"rule: `{facts.holdout}`.\n\n| metric on the holdout | value | baseline |\n|---|---|---|\n{scores}"
+        f"{_baseline(facts)}"
     )
+
+
+def _baseline(facts: Facts) -> str:
+    if not facts.baseline:
+        return ""
+    what = "the mean of the training targets" if facts.task == "regression" else "the classes' shares in training"
+    return f"\n\nThe baseline answers every row with {what}. evaluation.html beside the run plots the predictions."
 
 
 def _slices(decision: PromotionDecision) -> str:
@@ -83,13 +140,13 @@ def _slices(decision: PromotionDecision) -> str:
     )
 
 
-def _importance(facts: Facts, decision: PromotionDecision) -> str:
+def _importance(facts: Facts, metric: str) -> str:
     if not facts.importance:
         return ""
     top = list(facts.importance.items())[:TOP_FEATURES]
     rows = "\n".join(f"| {name} | {loss:.4f} |" for name, loss in top)
     return (
-        f"**Features.** What {decision.metric} loses on holdout rows when a feature's values are shuffled; all "
+        f"**Features.** What {metric} loses on holdout rows when a feature's values are shuffled; all "
         f"{len(facts.importance)} are in importance.html beside the run.\n\n| feature | loss |\n|---|---|\n{rows}"
     )
 
@@ -104,8 +161,10 @@ def _calibration(facts: Facts) -> str:
 
 def _serving(decision: PromotionDecision) -> str:
     found = decision.serving
-    if found is None or found.problem is not None:
-        return ""
+    return "" if found is None or found.problem is not None else _served(found)
+
+
+def _served(found: ServingCheck) -> str:
     return (
         f"**Serving.** A clean process loaded it from the registry and scored {found.rows:,} rows as it did when made; "
         f"one row takes {found.latency_ms:.2g} ms, the model has {found.size_mb:.3g} MB."

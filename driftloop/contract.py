@@ -20,7 +20,7 @@ from pydantic import (
 )
 
 from driftloop.errors import ContractError
-from driftloop.metrics import METRICS
+from driftloop.metrics import metrics_of
 
 Task = Literal["binary", "multiclass", "regression"]
 Share = Annotated[float, Field(ge=0, le=1)]
@@ -298,7 +298,7 @@ class Loop(Section):
     """One model kept fresh.
 
     ``holdout.by`` and ``promotion.metric`` are filled in when left out: entity if there is one, else
-    time if there is a timestamp, else row; auc for binary, rmse for regression. ``promotion.refit`` is on
+    time if there is a timestamp, else row; the metric of DEFAULT_METRIC. ``promotion.refit`` is on
     where the holdout is by time.
     """
 
@@ -338,10 +338,10 @@ class Loop(Section):
             raise ValueError('holdout.by = "time" needs timestamp = "<column>"')
         if self.positive is not None and self.task != "binary":
             raise ValueError('positive is for task = "binary" only')
-        metric = METRICS.get(self.promotion.metric)
-        if metric is None or metric.task != self.task:
-            known = ", ".join(name for name, m in METRICS.items() if m.task == self.task)
-            raise ValueError(f"promotion.metric = {self.promotion.metric!r}: for {self.task} expected one of {known}")
+        if self.promotion.metric not in (known := metrics_of(self.task)):
+            raise ValueError(
+                f"promotion.metric = {self.promotion.metric!r}: for {self.task} expected one of {', '.join(known)}"
+            )
         if self.promotion.refit and self.holdout.by != "time":
             raise ValueError(
                 f'promotion.refit = true needs holdout.by = "time"; rows held out by {self.holdout.by} are never '

@@ -14,7 +14,7 @@ Array = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Predictions:
-    """What a model gives for rows of shape (n,): probabilities of the event, or values.
+    """What a model gives for n rows: probabilities of the event or values, shape (n,), or of every class, (n, classes).
 
     A binary model says yes from ``threshold`` on.
     """
@@ -22,34 +22,41 @@ class Predictions:
     scores: Array
     threshold: float = 0.5
 
+    @property
+    def labels(self) -> Array:
+        """The class a model says, shape (n,): the likeliest, or 1 where it says yes, else 0."""
+        return (self.scores.argmax(axis=1) if self.scores.ndim == 2 else self.scores >= self.threshold).astype(float)
+
     def __getitem__(self, rows: NDArray[np.bool_]) -> Predictions:
         return Predictions(self.scores[rows], self.threshold)
 
 
 @dataclass(frozen=True)
 class Metric:
-    """A metric of the pair (y, prediction); for binary tasks y is 0/1 and the prediction a probability.
+    """A metric of the pair (y, prediction), for each of ``tasks``.
 
-    Every metric but the AUC is a function of per-row terms' means: ``terms`` gives them, shape (rows, k),
+    Binary: y is 0/1 and the prediction a probability; multiclass: y is the class and the prediction all probabilities.
+
+    Every metric but the AUCs is a function of per-row terms' means: ``terms`` gives them, shape (rows, k),
     and ``combine`` turns means, shape (..., k), into values. That form lets the bootstrap draw all
-    resamples in one matrix product. A metric ``of_labels`` sees 1 where the model says yes, else 0.
+    resamples in one matrix product. A metric ``of_labels`` sees the classes that the model says.
     """
 
     name: str
-    task: str
+    tasks: tuple[str, ...]
     higher_is_better: bool
     terms: Callable[[Array, Array], Array]
     combine: Callable[[Array], Array]
     of_labels: bool = False
 
     def __call__(self, y: Array, prediction: Predictions) -> float:
-        if self.name == "auc":
-            return auc(y, prediction.scores)
+        if self.name in AUCS:
+            return AUCS[self.name](y, prediction.scores)
         return float(self.combine(self.terms(y, self.input(prediction)).mean(axis=0)))
 
     def input(self, prediction: Predictions) -> Array:
         """What ``terms`` takes of a prediction."""
-        return (prediction.scores >= prediction.threshold).astype(float) if self.of_labels else prediction.scores
+        return prediction.labels if self.of_labels else prediction.scores
 
 
 def auc(y: Array, score: Array) -> float:
@@ -67,6 +74,14 @@ def auc(y: Array, score: Array) -> float:
     return float((rankdata(score)[positive].sum() - n1 * (n1 + 1) / 2) / (n1 * n0))
 
 
+def auc_ovr(y: Array, scores: Array) -> float:
+    """The mean over all classes, shape (n, classes), of the AUC of one against the rest; NaN where y lacks a class."""
+    return float(np.mean([auc((y == c).astype(float), scores[:, c]) for c in range(scores.shape[1])]))
+
+
+AUCS: dict[str, Callable[[Array, Array], float]] = {"auc": auc, "auc_ovr": auc_ovr}
+
+
 def _accuracy(y: Array, label: Array) -> Array:
     right: Array = (label == y).astype(float)
     return right[:, None]
@@ -75,6 +90,8 @@ def _accuracy(y: Array, label: Array) -> Array:
 def _log_loss(y: Array, p: Array) -> Array:
     epsilon = np.finfo(float).eps  # as scikit-learn: a forest's 0 or 1 costs much, not infinitely much
     p = np.clip(p, epsilon, 1 - epsilon)
+    if p.ndim == 2:
+        return -np.log(np.take_along_axis(p, y.astype(int)[:, None], axis=1))
     return -(y * np.log(p) + (1 - y) * np.log1p(-p))[:, None]
 
 
@@ -86,6 +103,18 @@ def _f1(means: Array) -> Array:
     hit, predicted, actual = means[..., 0], means[..., 1], means[..., 2]
     total = predicted + actual
     return np.divide(2 * hit, total, out=np.zeros_like(total), where=total > 0)
+
+
+def _confusion_by_class(y: Array, p: Array) -> Array:
+    classes = np.arange(p.shape[1])
+    says, is_one = (which[:, None] == classes for which in (p.argmax(axis=1), y))
+    return np.hstack([says & is_one, says, is_one]).astype(float)
+
+
+def _f1_macro(means: Array) -> Array:
+    by_class = np.stack(np.split(means, 3, axis=-1), axis=-1)
+    mean: Array = _f1(by_class).mean(axis=-1)  # 0 for a class that is neither there nor said, as scikit-learn has it
+    return mean
 
 
 def _first(means: Array) -> Array:
@@ -104,20 +133,39 @@ def _r2_terms(y: Array, p: Array) -> Array:
     return np.column_stack([(y - p) ** 2, centred, centred**2])
 
 
+BINARY, MULTICLASS, REGRESSION = "binary", "multiclass", "regression"
 METRICS: dict[str, Metric] = {
     metric.name: metric
     for metric in (
-        Metric("auc", "binary", True, _accuracy, _first),
-        Metric("accuracy", "binary", True, _accuracy, _first, of_labels=True),
-        Metric("f1", "binary", True, _confusion, _f1, of_labels=True),
-        Metric("log_loss", "binary", False, _log_loss, _first),
-        Metric("brier", "binary", False, lambda y, p: ((y - p) ** 2)[:, None], _first),
-        Metric("rmse", "regression", False, lambda y, p: ((y - p) ** 2)[:, None], lambda m: np.sqrt(m[..., 0])),
-        Metric("mse", "regression", False, lambda y, p: ((y - p) ** 2)[:, None], _first),
-        Metric("mae", "regression", False, lambda y, p: np.abs(y - p)[:, None], _first),
-        Metric("r2", "regression", True, _r2_terms, _r2),
+        Metric("auc", (BINARY,), True, _accuracy, _first),
+        Metric("auc_ovr", (MULTICLASS,), True, _accuracy, _first),
+        Metric("accuracy", (BINARY, MULTICLASS), True, _accuracy, _first, of_labels=True),
+        Metric("f1", (BINARY,), True, _confusion, _f1, of_labels=True),
+        Metric("f1_macro", (MULTICLASS,), True, _confusion_by_class, _f1_macro),
+        Metric("log_loss", (BINARY, MULTICLASS), False, _log_loss, _first),
+        Metric("brier", (BINARY,), False, lambda y, p: ((y - p) ** 2)[:, None], _first),
+        Metric("rmse", (REGRESSION,), False, lambda y, p: ((y - p) ** 2)[:, None], lambda m: np.sqrt(m[..., 0])),
+        Metric("mse", (REGRESSION,), False, lambda y, p: ((y - p) ** 2)[:, None], _first),
+        Metric("mae", (REGRESSION,), False, lambda y, p: np.abs(y - p)[:, None], _first),
+        Metric("r2", (REGRESSION,), True, _r2_terms, _r2),
     )
 }
+
+
+def written(value: float, sign: str = "") -> str:
+    """A metric's value or gain for people: three decimals, but two digits of what is small, for units differ.
+
+    >>> written(0.7653), written(0.0031, "+"), written(0.00002), written(65432.126), written(0.0)
+    ('0.765', '+0.0031', '2e-05', '65,432.1', '0.000')
+    """
+    if value and abs(value) < 0.01:
+        return f"{value:{sign}.2g}"
+    return f"{value:{sign},.1f}" if abs(value) >= 1000 else f"{value:{sign}.3f}"
+
+
+def metrics_of(task: str) -> dict[str, Metric]:
+    """The metrics of a task by name."""
+    return {name: metric for name, metric in METRICS.items() if task in metric.tasks}
 
 
 @dataclass(frozen=True)

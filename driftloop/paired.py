@@ -6,9 +6,10 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy.stats import norm, rankdata, t
 
-from driftloop.metrics import METRICS, Array, Metric, Predictions
+from driftloop.metrics import AUCS, METRICS, Array, Metric, Predictions
 
 RESAMPLES = 2000
 POWER = 0.8
@@ -32,11 +33,12 @@ def paired_gain(metric: str, y: Array, candidate: Predictions, champion: Predict
     """The gain of candidate over champion in ``metric`` on rows of shape (n,), with its bound at ``confidence``.
 
     DeLong's variance for the AUC (DeLong et al. 1988, in the O(n log n) form of Sun & Xu 2014) with the degrees of
-    freedom of a sum of two variances (Welch 1947); for every other metric a paired bootstrap of 2,000 resamples with a
-    fixed seed. Confidence 0 asks for no bound.
+    freedom of a sum of variances (Welch 1947), and for the mean AUC over classes that of each row's parts in all of
+    them; for every other metric a paired bootstrap of 2,000 resamples with a fixed seed. Confidence 0 asks for no
+    bound.
     Raises ValueError where the metric has no variance on these rows, as the AUC with one row of a class.
     """
-    if metric == "auc":
+    if metric in AUCS:
         return _delong(y, candidate.scores, champion.scores, confidence)
     return _bootstrap(METRICS[metric], y, candidate, champion, confidence)
 
@@ -54,9 +56,8 @@ def detectable_gain(standard_error: float, delta: float, confidence: float) -> f
     return bar + float(norm.ppf(POWER)) * standard_error
 
 
-def _placements(y: Array, score: Array) -> tuple[Array, Array]:
+def _placements(positive: NDArray[np.bool_], score: Array) -> tuple[Array, Array]:
     """DeLong's structural components: each positive's placement among the negatives, and the reverse."""
-    positive = y == 1
     ones, zeros = score[positive], score[~positive]
     ranks = rankdata(np.concatenate([ones, zeros]))
     v10 = (ranks[: len(ones)] - rankdata(ones)) / len(zeros)
@@ -65,17 +66,29 @@ def _placements(y: Array, score: Array) -> tuple[Array, Array]:
 
 
 def _delong(y: Array, candidate: Array, champion: Array, confidence: float) -> Gain:
-    positives = int((y == 1).sum())
-    if min(positives, len(y) - positives) < 2:
+    """Scores of shape (n,) of class 1, or (n, classes), of which each is held against the rest."""
+    columns = [1] if candidate.ndim == 1 else list(range(candidate.shape[1]))
+    strata = [y == c for c in (columns if len(columns) > 1 else (0, 1))]
+    if min(int(rows.sum()) for rows in strata) < 2:
         raise ValueError("the bound on an AUC gain needs at least two rows of each class")
-    (v10, v01), (w10, w01) = _placements(y, candidate), _placements(y, champion)
-    d10, d01 = v10 - w10, v01 - w01
-    gain, parts = float(d10.mean()), [(d.var(ddof=1) / len(d), len(d) - 1) for d in (d10, d01)]
-    variance = sum(part for part, _ in parts)
+    ours, theirs = (scores.reshape(len(y), -1) for scores in (candidate, champion))
+    gains, influence = [], np.zeros(len(y))  # of each row on the gain
+    for place, column in enumerate(columns):
+        positive = y == column
+        parts = zip(_placements(positive, ours[:, place]), _placements(positive, theirs[:, place]), strict=True)
+        d10, d01 = (v - w for v, w in parts)
+        gains.append(float(d10.mean()))
+        for rows, d in ((positive, d10), (~positive, d01)):
+            influence[rows] += (d - gains[-1]) / len(d) / len(columns)
+    gain, shares = float(np.mean(gains)), [influence[rows] for rows in strata]
+    terms = [(len(share) * share.var(ddof=1), len(share) - 1) for share in shares]
+    if len(columns) > 1:  # the rest that a class is held against is a mixture, drawn with the rows
+        terms.append((sum(len(share) * share.mean() ** 2 for share in shares), len(y) - 1))
+    variance = sum(part for part, _ in terms)
     if not variance:
         return Gain(gain, 0.0, gain if confidence else None, float(gain >= 0))
     # with few rows of a class the normal bound is far too sure; Welch's t is not, and is the normal for many
-    spread = t(variance**2 / sum(part**2 / freedom for part, freedom in parts))
+    spread = t(variance**2 / sum(part**2 / freedom for part, freedom in terms))
     error = math.sqrt(variance)
     lower = gain - float(spread.ppf(confidence)) * error if confidence else None
     return Gain(gain, error, lower, float(spread.cdf(gain / error)))

@@ -15,6 +15,7 @@ from driftloop.card import WAITS
 from driftloop.compiled import FILE
 from driftloop.errors import ArtifactError, ContractError, NotInRegistry, Unreachable
 from driftloop.facts import Version
+from driftloop.report import metrics_json
 from driftloop.settings import Settings, without_password
 
 if TYPE_CHECKING:
@@ -138,6 +139,24 @@ class Registry:
             source = self.client.get_model_version(self.name, version).source
             return Path(download_artifacts(artifact_uri=source, dst_path=str(folder)))
 
+    def fetch(self, uri: str, folder: Path) -> Path:
+        """Copy a model from wherever MLflow finds ``uri`` below ``folder``. Raises ContractError where none is."""
+        from mlflow.artifacts import download_artifacts
+        from mlflow.exceptions import MlflowException
+
+        if Path(uri).is_dir():
+            return Path(uri)
+        assert self.client is not None, "made for its side: downloads know only the process's address"
+        try:
+            with self._reachable():
+                return Path(download_artifacts(artifact_uri=uri, dst_path=str(folder)))
+        except (NotInRegistry, MlflowException, OSError) as error:
+            raise ContractError(
+                f"MODEL = {without_password(uri)} cannot be read: {without_password(str(error).splitlines()[0])[:300]} "
+                f"Name one as runs:/RUN/model, models:/NAME/VERSION or a folder, and its server with "
+                f"MLFLOW_TRACKING_URI."
+            ) from error
+
     def register(
         self, candidate: Candidate, params: Mapping[str, Any], tags: Mapping[str, str], report: str | None
     ) -> Version:
@@ -152,16 +171,20 @@ class Registry:
         with (
             self._reachable(),
             mlflow.start_run(
-                experiment_id=self._experiment(), run_name=f"train {facts.windows[-1]}", tags=dict(tags)
+                experiment_id=self._experiment(),
+                run_name=f"{'adopt' if facts.adopted else 'train'} {facts.windows[-1]}",
+                tags=dict(tags),
             ) as run,
         ):
             mlflow.log_params(dict(params))
-            mlflow.log_metrics({f"val_{name}": value for name, value in facts.metrics.items()})
+            mlflow.log_metrics(metrics_json(facts))
             if report:
                 mlflow.log_text(report, "drift_report.html")
             if candidate.importance:
                 mlflow.log_dict(candidate.importance.json(), "importance.json")
                 mlflow.log_text(candidate.importance.page(), "importance.html")
+            if candidate.evaluation:
+                mlflow.log_text(candidate.evaluation, "evaluation.html")
             try:
                 info = mlflow.sklearn.log_model(
                     candidate.estimator,

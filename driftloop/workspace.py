@@ -25,6 +25,7 @@ from driftloop.registry import CHALLENGER, CHAMPION, Registry
 from driftloop.reigns import waiting
 from driftloop.schema import Schema
 from driftloop.settings import Settings, without_password
+from driftloop.training import require_strategies
 from driftloop.windows import Windows, none_yet, open_windows
 
 CACHED_ROWS = 2_000_000
@@ -179,7 +180,9 @@ def open_workspace(folder: Path, settings: Settings) -> Workspace:
     """The workspace of the loop in ``folder``; features left out of loop.toml are inferred from the first window."""
     folder = folder.absolute()
     loop = draft.resolved(folder)
-    work = _workspace(folder, settings, loop.model_dump_json())
+    require_strategies(loop)
+    given = loop.model_dump_json(exclude_unset=True)  # what was left out stays left out: some keys exclude others
+    work = _workspace(folder, settings, given)
     return replace(work, golden=known_cases(folder, loop), schema=schema.load(folder, loop))
 
 

@@ -101,11 +101,12 @@ def publish_drift(work: Workspace, window: str, measured: DriftReport, champion:
     page.parent.mkdir(parents=True, exist_ok=True)
     page.write_text(measured.html, encoding="utf-8")
     drift, key = measured.drift, _slug(work.loop.name)
+    own = f"; the target {'drifted' if drift.target.drifted else 'did not'}, not counted" if drift.target else ""
     create_table_artifact(
-        [asdict(column) for column in drift.columns],
+        [asdict(column) for column in (*drift.columns, drift.target) if column],
         key=f"drift-{key}",
         description=f"{window}: {drift.drifted} of {len(drift.columns)} features drifted, share {drift.share:.3f}, "
-        f"threshold {work.loop.drift.threshold}",
+        f"threshold {work.loop.drift.threshold}{own}",
     )
     address = work.registry.log_page(champion, f"drift/{window}.html", measured.html) or page.as_uri()
     create_link_artifact(address, f"Evidently report of {window}", key=f"report-{key}")

@@ -134,13 +134,14 @@ def check(folder: Path, as_json: bool) -> None:
     """
     from rich.progress import track
 
-    from driftloop import draft, frame, golden, reading, recipe, schema
+    from driftloop import draft, frame, golden, reading, recipe, schema, training
     from driftloop.cli import render
     from driftloop.windows import none_yet, open_windows
     from driftloop.workspace import known_cases
 
     loop = draft.resolved(folder)
     recipe.require(loop)
+    training.require_strategies(loop)
     cases, rules = known_cases(folder, loop), schema.load(folder, loop)
     windows = open_windows(loop, folder, options.settings())
     _check_values(loop, windows.ids())

@@ -14,6 +14,7 @@ from rich.table import Table
 
 from driftloop.cli.stack import Ports
 from driftloop.entry import Entry
+from driftloop.metrics import written
 from driftloop.reigns import Reign, reigns
 
 Json = dict[str, Any]
@@ -44,10 +45,11 @@ def window(report: Json, folder: Path) -> None:
         where = f", kept in {found['file']}" if "file" in found else ""
         left = f"; {found['bad_rows']:,} rows left out{where}" if found["kept_rows"] and found["bad_rows"] else ""
         console.print(f"schema.yaml: {found['errors']} errors, {found['warnings']} warnings{escape(left)}.")
+    _target(console, report["drift"])
     if report["performance"]:
         p = report["performance"]
         console.print(
-            f"The champion's {p['metric']} on the {p['rows']:,} labelled rows of this window: {p['value']:.3f}."
+            f"The champion's {p['metric']} on the {p['rows']:,} labelled rows of this window: {written(p['value'])}."
         )
     if report["decision"]:
         training(report, folder)
@@ -140,7 +142,7 @@ def _validated(row: Json) -> list[str]:
 def status(found: Json, folder: Path, ledger: str) -> None:
     console, champion = out(), found["champion"]
     if champion:
-        scores = ", ".join(f"{name} {value:.3f}" for name, value in champion["metrics"].items())
+        scores = ", ".join(_beside_baseline(champion["metrics"]))
         console.print(
             f"[bold]{escape(found['loop'])}[/]: champion version {champion['version']} since {champion['since']} "
             f"({champion['reason']}), trained on {_span(champion['trained_on'])}; {scores}"
@@ -162,6 +164,16 @@ def status(found: Json, folder: Path, ledger: str) -> None:
         console.print(f"Waits for the labels of {_span(waiting)}.")
     if new := [row["window"] for row in found["windows"] if row["state"] == "new"]:
         console.print(f"{len(new)} new. Next: driftloop {'monitor' if len(new) == 1 else 'replay'} {folder}")
+
+
+def _beside_baseline(metrics: dict[str, float]) -> list[str]:
+    """Each metric of a version with the baseline's in brackets, where there is one."""
+    said = []
+    for name, value in metrics.items():
+        known = metrics.get(name.replace("val_", "baseline_", 1))
+        if not name.startswith("baseline_"):
+            said.append(f"{name} {written(value)}" + ("" if known is None else f" (baseline {written(known)})"))
+    return said
 
 
 def history(entries: Sequence[Entry], ledger: str) -> None:
@@ -225,14 +237,15 @@ def difference(found: Json) -> None:
     )
     if drift["drifted"]:
         console.print(_columns(drift))
+    _target(console, drift)
 
 
 def _compared(console: Console, compared: Json) -> None:
     before, after = compared["values"]
-    low = "" if compared["gain_low"] is None else f", lower bound {compared['gain_low']:+.3f}"
+    low = "" if compared["gain_low"] is None else f", lower bound {written(compared['gain_low'], '+')}"
     console.print(
-        f"Now, on {compared['rows']:,} holdout rows of {compared['window']}: {compared['metric']} {before:.3f} and "
-        f"{after:.3f}, gain {compared['gain']:+.3f}{low}."
+        f"Now, on {compared['rows']:,} holdout rows of {compared['window']}: {compared['metric']} {written(before)} "
+        f"and {written(after)}, gain {written(compared['gain'], '+')}{low}."
     )
     if compared["slices"]:
         table = Table("slice", "rows", "before", "after", "p (Holm)", box=SIMPLE_HEAD)
@@ -254,11 +267,11 @@ def _evidence(reign: Reign) -> str:
     decision = (entry.report or {}).get("decision")
     if decision is None:
         return entry.reason
-    own = f"{entry.reason}; {decision['metric']} {decision['candidate']:.3f}"
+    own = f"{entry.reason}; {decision['metric']} {written(decision['candidate'])}"
     if decision["champion"] is None:
         return own
-    low = "" if decision["gain_low"] is None else f", at least {decision['gain_low']:+.3f}"
-    return f"{own} against {decision['champion']:.3f} on {decision['holdout_rows']:,} rows{low}"
+    low = "" if decision["gain_low"] is None else f", at least {written(decision['gain_low'], '+')}"
+    return f"{own} against {written(decision['champion'])} on {decision['holdout_rows']:,} rows{low}"
 
 
 def _value(name: str, value: Any) -> str:
@@ -298,6 +311,16 @@ def _columns(drift: Json) -> Table:
     return table
 
 
+def _target(console: Console, drift: Json | None) -> None:
+    """The target's own drift, where labels are in."""
+    if target := (drift or {}).get("target"):
+        drifted = "drifted" if target["drifted"] else "did not drift"
+        console.print(
+            f"The target {escape(target['name'])} {drifted}: {target['method']} {target['score']:.4f}, threshold "
+            f"{target['threshold']:g}; it is not counted in the share."
+        )
+
+
 def because(decision: Json) -> list[str]:
     """What lies behind the reason, and the smallest gain that these rows would show."""
     from driftloop.report import decision_of
@@ -309,17 +332,20 @@ def because(decision: Json) -> list[str]:
         worse = sum(s["worse"] for s in slices["judged"])
         said.append(f"Slices: {len(slices['judged'])} judged, {worse or 'none'} significantly worse{small}.")
     if decision["detectable"] is not None:
-        said.append(f"A true gain of {decision['detectable']:.3f} would be found four times in five on these rows.")
+        said.append(
+            f"A true gain of {written(decision['detectable'])} would be found four times in five on these rows."
+        )
     return said
 
 
 def _numbers(decision: Json) -> str:
     if decision["champion"] is None:
-        return f"; {decision['metric']} {decision['candidate']:.3f} on {decision['holdout_rows']:,} holdout rows"
-    low = "" if decision["gain_low"] is None else f", lower bound {decision['gain_low']:+.3f}"
+        return f"; {decision['metric']} {written(decision['candidate'])} on {decision['holdout_rows']:,} holdout rows"
+    low = "" if decision["gain_low"] is None else f", lower bound {written(decision['gain_low'], '+')}"
     return (
-        f"; {decision['metric']} {decision['candidate']:.3f} against {decision['champion']:.3f} on "
-        f"{decision['holdout_rows']:,} holdout rows, gain {decision['gain']:+.3f} (delta {decision['delta']}){low}"
+        f"; {decision['metric']} {written(decision['candidate'])} against {written(decision['champion'])} on "
+        f"{decision['holdout_rows']:,} holdout rows, gain {written(decision['gain'], '+')} "
+        f"(delta {decision['delta']}){low}"
     )
 
 
@@ -328,7 +354,7 @@ def _span(windows: Sequence[str]) -> str:
 
 
 def _number(value: float | None) -> str:
-    return "–" if value is None else f"{value:.3f}"
+    return "–" if value is None else written(value)
 
 
 def _count(value: int | None) -> str:

@@ -31,12 +31,21 @@ def probability(X: Frame) -> Predictions:
     return Predictions(1 / (1 + np.exp(-signal(X))))
 
 
+def likelihoods(X: Frame) -> Predictions:
+    """Of three classes: signals around -3, around 0 and around 4."""
+    powers = np.exp(-((signal(X)[:, None] - [-3, 0.5, 4]) ** 2) / 4)
+    return Predictions(powers / powers.sum(axis=1, keepdims=True))
+
+
 def value(X: Frame) -> Predictions:
     return Predictions(signal(X))
 
 
 def found(metric: str, X: Frame, predict: Any = None) -> Importance:
-    if METRICS[metric].task == "binary":
+    if "multiclass" in METRICS[metric].tasks:
+        y = np.digitize(signal(X) + np.random.default_rng(2).normal(size=len(X)), [-1, 2]).astype(float)
+        made = permutation_importance(metric, X, y, predict or likelihoods)
+    elif "binary" in METRICS[metric].tasks:
         y = (signal(X) + np.random.default_rng(2).normal(size=len(X)) > 0).astype(float)
         made = permutation_importance(metric, X, y, predict or probability)
     else:

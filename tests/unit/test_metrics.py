@@ -13,7 +13,7 @@ from hypothesis.extra.numpy import arrays
 from numpy.typing import NDArray
 from sklearn import metrics as peer
 
-from driftloop.metrics import METRICS, Predictions, Score, auc
+from driftloop.metrics import METRICS, Predictions, Score, auc, auc_ovr, metrics_of
 
 Array = NDArray[np.float64]
 
@@ -28,8 +28,14 @@ PEERS: dict[str, Callable[[Array, Array], float]] = {
     "mae": peer.mean_absolute_error,
     "r2": peer.r2_score,
 }
-BINARY = [name for name, metric in METRICS.items() if metric.task == "binary"]
-REGRESSION = [name for name, metric in METRICS.items() if metric.task == "regression"]
+MULTICLASS_PEERS: dict[str, Callable[[Array, Array], float]] = {
+    "auc_ovr": lambda y, p: peer.roc_auc_score(y, p, multi_class="ovr", labels=range(p.shape[1])),
+    "accuracy": lambda y, p: peer.accuracy_score(y, p.argmax(axis=1)),
+    "f1_macro": lambda y, p: peer.f1_score(
+        y, p.argmax(axis=1), average="macro", labels=range(p.shape[1]), zero_division=0
+    ),
+    "log_loss": lambda y, p: peer.log_loss(y, p, labels=range(p.shape[1])),
+}
 
 # few distinct values, so that ties, 0, 0.5 and 1 come up
 probabilities = st.sampled_from([0.0, 0.1, 0.25, 0.5, 0.75, 0.9, 1.0]) | st.floats(0, 1)
@@ -51,10 +57,12 @@ def measured(draw: st.DrawFn) -> tuple[Array, Array]:
 
 
 def test_every_metric_has_a_peer_here() -> None:
-    assert PEERS.keys() == METRICS.keys()
+    assert PEERS.keys() == metrics_of("binary").keys() | metrics_of("regression").keys()
+    assert MULTICLASS_PEERS.keys() == metrics_of("multiclass").keys()
+    assert PEERS.keys() | MULTICLASS_PEERS.keys() == METRICS.keys()
 
 
-@pytest.mark.parametrize("name", BINARY)
+@pytest.mark.parametrize("name", metrics_of("binary"))
 @given(data=scored(probabilities), threshold=probabilities)
 def test_a_binary_metric_is_scikit_learns(name: str, data: tuple[Array, Array], threshold: float) -> None:
     y, p = data
@@ -62,15 +70,54 @@ def test_a_binary_metric_is_scikit_learns(name: str, data: tuple[Array, Array], 
     assert METRICS[name](y, Predictions(p, threshold)) == pytest.approx(PEERS[name](y, asked), rel=1e-9, abs=1e-12)
 
 
-@pytest.mark.parametrize("name", REGRESSION)
+@pytest.mark.parametrize("name", metrics_of("regression"))
 @given(data=measured())
 def test_a_regression_metric_is_scikit_learns(name: str, data: tuple[Array, Array]) -> None:
     y, predicted = data
     assert METRICS[name](y, Predictions(predicted)) == pytest.approx(PEERS[name](*data), rel=1e-9, abs=1e-12)
 
 
+@st.composite
+def classified(draw: st.DrawFn) -> tuple[Array, Array]:
+    """(classes, probabilities of three to five of them); ties and certainties come up, classes may be absent."""
+    n, k = draw(sizes), draw(st.integers(3, 5))
+    weights = draw(arrays(float, (n, k), elements=st.sampled_from([0.0, 0.125, 0.25, 0.5, 1.0])))
+    weights[:, 0] += weights.sum(axis=1) == 0
+    return draw(arrays(float, n, elements=st.integers(0, k - 1).map(float))), weights / weights.sum(
+        axis=1, keepdims=True
+    )
+
+
+@pytest.mark.parametrize("name", metrics_of("multiclass"))
+@given(data=classified())
+def test_a_multiclass_metric_is_scikit_learns(name: str, data: tuple[Array, Array]) -> None:
+    y, p = data
+    if name == "auc_ovr" and len(np.unique(y)) < p.shape[1]:
+        assert math.isnan(METRICS[name](y, Predictions(p)))
+    else:
+        assert METRICS[name](y, Predictions(p)) == pytest.approx(MULTICLASS_PEERS[name](y, p), rel=1e-9, abs=1e-12)
+
+
+def test_with_two_classes_one_against_the_rest_is_the_auc() -> None:
+    y, p = np.array([0.0, 0.0, 1.0, 1.0]), np.array([0.1, 0.4, 0.35, 0.8])
+    assert auc_ovr(y, np.column_stack([1 - p, p])) == auc(y, p) == 0.75
+
+
+def test_a_class_says_the_likeliest_and_of_equals_the_first() -> None:
+    said = Predictions(np.array([[0.2, 0.5, 0.3], [0.4, 0.2, 0.4]]))
+    assert said.labels.tolist() == [1, 0]
+    assert said[np.array([False, True])].labels.tolist() == [0]
+
+
 def test_the_directions_are_those_of_the_metrics() -> None:
-    assert {name for name, m in METRICS.items() if m.higher_is_better} == {"auc", "accuracy", "f1", "r2"}
+    assert {name for name, m in METRICS.items() if m.higher_is_better} == {
+        "auc",
+        "auc_ovr",
+        "accuracy",
+        "f1",
+        "f1_macro",
+        "r2",
+    }
 
 
 def test_a_model_says_yes_at_its_threshold_and_above() -> None:
@@ -122,7 +169,7 @@ def test_a_score_that_is_no_number_is_refused(value: float) -> None:
 
 
 def test_a_score_of_an_unknown_metric_is_refused() -> None:
-    with pytest.raises(ValueError, match="unknown metric 'gini'; expected one of auc, accuracy"):
+    with pytest.raises(ValueError, match="unknown metric 'gini'; expected one of auc, auc_ovr, accuracy"):
         Score("gini", 0.5, 10, "r")
 
 

@@ -12,11 +12,13 @@ from hypothesis.extra.numpy import arrays
 from numpy.typing import NDArray
 from scipy.stats import norm, t
 
-from driftloop.metrics import METRICS, Predictions, auc
+from driftloop.metrics import METRICS, Predictions, auc, auc_ovr, metrics_of
 from driftloop.paired import Gain, detectable_gain, paired_gain
 
 Array = NDArray[np.float64]
 Pair = tuple[Array, Predictions, Predictions]
+
+CASES = [(task, name) for task in ("binary", "multiclass", "regression") for name in metrics_of(task)]
 
 few_scores = st.sampled_from([0.0, 0.1, 0.25, 0.5, 0.75, 1.0])  # so that ties come up within and between the classes
 
@@ -49,8 +51,22 @@ def values(n: int = 200) -> Pair:
     return y, Predictions(y + rng.normal(0, 3, n)), Predictions(y + rng.normal(1, 4, n))
 
 
-def pair_for(name: str) -> Pair:
-    return probabilities() if METRICS[name].task == "binary" else values()
+def softmax(x: Array) -> Array:
+    powers: Array = np.exp(x - x.max(axis=1, keepdims=True))
+    return powers / powers.sum(axis=1, keepdims=True)
+
+
+def classes(n: int = 300, k: int = 3) -> Pair:
+    """(y, a good model, a weaker one) for a multiclass task whose last class is the rarest."""
+    rng = np.random.default_rng(0)
+    signal = rng.normal(size=(n, k)) - 0.7 * (np.arange(k) == k - 1)
+    y = (2 * signal + rng.gumbel(size=(n, k))).argmax(axis=1).astype(float)
+    good, weak = (softmax(1.5 * signal + noise * rng.normal(size=(n, k))) for noise in (0.5, 2.0))
+    return y, Predictions(good), Predictions(weak)
+
+
+def pair_for(task: str) -> Pair:
+    return {"binary": probabilities, "multiclass": classes, "regression": values}[task]()
 
 
 def gain_of(name: str, y: Array, candidate: Predictions, champion: Predictions) -> float:
@@ -130,6 +146,44 @@ def test_delong_needs_two_rows_of_each_class(y: list[float]) -> None:
         paired_gain("auc", np.array(y), scores, scores, 0.95)
 
 
+# one class against the rest
+
+
+@given(data=pairs())
+def test_with_two_classes_one_against_the_rest_is_delong(data: tuple[Array, Array, Array]) -> None:
+    y, *both = data
+    found = paired_gain("auc_ovr", y, *(Predictions(np.column_stack([1 - p, p])) for p in both), 0.95)
+    delong = paired_gain("auc", y, *map(Predictions, both), 0.95)
+    assert (found.value, found.standard_error) == pytest.approx((delong.value, delong.standard_error), abs=1e-9)
+
+
+def test_the_gain_of_one_against_the_rest_is_the_difference_of_the_two_means() -> None:
+    y, good, weak = classes()
+    found = paired_gain("auc_ovr", y, good, weak, 0.95)
+    assert found.value == pytest.approx(auc_ovr(y, good.scores) - auc_ovr(y, weak.scores), abs=1e-12)
+
+
+def test_its_error_is_that_of_repeated_samples() -> None:
+    rng, k, gains, errors = np.random.default_rng(4), 4, [], []
+    for _ in range(300):
+        signal, shared, *own = rng.normal(size=(4, 200, k)) - 0.5 * np.arange(k)
+        y = (1.5 * signal + rng.gumbel(size=signal.shape)).argmax(axis=1).astype(float)
+        both = (Predictions(softmax(signal + 0.7 * shared + 0.7 * by * noise)) for by, noise in zip((1, 2), own))
+        if min(np.bincount(y.astype(int), minlength=k)) >= 2:
+            found = paired_gain("auc_ovr", y, *both, 0.95)
+            gains.append(found.value)
+            errors.append(found.standard_error)
+    # 300 samples give the deviation to 1 / sqrt(600), 4.1 %; three of these
+    assert np.sqrt(np.mean(np.square(errors))) == pytest.approx(np.std(gains, ddof=1), rel=0.12)
+
+
+def test_one_against_the_rest_needs_two_rows_of_each_class() -> None:
+    y, good, weak = classes()
+    kept = (y < 2) | (np.cumsum(y == 2) == 1)
+    with pytest.raises(ValueError, match="at least two rows of each class"):
+        paired_gain("auc_ovr", y[kept], good[kept], weak[kept], 0.95)
+
+
 # every metric
 
 
@@ -138,15 +192,15 @@ def drawn_gains(name: str, y: Array, candidate: Predictions, champion: Predictio
     rng, found = np.random.default_rng(7), []
     while len(found) < rounds:
         rows = rng.integers(0, len(y), len(y))
-        if METRICS[name].task == "regression" or 0 < y[rows].sum() < len(y):
+        if candidate.scores.ndim == 2 or set(y) - {0, 1} or 0 < y[rows].sum() < len(y):
             drawn = (Predictions(p.scores[rows], p.threshold) for p in (candidate, champion))
             found.append(gain_of(name, y[rows], *drawn))
     return np.array(found)
 
 
-@pytest.mark.parametrize("name", METRICS)
-def test_the_gain_is_near_what_a_bootstrap_by_definition_gives(name: str) -> None:
-    y, good, weak = pair_for(name)
+@pytest.mark.parametrize(("task", "name"), CASES)
+def test_the_gain_is_near_what_a_bootstrap_by_definition_gives(task: str, name: str) -> None:
+    y, good, weak = pair_for(task)
     found, drawn = paired_gain(name, y, good, weak, 0.9), drawn_gains(name, y, good, weak)
     low = float(np.quantile(drawn, 0.1))
     assert found.value == pytest.approx(gain_of(name, y, good, weak), abs=1e-12)
@@ -155,15 +209,15 @@ def test_the_gain_is_near_what_a_bootstrap_by_definition_gives(name: str) -> Non
     assert found.lower == pytest.approx(low, abs=0.26 * drawn.std(ddof=1))
 
 
-@pytest.mark.parametrize("name", METRICS)
-def test_a_model_neither_gains_nor_loses_over_itself(name: str) -> None:
-    y, good, _ = pair_for(name)
+@pytest.mark.parametrize(("task", "name"), CASES)
+def test_a_model_neither_gains_nor_loses_over_itself(task: str, name: str) -> None:
+    y, good, _ = pair_for(task)
     assert paired_gain(name, y, good, good, 0.95) == Gain(value=0, standard_error=0, lower=0, p_worse=1)
 
 
-@pytest.mark.parametrize("name", METRICS)
-def test_a_better_model_is_surely_better_and_a_worse_one_surely_worse(name: str) -> None:
-    y, good, weak = pair_for(name)
+@pytest.mark.parametrize(("task", "name"), CASES)
+def test_a_better_model_is_surely_better_and_a_worse_one_surely_worse(task: str, name: str) -> None:
+    y, good, weak = pair_for(task)
     there, back = paired_gain(name, y, good, weak, 0.95), paired_gain(name, y, weak, good, 0.95)
     assert there.lower is not None
     assert there.value > there.lower > 0
@@ -173,32 +227,32 @@ def test_a_better_model_is_surely_better_and_a_worse_one_surely_worse(name: str)
     assert back.p_worse < 0.01
 
 
-@pytest.mark.parametrize("name", METRICS)
-def test_what_one_model_gains_the_other_loses(name: str) -> None:
-    y, good, weak = pair_for(name)
+@pytest.mark.parametrize(("task", "name"), CASES)
+def test_what_one_model_gains_the_other_loses(task: str, name: str) -> None:
+    y, good, weak = pair_for(task)
     there, back = paired_gain(name, y, good, weak, 0.95), paired_gain(name, y, weak, good, 0.95)
     assert there.value == pytest.approx(-back.value)
     assert there.standard_error == pytest.approx(back.standard_error)
     assert there.p_worse + back.p_worse == pytest.approx(1, abs=0.005)  # a resample without a gain counts for both
 
 
-@pytest.mark.parametrize("name", METRICS)
-def test_the_bound_falls_as_confidence_rises(name: str) -> None:
-    y, good, weak = pair_for(name)
+@pytest.mark.parametrize(("task", "name"), CASES)
+def test_the_bound_falls_as_confidence_rises(task: str, name: str) -> None:
+    y, good, weak = pair_for(task)
     found = [paired_gain(name, y, good, weak, c).lower or 0 for c in (0.5, 0.8, 0.9, 0.95, 0.99)]
     assert found == sorted(found, reverse=True)
     assert found[0] > found[-1]
 
 
-@pytest.mark.parametrize("name", METRICS)
-def test_the_gain_is_the_same_each_time(name: str) -> None:
-    y, good, weak = pair_for(name)
+@pytest.mark.parametrize(("task", "name"), CASES)
+def test_the_gain_is_the_same_each_time(task: str, name: str) -> None:
+    y, good, weak = pair_for(task)
     assert paired_gain(name, y, good, weak, 0.95) == paired_gain(name, y, good, weak, 0.95)
 
 
-@pytest.mark.parametrize("name", ["auc", "brier", "rmse"])
+@pytest.mark.parametrize("name", ["auc", "auc_ovr", "brier", "rmse"])
 def test_confidence_zero_asks_for_no_bound_and_leaves_the_rest_as_it_is(name: str) -> None:
-    y, good, weak = pair_for(name)
+    y, good, weak = pair_for(METRICS[name].tasks[0])
     without, asked = (paired_gain(name, y, good, weak, c) for c in (0, 0.95))
     assert without == Gain(asked.value, asked.standard_error, None, asked.p_worse)
 
@@ -234,14 +288,21 @@ def a_tie(task: str, n: int, rng: np.random.Generator) -> Pair:
     signal, shared, *own = rng.normal(size=(4, n))
     if task == "regression":
         return signal, *(Predictions(signal + 0.7 * shared + 0.7 * noise) for noise in own)
+    if task == "multiclass":
+        signal, shared, *own = rng.normal(size=(4, n, 3))
+        y = (1.5 * signal + rng.gumbel(size=(n, 3))).argmax(axis=1).astype(float)
+        return y, *(Predictions(softmax(signal + 0.7 * shared + 0.7 * noise)) for noise in own)
     y = (rng.random(n) < logistic(1.5 * signal)).astype(float)
     return y, *(Predictions(logistic(signal + 0.7 * shared + 0.7 * noise)) for noise in own)
 
 
-@pytest.mark.parametrize(("name", "rows", "holdouts"), [("auc", 200, 2000), ("brier", 80, 300), ("rmse", 80, 300)])
+@pytest.mark.parametrize(
+    ("name", "rows", "holdouts"),
+    [("auc", 200, 2000), ("auc_ovr", 200, 300), ("brier", 80, 300), ("rmse", 80, 300)],
+)
 def test_on_ties_a_gain_is_claimed_one_time_in_twenty_and_a_loss_too(name: str, rows: int, holdouts: int) -> None:
     rng = np.random.default_rng(3)
-    ties = [a_tie(METRICS[name].task, rows, rng) for _ in range(holdouts)]
+    ties = [a_tie(METRICS[name].tasks[0], rows, rng) for _ in range(holdouts)]
     found = [paired_gain(name, *tie, 0.95) for tie in ties]
     sampling_error = 3 * math.sqrt(0.05 * 0.95 / holdouts)  # three deviations of a share of 5 % in so many holdouts
     assert np.mean([g.lower is not None and g.lower > 0 for g in found]) <= 0.05 + sampling_error

@@ -18,7 +18,8 @@ def model_card(facts: Facts, decision: PromotionDecision, drift: Json | None, ap
 
     ``drift`` is the report's drift part of the window that triggered it; ``approved`` says who let it pass, and why.
     """
-    parts = [f"# {facts.loop}", _training(facts), _trigger(drift), _comparison(facts, decision), _slices(decision)]
+    parts = [f"# {facts.loop}", _training(facts), _search(facts), _contest(facts), _trigger(drift)]
+    parts += [_comparison(facts, decision), _slices(decision)]
     parts += [
         _importance(facts, decision.metric),
         _calibration(facts),
@@ -73,7 +74,59 @@ def _training(facts: Facts) -> str:
     left_out = f" {facts.left_out:,} rows of these windows broke schema.yaml and were left out." * bool(facts.left_out)
     return (
         f"**Training.** {facts.rows:,} rows of {_list(facts.windows)} (data fingerprint `{facts.fingerprint}`), "
-        f"{len(facts.numeric)} numeric and {len(facts.categorical)} categorical features.{event}{again}{left_out}"
+        f"{len(facts.numeric)} numeric and {len(facts.categorical)} categorical features."
+        f"{event}{_made(facts)}{again}{left_out}"
+    )
+
+
+def _made(facts: Facts) -> str:
+    """The recipe and how its rows were chosen; nothing for a version from before they were kept."""
+    if facts.recipe is None:
+        return ""
+    parts = [f" A `{facts.recipe['estimator']}`, strategy `{facts.strategy}`."]
+    if facts.tuned_from:
+        parts.append(f"It is version {facts.tuned_from}, fine-tuned on those of its windows that are new.")
+    if facts.effective_rows is not None:
+        parts.append(f"The rows are weighted and worth {facts.effective_rows:,.0f} of equal weight.")
+    if facts.note:
+        parts.append(f"{facts.note[0].upper()}{facts.note[1:]}.")
+    return " ".join(parts)
+
+
+def _contest(facts: Facts) -> str:
+    found = facts.contest
+    if found is None:
+        return ""
+    told = f"**Contest.** {found.why[0].upper()}{found.why[1:]}."
+    if not found.trials:
+        return told
+    rows = "\n".join(
+        f"| {t.estimator} | {t.strategy} | {t.rows:,} | {_value(t.score)} | {_value(t.gain)} | {t.seconds:.1f} "
+        f"| {'yes' * t.chosen} |"
+        for t in found.trials
+    )
+    return (
+        f"{told} On {found.rows:,} validation rows of {found.window}, taken off the training rows and learnt from "
+        f"afterwards.\n\n| estimator | strategy | rows | {found.metric} | gain over the first | seconds | chosen |\n"
+        f"|---|---|---|---|---|---|---|\n{rows}"
+    )
+
+
+def _value(number: float | None) -> str:
+    return "–" if number is None else f"{number:.4f}"
+
+
+def _search(facts: Facts) -> str:
+    found = facts.search
+    if found is None:
+        return ""
+    told = f"**Search.** {found.trials} trials in {found.seconds:.0f} s ({found.pruned} pruned, {found.failed} failed)"
+    if found.best is None:
+        return f"{told}: none came to its end, so the parameters are those given."
+    return (
+        f"{told} chose {', '.join(f'`{name} = {value}`' for name, value in found.params.items()) or 'the defaults'}. "
+        f"Their {found.metric} of {found.best:.4f}, the mean over folds of the training rows, is optimistic: it is the "
+        f"best of many, and no part of the comparison."
     )
 
 

@@ -22,7 +22,9 @@ from driftloop.report import Json, drift_json
 from driftloop.training import comparable
 from driftloop.workspace import Champion, Workspace
 
-DATA = ("windows", "rows", "fingerprint", "holdout", "threshold", "refit_of")
+DATA = (
+    "windows", "rows", "strategy", "effective_rows", "tuned_from", "fingerprint", "holdout", "threshold", "refit_of",
+)  # fmt: skip
 
 
 def difference(work: Workspace, one: str, other: str) -> Json:

@@ -49,7 +49,7 @@ class HoldoutRule:
         """
         if self.by == "time":
             return self._tail(window) if newest else np.zeros(len(window.X), dtype=bool)
-        keys = window.entity if self.by == "entity" else _row_keys(window.X)
+        keys = window.entity if self.by == "entity" else row_keys(window.X)
         assert keys is not None, "the contract holds an entity whenever the holdout is by entity"
         codes, distinct = pd.factorize(keys)
         seed = hashlib.blake2b(self.loop.encode()).digest()
@@ -86,7 +86,7 @@ def _fraction(key: str, seed: bytes) -> float:
     return int.from_bytes(hashlib.blake2b(key.encode(), digest_size=8, key=seed).digest()) / 2**64
 
 
-def _row_keys(X: pd.DataFrame) -> pd.Series:
+def row_keys(X: pd.DataFrame) -> pd.Series:
     """One string a row made of all feature values, so that duplicates stay together."""
     hashes = pd.util.hash_pandas_object(X, index=False)
     return hashes.astype(str)

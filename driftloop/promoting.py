@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-from driftloop import contest, evaluation
+from driftloop import contest, evaluation, progress
 from driftloop.artifact import Artifact, predictions, score
 from driftloop.contract import Loop
 from driftloop.entry import Kind
@@ -31,6 +31,8 @@ from driftloop.workspace import Champion, Workspace
 
 if TYPE_CHECKING:
     import pandas as pd
+
+    from driftloop.search import Searched
 
 Predict = Callable[["pd.DataFrame"], Predictions]
 
@@ -131,7 +133,11 @@ def train(work: Workspace, data: TrainingData, champion: Champion | None = None)
     loop, recipes, base = work.loop, work.loop.model.recipes, _base(champion)
     several = len(contest.ways(loop, recipes)) > 1
     aside = contest.set_aside(loop, data.parts) if several else contest.Aside(data.parts, None)
-    chosen = contest.hold(loop, recipes, aside, base)
+    searched = _searched(work, aside.parts, base)
+    better = {found.recipe.name: found.recipe for found in searched}
+    chosen = contest.hold(loop, [better.get(recipe.name, recipe) for recipe in recipes], aside, base)
+    if searched:
+        progress.tell(f"fitting {chosen.recipe.name} on all training rows")
     learnt = training_set(chosen.strategy, data.parts, recipe=chosen.recipe, base=base, seed=loop.name)
     candidate = fit_set(loop, chosen.recipe, learnt, str(work.rule))
     predicted = predictions(score(candidate.estimator, data.holdout.X, loop.task), candidate.facts)
@@ -140,10 +146,25 @@ def train(work: Workspace, data: TrainingData, champion: Champion | None = None)
         "metrics": evaluate(loop, data.holdout, predicted),
         "baseline": baseline(loop, learnt.rows, data.holdout),
         "contest": chosen.contest,
+        "search": next((one.facts for one in searched if one.recipe == chosen.recipe and not learnt.base), None),
     }
     facts = candidate.facts.model_copy(update=found)
-    judged = replace(candidate, facts=facts, evaluation=evaluation.page(facts, data.holdout.y.to_numpy(), predicted))
+    plots = evaluation.page(facts, data.holdout.y.to_numpy(), predicted)
+    judged = replace(candidate, facts=facts, evaluation=plots, searched=searched)
     return weighed(loop, compiled(judged, data.holdout.X), data.holdout)
+
+
+def _searched(work: Workspace, parts: Sequence[Window], base: Base | None) -> tuple[Searched, ...]:
+    """Parameters searched for on what the preferred strategy learns from; none where the champion just learns on."""
+    loop = work.loop
+    if loop.model.search is None:
+        return ()
+    from driftloop import search
+
+    strategy = next((name for name in loop.training.names if name != "fine_tune"), "fine_tune")
+    ordered = [search.in_time(part) for part in parts]
+    learnt = training_set(strategy, ordered, recipe=loop.model.recipes[0], base=base, seed=loop.name)
+    return () if learnt.base else search.tune(loop, learnt.rows, work.settings.home / "searches" / f"{loop.name}.db")
 
 
 def learnt_again(work: Workspace, facts: Facts, parts: Sequence[Window]) -> TrainingSet:
@@ -256,6 +277,7 @@ def tags_of(work: Workspace, candidate: Candidate, window: str) -> dict[str, str
         **({"refit_of": facts.refit_of} if facts.refit_of else {}),
         **({"adopted": facts.adopted.source, "trained_until": facts.adopted.until} if facts.adopted else {}),
         **({"compiled": str(facts.compiled)} if facts.compiled else {}),
+        **{name: f"{value:.6g}" for name, value in facts.search_metrics.items()},
         "libraries": ", ".join(f"{name} {version}" for name, version in library_versions().items()),
     }
     return tags | {"git_commit": _git_commit(work) or work.settings.git_commit}

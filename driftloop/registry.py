@@ -20,10 +20,12 @@ from driftloop.settings import Settings, without_password
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
+    from mlflow.entities import RunInfo
     from mlflow.models import ModelSignature
     from mlflow.models.model import ModelInfo
 
     from driftloop.facts import Facts
+    from driftloop.search import Searched
     from driftloop.training import Candidate
 
 CHAMPION = "champion"
@@ -177,7 +179,14 @@ class Registry:
             ) as run,
         ):
             mlflow.log_params(dict(params))
-            mlflow.log_metrics(metrics_json(facts))
+            mlflow.log_metrics(metrics_json(facts) | facts.search_metrics)
+            if facts.effective_rows is not None:
+                mlflow.log_metric("effective_rows", facts.effective_rows)
+            if facts.contest:
+                mlflow.log_metrics({f"contest_{t.name}": t.score for t in facts.contest.trials if t.score is not None})
+                mlflow.log_table(facts.contest.table(), "contest.json")
+            for found in candidate.searched:
+                self._log_trials(found, run.info)
             if report:
                 mlflow.log_text(report, "drift_report.html")
             if candidate.importance:
@@ -209,6 +218,24 @@ class Registry:
                     self.client.log_model_artifact(info.model_id, str(file))
             version = self._create_version(info, run.info.run_id, tags)
         return Version(version, run.info.run_id)
+
+    def _log_trials(self, found: Searched, parent: RunInfo) -> None:
+        """A run a trial, below the one of the training; with the times it had, for it is over."""
+        from mlflow.entities import Metric, Param, RunStatus, RunTag
+
+        for number, trial in enumerate(found.trials, 1):
+            began, ended = (round(1000 * time.timestamp()) for time in (trial.began, trial.ended))
+            scores = [Metric(f"fold_{found.metric}", value, ended, step) for step, value in enumerate(trial.folds)]
+            if trial.score is not None:
+                scores.append(Metric(f"search_{found.metric}", trial.score, ended, 0))
+            tags = {"mlflow.parentRunId": parent.run_id, "trial": trial.state}
+            name = f"{found.recipe.name} trial {number}"
+            run_id = self.client.create_run(parent.experiment_id, began, tags, name).info.run_id
+            params = [Param(f"model.{key}", str(value)) for key, value in trial.params.items()]
+            why = [RunTag("why", trial.why)] if trial.why else []
+            self.client.log_batch(run_id, scores, [Param("estimator", found.recipe.estimator), *params], why)
+            status = {"complete": RunStatus.FINISHED, "pruned": RunStatus.KILLED}.get(trial.state, RunStatus.FAILED)
+            self.client.set_terminated(run_id, RunStatus.to_string(status), ended)
 
     def _create_version(self, info: ModelInfo, run_id: str, tags: Mapping[str, str]) -> str:
         from mlflow.exceptions import MlflowException

@@ -64,7 +64,10 @@ def performance_json(performance: Performance) -> Json:
 
 
 def training_json(facts: Facts, version: str) -> Json:
-    """``contest``: what else was tried, None where there was one way only."""
+    """``contest``: what else was tried, None where there was one way only.
+
+    ``search``: None without one; its best score chose the parameters and is apart from the metrics, being optimistic.
+    """
     return {
         "windows": list(facts.windows),
         "rows": facts.rows,
@@ -76,6 +79,7 @@ def training_json(facts: Facts, version: str) -> Json:
         "effective_rows": facts.effective_rows,
         "tuned_from": facts.tuned_from,
         "contest": facts.contest.model_dump(mode="json") if facts.contest else None,
+        "search": facts.search.model_dump(mode="json") if facts.search else None,
     }
 
 

@@ -13,6 +13,7 @@ FOLDS = 5
 DOMAIN_ROWS = 20_000  # what the domain classifier learns from at most, each time
 BINS = 10
 DRIFTED = 0.1  # Evidently's own limit for the Jensen-Shannon distance
+SURE = 0.05
 ROUNDS = 20
 
 
@@ -37,7 +38,7 @@ def segment_weights(X: pd.DataFrame, current: NDArray[np.bool_]) -> tuple[Weight
     segments have the shares they have in the current window (raking, Deming and Stephan 1940).
     """
     segments = {str(name): _segments(column) for name, column in X.items()}
-    drifted = {name: codes for name, codes in segments.items() if _distance(codes, current) >= DRIFTED}
+    drifted = {name: codes for name, codes in segments.items() if _drifted(codes, current, len(segments))}
     if not drifted:
         return None, ()
     weights = np.ones(len(X))
@@ -66,6 +67,7 @@ def _coded(X: pd.DataFrame) -> NDArray[np.float64]:
 
 def _domain_logits(X: NDArray[np.float64], current: NDArray[np.bool_], owner: pd.Series | None) -> Weights:
     from sklearn.ensemble import HistGradientBoostingClassifier
+    from threadpoolctl import threadpool_limits
 
     rng = np.random.default_rng(0)
     codes = np.arange(len(X)) if owner is None else pd.factorize(owner)[0]
@@ -78,7 +80,8 @@ def _domain_logits(X: NDArray[np.float64], current: NDArray[np.bool_], owner: pd
         if current[rows].all() or not current[rows].any() or not (fold == held).any():
             continue  # too few rows to tell apart: the prior says what is known
         model = HistGradientBoostingClassifier(max_iter=50, max_leaf_nodes=8, random_state=0)
-        logits[fold == held] = model.fit(X[rows], current[rows]).decision_function(X[fold == held])
+        with threadpool_limits(1):  # so few rows are done before a second thread has woken
+            logits[fold == held] = model.fit(X[rows], current[rows]).decision_function(X[fold == held])
     return logits
 
 
@@ -91,8 +94,13 @@ def _segments(column: pd.Series) -> NDArray[np.intp]:
     return np.where(column.isna(), len(edges) + 1, bins)
 
 
-def _distance(codes: NDArray[np.intp], current: NDArray[np.bool_]) -> float:
+def _drifted(codes: NDArray[np.intp], current: NDArray[np.bool_], columns: int) -> bool:
+    """By the distance of the shares, where it is no accident of few rows: chi-squared, corrected for the columns."""
     from scipy.spatial.distance import jensenshannon
+    from scipy.stats import chi2_contingency
 
-    sides = [np.bincount(codes[side], minlength=codes.max() + 1) / side.sum() for side in (current, ~current)]
-    return float(jensenshannon(*sides, base=2))
+    counts = np.array([np.bincount(codes[side], minlength=codes.max() + 1) for side in (current, ~current)])
+    counts = counts[:, counts.any(axis=0)]
+    if counts.shape[1] < 2 or jensenshannon(counts[0], counts[1], base=2) < DRIFTED:
+        return False
+    return bool(chi2_contingency(counts).pvalue < SURE / columns)

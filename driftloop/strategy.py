@@ -82,7 +82,7 @@ def joined(parts: Sequence[Window]) -> Window:
         entity=_joined([part.entity for part in parts]),
         slicing=_joined([part.slicing for part in parts]),
         timestamp=None,
-        left_out=sum({part.id: part.left_out for part in parts}.values()),  # a window's own, in each part of it
+        left_out=sum(part.left_out for part in parts),
     )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -24,9 +24,12 @@ from driftloop.importance import Importance
 from driftloop.metrics import Predictions, Score, metrics_of
 from driftloop.paired import detectable_gain, paired_gain
 from driftloop.promotion import Comparison
-from driftloop.recipe import build
+from driftloop.recipe import build, in_one_thread
 from driftloop.slices import NO_SLICES, SlicePolicy, compare_slices, quartiles
 from driftloop.strategy import TrainingSet, joined
+
+if TYPE_CHECKING:
+    from driftloop.search import Searched
 
 SAMPLE_ROWS = 20
 FOLDS = 3
@@ -37,6 +40,7 @@ FOLD_ROWS = 6_000  # the folds' fits together then cost less than the model's ow
 class Candidate:
     """A fitted pipeline with the facts that go into its version, its graph where it was compiled, and what counts.
 
+    ``searched``: the searches for parameters that went before it, of each recipe.
     ``evaluation`` is a page of plots of its predictions on the holdout.
     """
 
@@ -44,6 +48,7 @@ class Candidate:
     facts: Facts
     compiled: bytes | None = None
     importance: Importance | None = None
+    searched: tuple[Searched, ...] = ()
     evaluation: str | None = None
 
 
@@ -91,7 +96,8 @@ def split_parts(windows: Sequence[Window], rule: HoldoutRule) -> tuple[tuple[Win
     for window in windows:
         _labels(window)
     masks = [rule.mask(window, newest=window is newest) for window in windows]
-    return tuple(window.where(~mask) for window, mask in zip(windows, masks, strict=True)), newest.where(masks[-1])
+    parts = tuple(window.where(~mask) for window, mask in zip(windows, masks, strict=True))
+    return parts, replace(newest.where(masks[-1]), left_out=0)  # what was left out is counted once, with the parts
 
 
 def fit(loop: Loop, windows: Sequence[str], training: Window, rule: HoldoutRule) -> Candidate:
@@ -116,8 +122,7 @@ def described(
 ) -> Candidate:
     """A fitted pipeline with its facts, not yet scored. Without a recipe it was adopted, beside these rows."""
     training, base = learnt.rows, learnt.base
-    if {"n_jobs", "n_estimators"} <= set(pipeline["model"].get_params()):
-        pipeline["model"].set_params(n_jobs=1)  # starting threads costs more than a request's few rows
+    in_one_thread(pipeline)
     sample = training.X.iloc[np.unique(np.linspace(0, len(training.X) - 1, SAMPLE_ROWS, dtype=int))]
     facts = Facts(
         loop=loop.name,
@@ -139,7 +144,6 @@ def described(
         threshold=threshold,
         quartiles=quartiles(training.X) | ({} if training.slicing is None else quartiles(training.slicing)),
         statistics=statistics(training.X[list(loop.columns.numeric)]),
-        left_out=training.left_out,
         recipe=base.facts.recipe if base else recipe and recipe.model_dump(mode="json"),
         strategy=learnt.strategy,
         note=learnt.note,
@@ -147,6 +151,7 @@ def described(
         tuned_from=base.version if base else None,
         ranges=ranges(training.X[list(loop.columns.numeric)]),
         modes={name: str(training.X[name].mode()[0]) for name in loop.columns.categorical},
+        left_out=training.left_out,
     )
     return Candidate(pipeline, facts)
 
@@ -170,7 +175,7 @@ def refit(loop: Loop, judged: Candidate, version: str, learnt: TrainingSet) -> C
     What was measured stays that of the judged one, threshold and plots too: nothing is left to measure this one's on.
     """
     again = _candidate(loop, recipe_of(loop, judged.facts), learnt, judged.facts.holdout, judged.facts.threshold)
-    measured = ("metrics", "baseline", "importance", "contest")
+    measured = ("metrics", "baseline", "importance", "contest", "search")
     kept = {"refit_of": version} | {name: getattr(judged.facts, name) for name in measured}
     facts = again.facts.model_copy(update=kept)
     return replace(again, facts=facts, importance=judged.importance, evaluation=judged.evaluation)
@@ -209,7 +214,7 @@ def fitted(loop: Loop, recipe: Recipe, learnt: TrainingSet, encodings: Encodings
         encode, Z = (encodings or Encodings()).of(pipeline[:-1], learnt.rows, y)
         name, model = pipeline.steps[-1]
         model.fit(Z, y, **({} if learnt.weights is None else {"sample_weight": learnt.weights}))
-    except ValueError as error:
+    except Exception as error:  # an estimator may be anybody's, and raise classes of its own
         raise DriftloopError(
             f"{recipe.estimator} could not be trained on {', '.join(learnt.windows)}: {error}"
         ) from error
@@ -232,20 +237,20 @@ def threshold_of(loop: Loop, recipe: Recipe, learnt: TrainingSet) -> float | Non
     return best_f1_threshold(y, scores, used.weights)
 
 
-def folds(training: Window, *, in_order: bool) -> np.ndarray:
-    """The fold of each row, shape (rows,), from 0; -1 for rows left out so that at most FOLD_ROWS or so are in one.
+def folds(training: Window, *, in_order: bool, count: int = FOLDS, most: int = FOLD_ROWS) -> np.ndarray:
+    """The fold of each row, shape (rows,), from 0 to ``count``; -1 for rows left out so that ``most`` or so are in one.
 
     An entity's rows share a fold, else its neighbours would tell its label. Without entities, ``in_order`` makes
     folds blocks in the rows' order, of the newest rows; else they are drawn with a fixed seed.
     """
     n = len(training.X)
     if in_order and training.entity is None:
-        place = np.arange(n) - max(0, n - FOLD_ROWS)
-        return np.where(place < 0, -1, place * FOLDS // (place[-1] + 1))
+        place = np.arange(n) - max(0, n - most)
+        return np.where(place < 0, -1, place * count // (place[-1] + 1))
     owner = np.arange(n) if training.entity is None else pd.factorize(training.entity)[0]
     owners = int(owner.max()) + 1
     place = np.random.default_rng(0).permutation(owners)[owner]
-    return np.where(place < owners * min(1.0, FOLD_ROWS / n), place % FOLDS, -1)
+    return np.where(place < owners * min(1.0, most / n), place % count, -1)
 
 
 def evaluate(loop: Loop, window: Window, predictions: Predictions) -> dict[str, float]:

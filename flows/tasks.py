@@ -10,14 +10,16 @@ from typing import Any
 from prefect import task
 from prefect.artifacts import create_link_artifact, create_markdown_artifact, create_table_artifact
 from prefect.cache_policies import NO_CACHE
+from prefect.logging import get_run_logger
 
-from driftloop import approving, deciding, following, monitoring, promoting
+from driftloop import approving, deciding, following, monitoring, progress, promoting
 from driftloop.drift import DriftReport
 from driftloop.entry import Entry
 from driftloop.errors import Unreachable
 from driftloop.promotion import PromotionDecision
 from driftloop.report import Json
-from driftloop.workspace import Workspace
+from driftloop.training import Candidate
+from driftloop.workspace import Champion, Workspace
 from flows.orchestration import open_here
 
 
@@ -58,13 +60,19 @@ record_verdict = _io(monitoring.record_verdict)
 record_quarantine = _io(monitoring.record_quarantine)
 asked_by = _io(promoting.asked_by)
 read_training_data = _io(promoting.training_data)
-train = _plain(promoting.train)
 register = _io(promoting.register)
 check_serving = _io(promoting.check_serving)
 decide_and_record = _io(deciding.decide_and_record)
 follow = _io(following.follow)
 approve = _io(approving.approve)
 reject = _io(approving.reject)
+
+
+@_plain
+def train(work: Workspace, data: promoting.TrainingData, champion: Champion | None) -> Candidate:
+    """The candidate; what a search is at goes to the run's log."""
+    with progress.heard_by(get_run_logger().info):
+        return promoting.train(work, data, champion)
 
 
 @_io

@@ -134,7 +134,7 @@ def check(folder: Path, as_json: bool) -> None:
     """
     from rich.progress import track
 
-    from driftloop import draft, frame, golden, reading, recipe, schema, training
+    from driftloop import draft, frame, golden, reading, recipe, schema, search, training
     from driftloop.cli import render
     from driftloop.windows import none_yet, open_windows
     from driftloop.workspace import known_cases
@@ -142,6 +142,7 @@ def check(folder: Path, as_json: bool) -> None:
     loop = draft.resolved(folder)
     recipe.require(loop)
     training.require_strategies(loop)
+    search.require(loop)
     cases, rules = known_cases(folder, loop), schema.load(folder, loop)
     windows = open_windows(loop, folder, options.settings())
     _check_values(loop, windows.ids())

@@ -41,11 +41,11 @@ def window(report: Json, folder: Path) -> None:
         )
     if report["drift"] and report["drift"]["drifted"]:
         console.print(_columns(report["drift"]))
+    _target(console, report["drift"])
     if (found := report.get("validation")) and (found["errors"] or found["warnings"]):
         where = f", kept in {found['file']}" if "file" in found else ""
         left = f"; {found['bad_rows']:,} rows left out{where}" if found["kept_rows"] and found["bad_rows"] else ""
         console.print(f"schema.yaml: {found['errors']} errors, {found['warnings']} warnings{escape(left)}.")
-    _target(console, report["drift"])
     if report["performance"]:
         p = report["performance"]
         console.print(
@@ -59,13 +59,45 @@ def training(result: Json, folder: Path) -> None:
     """What a training came to."""
     t, d = result["training"], result["decision"]
     console = out()
-    console.print(f"Version {t['version']} was trained on {t['rows']:,} rows of {_span(t['windows'])}.")
+    if t.get("contest"):
+        _contest(console, t["contest"])
+    console.print(f"Version {t['version']} was {_made(t)} on {t['rows']:,} rows of {_span(t['windows'])}{_worth(t)}.")
+    if t.get("note"):
+        console.print(f"  Strategy {t['strategy']}: {escape(t['note'])}.")
     console.print(f"[bold]{d['outcome']}[/]: {d['reason']}{_numbers(d)}")
     for sentence in because(d):
         console.print(f"  {escape(sentence)}")
     if d["outcome"] == "ask":
         console.print(f"It waits for approval. Next: driftloop approve {escape(str(folder))} --by YOU (or reject)")
     console.print(f"Champion: version {(result['champion'] or {}).get('version', 'none')}.")
+
+
+def _made(t: Json) -> str:
+    return f"fine-tuned from version {t['tuned_from']}" if t.get("tuned_from") else "trained"
+
+
+def _worth(t: Json) -> str:
+    weighted = t.get("effective_rows")
+    return "" if weighted is None else f", weighted: worth {weighted:,.0f} of equal weight"
+
+
+def _contest(console: Console, found: Json) -> None:
+    if not found["trials"]:
+        console.print(f"No contest, the first way is taken: {escape(found['why'])}.")
+        return
+    table = Table("estimator", "strategy", "rows", found["metric"], "gain over first", "seconds", box=SIMPLE_HEAD)
+    for t in found["trials"]:
+        gain = "–" if t["gain"] is None else f"{t['gain']:+.3f}"
+        table.add_row(
+            t["estimator"], t["strategy"], _count(t["rows"]), _number(t["score"]), gain, f"{t['seconds']:.1f}",
+            style="green" if t["chosen"] else "",
+        )  # fmt: skip
+    console.print(table)
+    winner = next(t for t in found["trials"] if t["chosen"])
+    console.print(
+        f"{winner['estimator']} by {winner['strategy']} is taken, of {len(found['trials'])} tried on {found['rows']:,} "
+        f"validation rows of {found['window']}: {escape(found['why'])}."
+    )
 
 
 def live(report: Json) -> None:

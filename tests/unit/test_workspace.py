@@ -15,7 +15,6 @@ from driftloop.settings import Settings
 from driftloop.workspace import Workspace, open_workspace
 from tests.fakes import FakeRegistry, FakeWindows, a_loop, some_rows
 
-
 LOOP = """
 name = "churn"
 task = "binary"

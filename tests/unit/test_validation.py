@@ -11,8 +11,10 @@ import pytest
 
 from driftloop import contract, monitoring, promoting, reading
 from driftloop.errors import WindowError
+from driftloop.report import window_report
 from driftloop.schema import learn, parse
 from driftloop.validation import Arrival, Judgement, judge
+from services.dashboard.months import month_rows
 from tests.fakes import FakeWindows, a_loop, a_workspace, some_rows
 
 
@@ -279,6 +281,17 @@ def test_a_quarantined_window_s_report_says_what_its_schema_found(work: Any) -> 
     with pytest.raises(WindowError) as error:
         work.read("2024-02")
     assert monitoring.record_quarantine(work, error.value, None)["validation"]["bad_rows"] == 2
+
+
+def test_the_dashboard_says_in_a_cell_what_the_schema_found(work: Any) -> None:
+    for window in ("2024-01", "2024-02"):
+        found = monitoring.validation(work, window)
+        report = window_report("churn", window, reason="quiet", champion=None, validation=found)
+        monitoring.record_verdict(work, "k", report)
+    assert [row["schema.yaml"] for row in month_rows(work.ledger.entries())] == [
+        "ok",
+        "2 errors, 1 warning, 2 of 60 rows left out",
+    ]
 
 
 def test_a_window_is_held_against_the_nearest_one_before_it_whose_times_can_be_read() -> None:

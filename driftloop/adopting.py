@@ -351,13 +351,8 @@ def _tried(work: Workspace, loop: Loop, estimator: Pipeline, newest: Window) -> 
         raise ContractError(f"{found}: it was fitted without names for them. Fit it on a DataFrame.")
     if scores.shape != (len(X),) or not np.isfinite(scores).all():
         raise ContractError(f"{found}: expected a finite number a row, got shape {scores.shape} of {scores.dtype}.")
-<<<<<<< HEAD
     if len(raw := work.windows.read(newest.id)) != len(X):
-        return []  # rows were set aside
-=======
-    if newest.left_out:
         return []  # the file has other rows than were scored
->>>>>>> valid
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")

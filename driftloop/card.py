@@ -28,7 +28,11 @@ def model_card(facts: Facts, decision: PromotionDecision, drift: Json | None, ap
 
 
 def _training(facts: Facts) -> str:
-    event = f" The event is `{facts.target} = {facts.labels[1]}`." if facts.labels else ""
+    event = ""
+    if facts.labels:
+        event = f" The event is `{facts.target} = {facts.labels[1]}`."
+    if facts.labels and facts.task == "multiclass":
+        event = f" `{facts.target}` is one of {', '.join(facts.labels)}."
     again = (
         f" Fitted again with the holdout's rows after version {facts.refit_of}, the same recipe without them, passed."
         if facts.refit_of
@@ -94,7 +98,7 @@ def _importance(facts: Facts, decision: PromotionDecision) -> str:
 
 
 def _calibration(facts: Facts) -> str:
-    if facts.labels is None:
+    if facts.labels is None or facts.task == "multiclass":
         return ""
     if facts.threshold is None:
         return "**Threshold.** The training rows were too few to choose one: it says yes from 0.5 on."

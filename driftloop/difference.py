@@ -68,6 +68,8 @@ def _compared(work: Workspace, before: Champion, after: Champion) -> tuple[Json 
     seen = [v.version for v in (before, after) if v.artifact.facts.refit_of and newest.id in v.artifact.facts.windows]
     if seen:
         return None, f"version {seen[0]} has learnt from all rows of {newest.id}, the newest window with labels"
+    if before.artifact.facts.labels != after.artifact.facts.labels:
+        return None, "they learnt other labels"
     rows = holdout_of(work, newest)
     if not comparable(work.loop, rows):
         return None, f"the {len(rows.X)} holdout rows of {newest.id} cannot carry a comparison"

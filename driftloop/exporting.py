@@ -15,7 +15,7 @@ from driftloop.compiled import TOLERANCE, Compiled, differences, digest
 from driftloop.facts import CompiledFacts, Facts
 from driftloop.graph import graph
 from driftloop.odd_rows import odd_rows
-from driftloop.trees import trees_of
+from driftloop.trees import trees_by_class, trees_of
 
 EDGES = 60  # splits of each column whose neighbourhood is tried
 
@@ -50,7 +50,7 @@ def _export(estimator: Pipeline, facts: Facts, rows: pd.DataFrame) -> Exported:
         )
 
     try:
-        native, overflows = _native(estimator, everything, facts.task)
+        native, overflows = _native(estimator, everything, facts)
     except Exception as error:  # noqa: BLE001  # an estimator may be anybody's; the API answers with what it says
         return refused(f"scikit-learn itself cannot score extreme rows ({_first_line(error)})")
     numbers, words = arrays(everything, facts)
@@ -79,14 +79,15 @@ def _export(estimator: Pipeline, facts: Facts, rows: pd.DataFrame) -> Exported:
     return refused(f"its scores differ from scikit-learn's by up to {found:.2g} on {tried:,} rows", found)
 
 
-def _native(estimator: Pipeline, rows: pd.DataFrame, task: str) -> tuple[np.ndarray, bool]:
+def _native(estimator: Pipeline, rows: pd.DataFrame, facts: Facts) -> tuple[np.ndarray, bool]:
     """The pipeline's scores, and whether it refuses rows with a value that float32 cannot hold: theirs are NaN."""
     try:
-        return score(estimator, rows, task), False
+        return score(estimator, rows, facts.task, facts.labels), False
     except ValueError:
         holds = np.isfinite(np.asarray(estimator["encode"].transform(rows)).astype("float32")).all(axis=1)
-        scores = np.full(len(rows), np.nan)
-        scores[holds] = score(estimator, rows[holds], task)
+        held = score(estimator, rows[holds], facts.task, facts.labels)
+        scores = np.full((len(rows), *held.shape[1:]), np.nan)
+        scores[holds] = held
         return scores, True
 
 
@@ -100,12 +101,14 @@ def _first_line(error: Exception) -> str:
 
 def _edges(estimator: Pipeline, facts: Facts) -> Mapping[str, np.ndarray]:
     """Values of numeric columns at which the model's trees split, some of each."""
-    trees = trees_of(estimator["model"], binary=facts.task == "binary")
-    if trees is None or not facts.numeric:
+    several = facts.task == "multiclass"
+    of = trees_by_class(estimator["model"]) if several else trees_of(estimator["model"], binary=facts.task == "binary")
+    if of is None or not facts.numeric:
         return {}
+    trees = [tree for one in (of if isinstance(of, tuple) else (of,)) for tree in one.trees]
     scaler = estimator["encode"].named_transformers_["numeric"][-1]
-    feature = np.concatenate([tree.feature[tree.left >= 0] for tree in trees.trees])
-    threshold = np.concatenate([tree.threshold[tree.left >= 0] for tree in trees.trees])
+    feature = np.concatenate([tree.feature[tree.left >= 0] for tree in trees])
+    threshold = np.concatenate([tree.threshold[tree.left >= 0] for tree in trees])
     found = {}
     for i, name in enumerate(facts.numeric):
         at = np.unique(threshold[feature == i])

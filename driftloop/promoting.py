@@ -53,7 +53,8 @@ class Registered:
     @property
     def predict(self) -> Predict:
         return lambda X: predictions(
-            score(self.candidate.estimator, X, self.candidate.facts.task), self.candidate.facts
+            score(self.candidate.estimator, X, self.candidate.facts.task, self.candidate.facts.labels),
+            self.candidate.facts,
         )
 
 
@@ -71,6 +72,11 @@ def training_data(work: Workspace, until: str, champion: Champion | None) -> Tra
             f"no window up to {until} has usable labels, so there is nothing to train on. Labels are read from "
             f"{work.loop.windows.labels or f'the column {work.loop.target} of each window'}."
         )
+    if good[-1].labels is not None and len(good[-1].labels) < 2:
+        raise LabelsNotReady(
+            f"all labels up to {until} are {good[-1].labels[0]}: there is nothing to tell apart yet. Train when others "
+            f"are in."
+        )
     training, holdout = split(good, work.rule)
     data = TrainingData(tuple(window.id for window in good), training, holdout, tuple(bad))
     if champion:
@@ -86,6 +92,11 @@ def require_comparable(work: Workspace, champion: Champion, data: TrainingData) 
     """
     require_same_task(work.loop, champion)
     facts = champion.artifact.facts
+    if data.holdout.labels != facts.labels:
+        raise ContractError(
+            f"champion {champion.version} learnt the labels {', '.join(facts.labels or ())}, the candidate "
+            f"{', '.join(data.holdout.labels or ())}: their scores do not compare. Train again."
+        )
     require_same_rule(facts.holdout, work.rule, champion.version)
     if data.windows[-1] < facts.windows[-1]:
         raise ContractError(
@@ -106,7 +117,8 @@ def train(work: Workspace, data: TrainingData) -> Candidate:
     """
     work.checks.start()  # its imports are done by the time there is a version to try
     candidate = fit(work.loop, data.windows, data.training, work.rule)
-    predicted = predictions(score(candidate.estimator, data.holdout.X, work.loop.task), candidate.facts)
+    scores = score(candidate.estimator, data.holdout.X, work.loop.task, candidate.facts.labels)
+    predicted = predictions(scores, candidate.facts)
     facts = candidate.facts.model_copy(update={"metrics": evaluate(work.loop, data.holdout, predicted)})
     return weighed(work.loop, compiled(replace(candidate, facts=facts), data.holdout.X), data.holdout)
 
@@ -123,7 +135,7 @@ def weighed(loop: Loop, candidate: Candidate, holdout: Window) -> Candidate:
     facts = candidate.facts
 
     def predict(X: pd.DataFrame) -> Predictions:  # not by the graph, which takes longer for rows by the thousand
-        return predictions(score(candidate.estimator, X, facts.task), facts)
+        return predictions(score(candidate.estimator, X, facts.task, facts.labels), facts)
 
     found = permutation_importance(loop.promotion.metric, holdout.X, holdout.y.to_numpy(), predict)
     if found is None:
@@ -133,7 +145,7 @@ def weighed(loop: Loop, candidate: Candidate, holdout: Window) -> Candidate:
 
 def check_serving(work: Workspace, candidate: Candidate, version: str, rows: pd.DataFrame) -> Registered:
     """Load the version in a clean process as the API would, and see that it scores ``rows`` as the candidate did."""
-    scores = score(candidate.estimator, rows, work.loop.task)
+    scores = score(candidate.estimator, rows, work.loop.task, candidate.facts.labels)
     found = work.checks.check(Request(work.settings, work.loop.name, version, rows, scores))
     return Registered(candidate, version, found)
 

@@ -33,7 +33,7 @@ def build(loop: Loop, recipe: Recipe | None = None) -> Pipeline:
         raise ContractError(f"loop.toml: model.estimator = {recipe.estimator!r} cannot be imported: {error}") from None
     except TypeError as error:
         raise ContractError(f"loop.toml: model.params does not fit {recipe.estimator}: {error}") from None
-    asked = "predict_proba" if loop.task == "binary" else "predict"
+    asked = "predict" if loop.task == "regression" else "predict_proba"
     if not (hasattr(estimator, "fit") and hasattr(estimator, "get_params") and hasattr(estimator, asked)):
         raise ContractError(
             f"loop.toml: model.estimator = {recipe.estimator!r}: task {loop.task} needs a scikit-learn estimator "

@@ -19,7 +19,7 @@ from driftloop.facts import Facts
 from driftloop.frame import T, Window
 from driftloop.holdout import HoldoutRule
 from driftloop.importance import Importance
-from driftloop.metrics import METRICS, Predictions, Score
+from driftloop.metrics import Predictions, Score, metrics_of
 from driftloop.paired import detectable_gain, paired_gain
 from driftloop.promotion import Comparison
 from driftloop.recipe import build
@@ -102,7 +102,7 @@ def _candidate(loop: Loop, windows: Sequence[str], training: Window, rule: str, 
         holdout=rule,
         metrics={},
         sample=tuple(_json_row(row) for row in sample.to_dict("records")),
-        sample_scores=tuple(score(pipeline, sample, loop.task).tolist()),
+        sample_scores=score(pipeline, sample, loop.task, training.labels).tolist(),
         threshold=threshold,
         quartiles=quartiles(training.X) | ({} if training.slicing is None else quartiles(training.slicing)),
         statistics=statistics(training.X[list(loop.columns.numeric)]),
@@ -136,7 +136,7 @@ def refit(loop: Loop, judged: Candidate, version: str, training: Window, holdout
 def _fitted(loop: Loop, windows: Sequence[str], training: Window) -> Pipeline:
     y, pipeline = _labels(training), build(loop)
     try:
-        pipeline.fit(training.X, y.astype(int) if loop.task == "binary" else y)
+        pipeline.fit(training.X, y if loop.task == "regression" else y.astype(int))
     except ValueError as error:
         raise DriftloopError(f"{loop.model.estimator} could not be trained on {', '.join(windows)}: {error}") from error
     return pipeline
@@ -177,13 +177,16 @@ def folds(training: Window, *, in_order: bool) -> np.ndarray:
 def evaluate(loop: Loop, window: Window, predictions: Predictions) -> dict[str, float]:
     """Every metric of the task on labelled rows. Raises DriftloopError where the loop's own metric is undefined."""
     y = _labels(window).to_numpy()
-    values = {m.name: m(y, predictions) for m in METRICS.values() if m.task == loop.task}
+    values = {name: metric(y, predictions) for name, metric in metrics_of(loop.task).items()}
     if loop.task == "binary":
         values["calibration_error"] = calibration_error(y, predictions.scores)
+    if loop.task == "multiclass":  # of the label that it says
+        right = (y == predictions.labels).astype(float)
+        values["calibration_error"] = calibration_error(right, predictions.scores.max(axis=1))
     if not np.isfinite(values[loop.promotion.metric]):
         raise DriftloopError(
             f"{loop.promotion.metric} is undefined on the {len(y)} labelled rows of window {window.id}: "
-            f"they hold one class or one value only"
+            f"they lack a class, or hold one value only"
         )
     return {name: value for name, value in values.items() if np.isfinite(value)}
 
@@ -225,6 +228,9 @@ def compare(
 def comparable(loop: Loop, holdout: Window) -> bool:
     """Whether the holdout can carry a comparison: rows enough for the metric and its bound to be defined."""
     counts = _labels(holdout).value_counts()
+    if loop.task == "multiclass":
+        every = len(counts) == len(holdout.labels or ()) and counts.min() >= 2
+        return every if loop.promotion.metric == "auc_ovr" else bool(counts.sum() >= 2)
     return len(counts) == 2 and counts.min() >= 2 if loop.task == "binary" else counts.sum() >= 2 and len(counts) > 1
 
 

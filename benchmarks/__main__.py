@@ -23,7 +23,7 @@ from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 
-from benchmarks import evidence, gate_cost, serving
+from benchmarks import evidence, gate_cost, serving, strategies
 from benchmarks.swap import alias_to_served
 from driftloop import generator
 from driftloop.settings import apply_defaults
@@ -155,6 +155,7 @@ SECTIONS = {
     "loop": _loop,
     "evidence": evidence.section,
     "gate_cost": gate_cost.section,
+    "strategies": strategies.section,
     "serving": serving.section,
 }
 

@@ -12,7 +12,7 @@ import statistics
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -29,7 +29,8 @@ from driftloop.frame import Window
 from driftloop.holdout import HoldoutRule
 from driftloop.metrics import METRICS, Predictions
 from driftloop.promotion import Outcome, decide_promotion
-from driftloop.training import Candidate, comparable, compare, fit, refit, split, window_limit
+from driftloop.strategy import TrainingSet, joined, window_limit
+from driftloop.training import Candidate, comparable, compare, fit_set, refit, split
 
 ROOT = Path(__file__).parents[1]
 STARTING_SHARE = 5  # the first champion learns from the first fifth of the windows
@@ -92,7 +93,7 @@ Replaces = Callable[[Loop, Month, Candidate], bool]
 
 
 def section() -> str:
-    streams = [stream for stream in STREAMS if _is_there(stream)]
+    streams = [stream for stream in STREAMS if is_there(stream)]
     arms = [found for stream in streams for found in _measured(stream)]
     absent = sorted({stream.folder for stream in STREAMS} - {stream.folder for stream in streams})
     skipped = f"\nSkipped: {', '.join(absent)}, not found in DRIFTLOOP_REAL_DATA.\n" if absent else ""
@@ -117,7 +118,7 @@ the gate with refit lost most, in the metric's units.
 {skipped}"""
 
 
-def _is_there(stream: Stream) -> bool:
+def is_there(stream: Stream) -> bool:
     there = (_data() / stream.folder).is_dir()
     if not there:
         print(f"skipping {stream}: there is no {_data() / stream.folder}", file=sys.stderr)
@@ -134,7 +135,7 @@ def _data() -> Path:
 def _measured(stream: Stream) -> list[Arms]:
     """The policy changes who serves, not what is trained."""
     months = _months(stream)
-    return [_arms(stream, _loop_of(stream, confidence), months) for confidence in CONFIDENCES]
+    return [_arms(stream, loop_of(stream, confidence), months) for confidence in CONFIDENCES]
 
 
 def _arms(stream: Stream, loop: Loop, months: Sequence[Month]) -> Arms:
@@ -171,7 +172,7 @@ def _passes(loop: Loop, month: Month, champion: Candidate) -> bool:
 
 
 def _predict(loop: Loop, model: Candidate, window: Window) -> Predictions:
-    return predictions(score(model.estimator, window.X, loop.task), model.facts)
+    return predictions(score(model.estimator, window.X, loop.task, model.facts.labels), model.facts)
 
 
 def _value(loop: Loop, model: Candidate, window: Window) -> float:
@@ -184,11 +185,8 @@ def _value(loop: Loop, model: Candidate, window: Window) -> float:
 
 def _months(stream: Stream) -> list[Month]:
     """From the first champion's on; the last window is only served. Windows without a score are left out for all."""
-    loop = _loop_of(stream, CONFIDENCES[0])
-    windows = [frame.check(rows, loop, name).labelled for name, rows in _tables(stream)]
-    newest = [
-        n for n in range(len(windows) // STARTING_SHARE - 1, len(windows) - 1) if comparable(loop, windows[n + 1])
-    ]
+    loop = loop_of(stream, CONFIDENCES[0])
+    windows, newest = windows_of(stream, loop)
     found = []
     with ProcessPoolExecutor(os.cpu_count()) as pool:
         for month in pool.map(partial(_month, loop, windows), newest):
@@ -197,18 +195,26 @@ def _months(stream: Stream) -> list[Month]:
     return found
 
 
+def windows_of(stream: Stream, loop: Loop) -> tuple[list[Window], list[int]]:
+    """All windows, and the places of those from the first champion's on that are followed by one with a score."""
+    windows = [frame.check(rows, loop, name).labelled for name, rows in _tables(stream)]
+    starting = len(windows) // STARTING_SHARE - 1
+    return windows, [n for n in range(starting, len(windows) - 1) if comparable(loop, windows[n + 1])]
+
+
 def _month(loop: Loop, windows: Sequence[Window], newest: int) -> Month:
     known = windows[: newest + 1]
     known = known[-(window_limit(loop.training.strategy) or len(known)) :]
     rule = HoldoutRule.of(loop)
     training, tail = split(known, rule)
+    learnt = TrainingSet(loop.training.strategy, tuple(window.id for window in known), training)
     with threadpool_limits(1):  # a process a core: the trees' threads would only get in each other's way
-        candidate = fit(loop, [window.id for window in known], training, rule)
-        refitted = refit(loop, candidate, "judged", training, tail)
+        candidate = fit_set(loop, loop.model.recipes[0], learnt, str(rule))
+        refitted = refit(loop, candidate, "judged", replace(learnt, rows=joined([training, tail])))
     return Month(candidate, refitted, tail, windows[newest + 1])
 
 
-def _loop_of(stream: Stream, confidence: float) -> Loop:
+def loop_of(stream: Stream, confidence: float) -> Loop:
     about = json.loads((_data() / stream.folder / "about.json").read_text(encoding="utf-8"))
     first = next(_tables(stream))[1]
     numeric = [name for name in about["features"] if pd.api.types.is_numeric_dtype(first[name])]

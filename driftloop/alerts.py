@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from driftloop.contract import Loop
 from driftloop.entry import Entry, Kind
 from driftloop.errors import DriftloopError
+from driftloop.metrics import written
 from driftloop.report import Json
 
 log = logging.getLogger("driftloop.alerts")
@@ -32,8 +33,9 @@ def alert_of(entry: Entry) -> Alert | None:
     match entry.kind:
         case Kind.QUARANTINE:
             return _alert("quarantine", f"{name}: quarantined", entry.reason)
-        case Kind.ROLLBACK:
-            return _alert("rollback", f"{entry.loop}: version {entry.version} is champion", entry.reason)
+        case Kind.ROLLBACK | Kind.ADOPTION:
+            event = "rollback" if entry.kind is Kind.ROLLBACK else "promotion"
+            return _alert(event, f"{entry.loop}: version {entry.version} is champion", entry.reason)
         case Kind.VERDICT if report and report["drift"] and _drifted(report["drift"]):
             drift = report["drift"]
             names = ", ".join(column["name"] for column in drift["columns"] if column["drifted"])
@@ -113,6 +115,6 @@ def _drifted(drift: Json) -> bool:
 
 
 def _scores(decision: Json) -> str:
-    own = f"{decision['metric']} {decision['candidate']:.3f}"
-    against = "" if decision["champion"] is None else f" against {decision['champion']:.3f}"
+    own = f"{decision['metric']} {written(decision['candidate'])}"
+    against = "" if decision["champion"] is None else f" against {written(decision['champion'])}"
     return f"{decision['reason']}, {own}{against} on {decision['holdout_rows']:,} rows"

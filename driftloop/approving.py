@@ -10,7 +10,7 @@ from driftloop.entry import Entry, Kind
 from driftloop.errors import ChampionMoved, ContractError, DriftloopError, NotWaiting
 from driftloop.following import expire, follow, heal, still_waits
 from driftloop.monitoring import require_same_task
-from driftloop.promoting import Registered, TrainingData, check_serving, refitted, stored, training_data
+from driftloop.promoting import Registered, TrainingData, check_serving, learnt_again, refitted, stored, training_data
 from driftloop.promotion import Outcome, PromotionDecision, against_serving, decide_approved
 from driftloop.reigns import ENDS_WAITING, expired, previous_champion, waiting
 from driftloop.report import Json, decision_of, training_json
@@ -26,7 +26,7 @@ def approve(work: Workspace, version: str | None, by: str, why: str) -> Entry:
     Where the champion is another than the one it was compared with, it is compared again first. Returns the ledger row.
     Raises NotWaiting, and DriftloopError when it lost the new comparison or cannot be served.
     """
-    _require_words(by, why)
+    require_words(by, why)
     heal(work)
     asked = _asked(work, version, by)
     number = str(asked.version)
@@ -61,7 +61,7 @@ def approve(work: Workspace, version: str | None, by: str, why: str) -> Entry:
 
 def reject(work: Workspace, version: str | None, by: str, why: str) -> Entry:
     """End the wait of a candidate. Raises NotWaiting."""
-    _require_words(by, why)
+    require_words(by, why)
     heal(work)
     asked = _asked(work, version, by)
     return _end(work, asked, by, why or "no reason given")
@@ -72,7 +72,7 @@ def roll_back(work: Workspace, to: str | None, by: str, why: str) -> Entry:
 
     It passes the same serving check as a candidate. Returns the ledger row.
     """
-    _require_words(by, why)
+    require_words(by, why)
     heal(work)
     entries, now = work.ledger.entries(), work.ledger.champion()
     target = to or previous_champion(entries)
@@ -134,7 +134,8 @@ def _instead(asked: Entry | None, entries: Sequence[Entry]) -> str:
     return f"; version {waited.version} did, until ledger row {ended.seq}: {ended.kind}, {ended.reason}"
 
 
-def _require_words(by: str, why: str) -> None:
+def require_words(by: str, why: str) -> None:
+    """Raise ContractError for a name or a reason that the ledger cannot keep."""
     if not by.strip() or not by.isprintable() or len(by) > LONGEST_NAME:
         raise ContractError(f"by is {by[:20]!r}; say who answers, in at most {LONGEST_NAME} printable characters.")
     if "\0" in why:
@@ -152,8 +153,9 @@ def _data(work: Workspace, asked: Entry, tried: Registered, champion: Champion |
     moved = (champion.version if champion else None) != asked.details["compared_with"]
     if not (moved or work.loop.promotion.refit):
         return None
-    data = training_data(work, tried.candidate.facts.windows[-1], champion)
-    if data.training.fingerprint != tried.candidate.facts.fingerprint:
+    facts = tried.candidate.facts
+    data = training_data(work, facts.windows[-1], champion, (facts.strategy,) if facts.strategy else ())
+    if learnt_again(work, facts, data.parts).rows.fingerprint != facts.fingerprint:
         raise DriftloopError(
             f"version {tried.version} cannot be compared or refitted: the windows it was trained on are not what they "
             f"were. Reject it and train a new candidate."

@@ -20,9 +20,18 @@ from driftloop.metrics import Predictions
 if TYPE_CHECKING:
     from mlflow.models import ModelSignature
 
-# Types outside skops' own list that a fitted scikit-learn estimator holds. Each was read: plain data holders
-# or compiled loss functions without file, process or network access.
+# Types outside skops' own list that a fitted estimator holds. Each was read: plain data holders, compiled loss
+# functions, boosters that read their own format out of bytes; none with file, process or network access. A partial
+# may only hold a function that is trusted itself.
 REVIEWED_TYPES = (
+    "catboost.core.CatBoostClassifier",
+    "catboost.core.CatBoostRegressor",
+    "collections.OrderedDict",
+    "driftloop.encoding.Nullable",
+    "functools.partial",
+    "lightgbm.basic.Booster",
+    "lightgbm.sklearn.LGBMClassifier",
+    "lightgbm.sklearn.LGBMRegressor",
     "numpy.dtype",
     "sklearn._loss.loss.HalfTweedieLossIdentity",
     "sklearn.calibration._CalibratedClassifier",
@@ -36,6 +45,12 @@ REVIEWED_TYPES = (
     "sklearn.neighbors._kd_tree.KDTree",
     "sklearn.neural_network._stochastic_optimizers.AdamOptimizer",
     "sklearn.tree._tree.Tree",
+    "sklearn.utils.validation.check_array",
+    "xgboost.core.Booster",
+    "xgboost.sklearn.XGBClassifier",
+    "xgboost.sklearn.XGBRegressor",
+    "xgboost.sklearn.XGBRFClassifier",
+    "xgboost.sklearn.XGBRFRegressor",
 )
 SAMPLE_TOLERANCE = 1e-9
 
@@ -129,10 +144,11 @@ def load(folder: Path) -> Artifact:
         raise ArtifactError(f"{folder}/MLmodel cannot be read: {error}") from error
     if model.signature is None:
         raise ArtifactError(f"{folder} has no signature")
-    return Artifact(facts, _load_skops(folder / "model.skops"), model.signature, load_compiled(folder, facts))
+    return Artifact(facts, load_skops(folder / "model.skops"), model.signature, load_compiled(folder, facts))
 
 
-def _load_skops(file: Path) -> Any:
+def load_skops(file: Path) -> Any:
+    """What skops stored, of types it trusts and REVIEWED_TYPES. Raises ArtifactError."""
     import skops.io
     from skops.io.exceptions import UntrustedTypesFoundException
 

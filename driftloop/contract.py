@@ -201,6 +201,8 @@ class Training(Section):
             raise ValueError("training.strategy and training.strategies are both given; keep one of the two")
         if twice := sorted({name for name in self.strategies if self.strategies.count(name) > 1}):
             raise ValueError(f"training.strategies names {', '.join(twice)} more than once")
+        if own := sorted({"epochs", "learning_rate"} & self.model_fields_set) if "fine_tune" not in self.names else []:
+            raise ValueError(f"training.{own[0]} is for fine_tune, which training names nowhere")
         if "auto" in self.strategies:
             raise ValueError(f'"auto" stands for {", ".join(AUTO)}; in strategies name what you want of them')
         return self
@@ -212,9 +214,13 @@ class Training(Section):
 
 
 class Validation(Section):
-    """What becomes of rows that break an error of schema.yaml: the window fails, or it goes on without them."""
+    """What becomes of rows that break an error of schema.yaml: the window fails, or it goes on without them.
+
+    A window fails all the same when more than ``max_bad_share`` of its rows are bad.
+    """
 
     on_bad_rows: Literal["fail", "drop", "quarantine"] = "fail"
+    max_bad_share: Annotated[float, Field(ge=0, lt=1)] = 0.2
 
 
 class Holdout(Section):
@@ -354,6 +360,12 @@ class Loop(Section):
             self._check_features(self.features)
         if self.windows.source == "log":
             self._check_log()
+        return self
+
+    @model_validator(mode="after")
+    def _target_may_be_scaled(self) -> Self:
+        if self.task != "regression" and any(recipe.scale_target is not None for recipe in self.model.recipes):
+            raise ValueError('scale_target is for task = "regression" only')
         return self
 
     def _check_log(self) -> None:

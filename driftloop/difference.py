@@ -6,18 +6,25 @@ from dataclasses import asdict
 from typing import Any
 
 from driftloop.deciding import comparison_of
-from driftloop.drift_worker import measure
 from driftloop.errors import ContractError, HoldoutMismatch
 from driftloop.facts import Facts
 from driftloop.frame import Window
-from driftloop.holdout import require_same_rule
-from driftloop.monitoring import holdout_of, newest_labelled, read_reference, require_same_task
+from driftloop.monitoring import (
+    drift_between,
+    holdout_of,
+    newest_labelled,
+    read_reference,
+    require_rule,
+    require_same_task,
+)
 from driftloop.promoting import stored
 from driftloop.report import Json, drift_json
 from driftloop.training import comparable
 from driftloop.workspace import Champion, Workspace
 
-DATA = ("windows", "rows", "fingerprint", "holdout", "threshold", "refit_of")
+DATA = (
+    "windows", "rows", "strategy", "effective_rows", "tuned_from", "fingerprint", "holdout", "threshold", "refit_of",
+)  # fmt: skip
 
 
 def difference(work: Workspace, one: str, other: str) -> Json:
@@ -62,7 +69,8 @@ def _compared(work: Workspace, before: Champion, after: Champion) -> tuple[Json 
     try:
         for version in (before, after):
             require_same_task(work.loop, version)
-            require_same_rule(version.artifact.facts.holdout, work.rule, version.version)
+            require_rule(work, version.artifact.facts, version.version)
+        rows = holdout_of(work, newest, *(version.artifact.facts.adopted for version in (before, after)))
     except (HoldoutMismatch, ContractError) as error:
         return None, str(error)
     seen = [v.version for v in (before, after) if v.artifact.facts.refit_of and newest.id in v.artifact.facts.windows]
@@ -70,9 +78,8 @@ def _compared(work: Workspace, before: Champion, after: Champion) -> tuple[Json 
         return None, f"version {seen[0]} has learnt from all rows of {newest.id}, the newest window with labels"
     if before.artifact.facts.labels != after.artifact.facts.labels:
         return None, "they learnt other labels"
-    rows = holdout_of(work, newest)
     if not comparable(work.loop, rows):
-        return None, f"the {len(rows.X)} holdout rows of {newest.id} cannot carry a comparison"
+        return None, f"the {len(rows.X)} holdout rows of {newest.id} that neither has seen cannot carry a comparison"
     return _scores(work, before, after, rows), None
 
 
@@ -95,8 +102,5 @@ def _scores(work: Workspace, before: Champion, after: Champion, rows: Window) ->
 def _drift(work: Workspace, before: Facts, after: Facts) -> Json | None:
     if before.windows == after.windows:
         return None
-    import pandas as pd
-
-    sides = [pd.concat([w.X for w in read_reference(work, f.windows)], ignore_index=True) for f in (before, after)]
-    found = measure(sides[0], sides[1], work.loop.columns.numeric, work.loop.columns.categorical)
+    found = drift_between(work.loop, *(read_reference(work, facts.windows) for facts in (before, after)))
     return drift_json(found.drift, work.loop.drift.threshold)

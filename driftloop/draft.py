@@ -38,6 +38,7 @@ class Draft:
     features: Features
     holdout: str
     unused: tuple[str, ...]
+    delta: float = 0.01
 
     @property
     def toml(self) -> str:
@@ -46,6 +47,7 @@ class Draft:
         # a leaf of one row gives all other classes the probability 0, which costs the log loss much
         own = {"binary": 'class_weight = "balanced", ', "multiclass": "min_samples_leaf = 5, "}.get(self.task, "")
         metric = contract.DEFAULT_METRIC[self.task]
+        unit = ", in the target's units" if self.task == "regression" else ""
         lines = [
             f"name = {_toml(self.name)}  # registry model name and Prefect tag",
             f"task = {_toml(self.task)}",
@@ -71,6 +73,9 @@ class Draft:
             f"categorical = {_toml(list(self.features.categorical))}",
             *([f"# not used: {', '.join(_toml(name)[1:-1] for name in self.unused)}"] if self.unused else []),
             "",
+            "[validation]",
+            'on_bad_rows = "fail"  # the window, where rows break schema.yaml; "drop" or "quarantine": on without them',
+            "",
             "[model]",
             f'estimator = "sklearn.ensemble.RandomForest{estimator}"',
             f"params = {{ n_estimators = 300, {own}random_state = 42 }}",
@@ -87,7 +92,7 @@ class Draft:
             "",
             "[promotion]",
             f"metric = {_toml(metric)}",
-            "delta = 0.01  # promote when the gain exceeds this …",
+            f"delta = {self.delta:g}  # promote when the gain exceeds this{unit} …",
             "confidence = 0.95  # … and its lower bound at this confidence is above 0",
             'approval = "auto"  # "always": a human has the last word; "borderline": where the evidence leaves it open',
         ]
@@ -214,7 +219,14 @@ def infer(
     features, unused = _features(rows, [c for c in (target, entity, timestamp) if c])
     constant = timestamp is not None and rows[timestamp].nunique() == 1
     holdout = "entity" if entity else "time" if timestamp and not constant else "row"
-    return Draft(name, task, target, positive, entity, timestamp, path, labels, features, holdout, unused)
+    delta = a_margin(rows[target]) if task == "regression" else 0.01
+    return Draft(name, task, target, positive, entity, timestamp, path, labels, features, holdout, unused, delta)
+
+
+def a_margin(target: pd.Series) -> float:
+    """A hundredth of what the target varies by, to one digit: 0.01 would be nothing to a price, and all to a rate."""
+    spread = float(pd.to_numeric(target, errors="coerce").std())
+    return float(f"{spread / 100:.1g}") if spread > 0 else 0.01
 
 
 def infer_features(rows: pd.DataFrame, loop: Loop) -> Features:

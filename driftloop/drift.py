@@ -30,24 +30,30 @@ class DriftReport:
 
 
 def measure(
-    reference: pd.DataFrame, current: pd.DataFrame, numeric: Sequence[str], categorical: Sequence[str]
+    reference: pd.DataFrame,
+    current: pd.DataFrame,
+    numeric: Sequence[str],
+    categorical: Sequence[str],
+    target: str | None = None,
 ) -> DriftReport:
     """Evidently's DriftedColumnsCount and a ValueDrift a feature, with its default tests and thresholds.
 
-    Types are stated, not guessed, so no column drops out. Raises DriftloopError when Evidently leaves one out.
+    Types are stated, not guessed, so no column drops out. ``target`` names the column among them that is no feature:
+    it is measured where it is not null, and not counted. Raises DriftloopError when Evidently leaves a column out.
     """
     from evidently import DataDefinition, Dataset, Report
     from evidently.metrics import DriftedColumnsCount, ValueDrift
 
-    names = [*numeric, *categorical]
+    columns = [*numeric, *categorical]
+    names = [name for name in columns if name != target]
     definition = DataDefinition(numerical_columns=list(numeric), categorical_columns=list(categorical))
-    report = Report([DriftedColumnsCount(columns=names), *(ValueDrift(column=n) for n in names)], include_tests=True)
+    report = Report([DriftedColumnsCount(columns=names), *(ValueDrift(column=n) for n in columns)], include_tests=True)
     snapshot = report.run(
-        Dataset.from_pandas(current[names], data_definition=definition),
-        Dataset.from_pandas(reference[names], data_definition=definition),
+        Dataset.from_pandas(current[columns], data_definition=definition),
+        Dataset.from_pandas(reference[columns], data_definition=definition),
     )
     assert snapshot is not None, "Evidently returns None only for a report without metrics"
-    return DriftReport(parse(json.loads(snapshot.json()), names), _page(snapshot))
+    return DriftReport(parse(json.loads(snapshot.json()), names, target), _page(snapshot))
 
 
 def _page(snapshot: Snapshot) -> str:
@@ -57,17 +63,19 @@ def _page(snapshot: Snapshot) -> str:
         return file.read_text(encoding="utf-8")
 
 
-def parse(snapshot: Mapping[str, Any], names: Sequence[str]) -> Drift:
+def parse(snapshot: Mapping[str, Any], names: Sequence[str], target: str | None = None) -> Drift:
     """Evidently's snapshot as a Drift. Raises DriftloopError when a metric, a test or a column is not in it."""
     share = _only(m for m in snapshot["metrics"] if m["config"]["type"].endswith(":DriftedColumnsCount"))["value"]
     metrics = {m["config"].get("column"): m for m in snapshot["metrics"] if m["config"]["type"].endswith(":ValueDrift")}
     verdicts = {t["metric_config"]["metric_id"]: t["status"] for t in snapshot["tests"] if t["id"] == "drift"}
-    if missing := [name for name in names if name not in metrics or metrics[name]["id"] not in verdicts]:
+    wanted = [*names, *([target] if target is not None else [])]
+    if missing := [name for name in wanted if name not in metrics or metrics[name]["id"] not in verdicts]:
         raise DriftloopError(
             f"Evidently's report holds no drift for {', '.join(missing)}; its share is not to be trusted."
         )
-    columns = tuple(_column(name, metrics[name], verdicts[metrics[name]["id"]]) for name in names)
-    drift = Drift(share=float(share["share"]), columns=columns)
+    found = {name: _column(name, metrics[name], verdicts[metrics[name]["id"]]) for name in wanted}
+    own = None if target is None else found.pop(target)
+    drift = Drift(share=float(share["share"]), columns=tuple(found.values()), target=own)
     if drift.drifted != int(share["count"]) or abs(drift.share - drift.drifted / len(names)) > SHARE_TOLERANCE:
         raise DriftloopError(
             f"Evidently counts {share['count']} drifted columns, a share of {share['share']}, "

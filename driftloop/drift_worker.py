@@ -31,11 +31,15 @@ def stop() -> None:
 
 
 def measure(
-    reference: pd.DataFrame, current: pd.DataFrame, numeric: Sequence[str], categorical: Sequence[str]
+    reference: pd.DataFrame,
+    current: pd.DataFrame,
+    numeric: Sequence[str],
+    categorical: Sequence[str],
+    target: str | None = None,
 ) -> DriftReport:
     """As ``driftloop.drift.measure``, its errors included. Raises DriftloopError when the worker is gone."""
     try:
-        return cast("DriftReport", start().ask((reference, current, list(numeric), list(categorical))))
+        return cast("DriftReport", start().ask((reference, current, list(numeric), list(categorical), target)))
     except DriftloopError:
         stop()  # whatever it was, the next window finds a new worker
         raise

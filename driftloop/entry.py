@@ -14,7 +14,7 @@ NEVER = datetime.fromtimestamp(0, UTC)
 
 
 class Kind(StrEnum):
-    """What a row records. Only a promotion and a rollback change the champion.
+    """What a row records. Only a promotion, an adoption and a rollback change the champion.
 
     After ``ask`` a candidate waits for a human: a promotion, a rejection, an expiry or the next ask ends that.
     """
@@ -27,9 +27,10 @@ class Kind(StrEnum):
     REJECTION = "rejection"
     EXPIRY = "expiry"
     ROLLBACK = "rollback"
+    ADOPTION = "adoption"
 
 
-REIGNS = (Kind.PROMOTION, Kind.ROLLBACK)
+REIGNS = (Kind.PROMOTION, Kind.ROLLBACK, Kind.ADOPTION)
 
 
 @dataclass(frozen=True)
@@ -53,7 +54,7 @@ class Entry:
 
     @property
     def training(self) -> dict[str, Any]:
-        """What the version of a decision or a rollback was trained on, and its metrics."""
+        """What the version of a decision, an adoption or a rollback was trained on, and its metrics."""
         return dict(self.details.get("training") or self.details["report"]["training"])
 
     @property

@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -12,10 +13,11 @@ from sklearn.pipeline import Pipeline
 
 from driftloop.artifact import arrays, score
 from driftloop.compiled import TOLERANCE, Compiled, differences, digest
+from driftloop.encoding import Numbers, blocks
 from driftloop.facts import CompiledFacts, Facts
 from driftloop.graph import graph
 from driftloop.odd_rows import odd_rows
-from driftloop.trees import trees_by_class, trees_of
+from driftloop.trees import Tree, trees_by_class, trees_of
 
 EDGES = 60  # splits of each column whose neighbourhood is tried
 
@@ -84,7 +86,7 @@ def _native(estimator: Pipeline, rows: pd.DataFrame, facts: Facts) -> tuple[np.n
     try:
         return score(estimator, rows, facts.task, facts.labels), False
     except ValueError:
-        holds = np.isfinite(np.asarray(estimator["encode"].transform(rows)).astype("float32")).all(axis=1)
+        holds = ~np.isinf(np.asarray(estimator["encode"].transform(rows)).astype("float32")).any(axis=1)
         held = score(estimator, rows[holds], facts.task, facts.labels)
         scores = np.full((len(rows), *held.shape[1:]), np.nan)
         scores[holds] = held
@@ -101,17 +103,27 @@ def _first_line(error: Exception) -> str:
 
 def _edges(estimator: Pipeline, facts: Facts) -> Mapping[str, np.ndarray]:
     """Values of numeric columns at which the model's trees split, some of each."""
-    several = facts.task == "multiclass"
-    of = trees_by_class(estimator["model"]) if several else trees_of(estimator["model"], binary=facts.task == "binary")
-    if of is None or not facts.numeric:
+    try:
+        encoded, trees = blocks(estimator["encode"], facts.numeric), _trees(estimator["model"], facts)
+    except NotImplementedError:
         return {}
-    trees = [tree for one in (of if isinstance(of, tuple) else (of,)) for tree in one.trees]
-    scaler = estimator["encode"].named_transformers_["numeric"][-1]
+    if not trees:
+        return {}
     feature = np.concatenate([tree.feature[tree.left >= 0] for tree in trees])
     threshold = np.concatenate([tree.threshold[tree.left >= 0] for tree in trees])
-    found = {}
-    for i, name in enumerate(facts.numeric):
-        at = np.unique(threshold[feature == i])
-        at = at[np.unique(np.linspace(0, len(at) - 1, EDGES, dtype=int))] if len(at) else at
-        found[name] = at * scaler.scale_[i] + scaler.mean_[i]
+    found, column = {}, 0
+    for block in encoded:
+        for i, name in enumerate(block.owners):
+            if isinstance(block, Numbers):
+                at = np.unique(threshold[feature == column])
+                at = at[np.unique(np.linspace(0, len(at) - 1, EDGES, dtype=int))] if len(at) else at
+                found[name] = at if block.mean is None or block.scale is None else at * block.scale[i] + block.mean[i]
+            column += 1
     return found
+
+
+def _trees(model: Any, facts: Facts) -> list[Tree]:
+    if facts.task == "multiclass":
+        return [tree for one in trees_by_class(model) or () for tree in one.trees]
+    one = trees_of(model, binary=facts.task == "binary")
+    return [] if one is None else list(one.trees)

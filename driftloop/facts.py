@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -37,6 +37,77 @@ class CompiledFacts(BaseModel):
         return f"onnx, differs by at most {self.difference:.2g} on {self.rows:,} rows"
 
 
+class Trial(BaseModel):
+    """One way to make the candidate: how many rows it learnt from, its score on validation rows, and what it took.
+
+    ``score`` None where it could not be scored; ``gain`` over the preferred one and its standard error, paired.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    estimator: str
+    strategy: str
+    rows: int
+    effective_rows: float | None
+    score: float | None
+    gain: float | None
+    error: float | None
+    seconds: float
+    chosen: bool
+    note: str | None = None
+
+    @property
+    def name(self) -> str:
+        """In the characters that a metric's name may have."""
+        return f"{self.estimator}_{self.strategy}".replace(":", "_")
+
+
+class Contest(BaseModel):
+    """What the trials of a training came to, the preferred one first, on validation rows of its newest window."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    metric: str
+    window: str
+    rows: int
+    why: str
+    trials: tuple[Trial, ...]
+
+    def table(self) -> dict[str, list[Any]]:
+        """The trials by column."""
+        rows = [trial.model_dump(mode="json") for trial in self.trials]
+        return {name: [row[name] for row in rows] for name in Trial.model_fields}
+
+
+class Adopted(BaseModel):
+    """Where a version that was trained elsewhere comes from, and up to when it was: a window with all its rows, or a
+    time. Rows after that are the only ones it cannot have seen.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    source: str
+    unit: Literal["window", "time"]
+    until: str
+
+
+class SearchFacts(BaseModel):
+    """What a parameter search came to; ``trials`` of any state, ``params`` those of the best, ``seconds`` spent.
+
+    ``best`` is the mean over folds that chose the parameters, so it is optimistic; None where no trial was complete.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    metric: str
+    best: float | None
+    params: dict[str, Any]
+    trials: int
+    pruned: int
+    failed: int
+    seconds: float
+
+
 class Facts(BaseModel):
     """What a version says about itself, stored in the MLmodel file under ``metadata.driftloop``.
 
@@ -49,7 +120,17 @@ class Facts(BaseModel):
     one is its recipe fitted again with the holdout's rows. ``compiled``: None where nobody tried. ``statistics`` are
     mean and standard deviation of each numeric feature's training values, nulls left out; a feature without any has
     none. ``importance``: what the loop's metric loses on holdout rows when a feature's values are shuffled, most first;
-    empty where nobody measured it.
+    empty where nobody measured it. ``recipe`` is that of loop.toml it was made by, ``strategy`` how its rows were
+    chosen, ``note`` where that could not do all that its name says; ``effective_rows`` what weighted rows were worth;
+    ``tuned_from`` the version that learnt on, whose windows are among ``windows``. ``contest``: what else was tried.
+    ``search``: of its parameters; None where they are as given.
+    ``baseline``: the metrics, on the same rows, of the answer that knows no feature: the event's rate in training, or
+    the mean of the training targets; an undefined one is left out.
+    ``ranges`` are the smallest, a middle and the largest training value of each numeric
+    feature, ``modes`` the most frequent category of each other one: what a form to ask the model with begins with.
+    ``adopted``: None for one that was trained here; else ``windows``, ``rows`` and what is said of their values are
+    those that drift is measured against, for its own are not known.
+    ``left_out``: rows of its windows that broke schema.yaml.
     """
 
     model_config = ConfigDict(frozen=True, extra="ignore")
@@ -74,3 +155,21 @@ class Facts(BaseModel):
     compiled: CompiledFacts | None = None
     statistics: dict[str, tuple[float, float]] = {}
     importance: dict[str, float] = {}
+    recipe: dict[str, Any] | None = None
+    strategy: str = ""
+    note: str | None = None
+    effective_rows: float | None = None
+    tuned_from: str | None = None
+    contest: Contest | None = None
+    search: SearchFacts | None = None
+    baseline: dict[str, float] = {}
+    ranges: dict[str, tuple[float, float, float]] = {}
+    modes: dict[str, str] = {}
+    adopted: Adopted | None = None
+    left_out: int = 0
+
+    @property
+    def search_metrics(self) -> dict[str, float]:
+        """The search's own best score, by a name that tells it from the gate's; empty without one."""
+        found = self.search
+        return {} if found is None or found.best is None else {f"search_best_{found.metric}": found.best}

@@ -25,6 +25,9 @@ def follow(work: Workspace, entry: Entry) -> None:
         if older := entry.details.get("supersedes"):
             work.registry.mark(older, "superseded", f"version {entry.version} came while it waited for approval")
         work.registry.explain(entry.version, decision, entry.details["card"])
+    elif entry.kind is Kind.ADOPTION:
+        said = {"outcome": str(entry.kind), "reason": entry.reason, "by": entry.actor}
+        work.registry.explain(entry.version, said | entry.details["adopted"], entry.details["card"])
     else:
         work.registry.mark(entry.version, str(entry.kind), entry.reason)
 

@@ -28,6 +28,7 @@ class Window:
     them: (negative, positive) for binary, those of the window in sort order for multiclass. ``entity`` and
     ``timestamp`` are aligned with X where the loop has them. ``notes`` are findings that do not stop the loop.
     ``slicing`` holds the columns of promotion.slices, features or not: float64 for numbers, else category strings.
+    ``left_out``: how many rows schema.yaml had put aside.
     """
 
     id: str
@@ -38,6 +39,7 @@ class Window:
     labels: tuple[str, ...] | None = None
     notes: tuple[str, ...] = ()
     slicing: pd.DataFrame | None = None
+    left_out: int = 0
 
     @property
     def labelled(self) -> Window:
@@ -72,7 +74,7 @@ class Window:
             return self
         if new := [label for label in self.labels if label not in labels]:
             problem = (
-                f"label {', '.join(new)} is none of those that the champion learnt, {', '.join(labels)}; for a model "
+                f"label {', '.join(new)} is none of those that the model learnt, {', '.join(labels)}; for a model "
                 f"that knows it give the loop a new name"
             )
             raise WindowError(self.id, [problem])

@@ -10,7 +10,8 @@ import numpy as np
 import pandas as pd
 
 from driftloop.contract import Loop
-from driftloop.errors import HoldoutMismatch, WindowError
+from driftloop.errors import ContractError, HoldoutMismatch, WindowError
+from driftloop.facts import Adopted
 from driftloop.frame import Window
 
 
@@ -48,7 +49,7 @@ class HoldoutRule:
         """
         if self.by == "time":
             return self._tail(window) if newest else np.zeros(len(window.X), dtype=bool)
-        keys = window.entity if self.by == "entity" else _row_keys(window.X)
+        keys = window.entity if self.by == "entity" else row_keys(window.X)
         assert keys is not None, "the contract holds an entity whenever the holdout is by entity"
         codes, distinct = pd.factorize(keys)
         seed = hashlib.blake2b(self.loop.encode()).digest()
@@ -85,7 +86,7 @@ def _fraction(key: str, seed: bytes) -> float:
     return int.from_bytes(hashlib.blake2b(key.encode(), digest_size=8, key=seed).digest()) / 2**64
 
 
-def _row_keys(X: pd.DataFrame) -> pd.Series:
+def row_keys(X: pd.DataFrame) -> pd.Series:
     """One string a row made of all feature values, so that duplicates stay together."""
     hashes = pd.util.hash_pandas_object(X, index=False)
     return hashes.astype(str)
@@ -98,6 +99,32 @@ def require_same_rule(stored: str | None, rule: HoldoutRule, version: str) -> No
     trained = f"was trained under the holdout rule {stored!r}" if stored else "carries no holdout rule"
     raise HoldoutMismatch(
         f"version {version} {trained}, the loop's is {str(rule)!r}: it may have trained on today's holdout, so the two "
-        f"cannot be compared. Put [holdout] and the loop's name in loop.toml back (by row, [features] too), or give "
-        f"the loop a new name to start with a first champion under the new rule."
+        f"cannot be compared. Put [holdout] and the loop's name in loop.toml back (by row, [features] too); or bring "
+        f"it in anew with `driftloop adopt DIR models:/{rule.loop}/{version} --trained-until …`, which compares it on "
+        f"later rows only; or give the loop a new name to start with a first champion under the new rule."
     )
+
+
+def unseen(adopted: Adopted | None, window: Window) -> Window:
+    """The rows that an adopted version cannot have seen: those after what it was trained on. All where it is none.
+
+    Raises ContractError where loop.toml no longer names the times that tell them.
+    """
+    if adopted is None:
+        return window
+    if adopted.unit == "window":
+        return window.where(np.full(len(window.X), window.id > adopted.until))
+    if window.timestamp is None:
+        raise ContractError(
+            f"the champion was adopted from {adopted.source} as trained until the time {adopted.until}, and loop.toml "
+            f"names no timestamp that tells which rows are later. Put it back."
+        )
+    return window.where((window.timestamp > edge(adopted.until, window.timestamp)).to_numpy())
+
+
+def edge(until: str, times: pd.Series) -> pd.Timestamp:
+    """An instant in ISO 8601 as one that compares with ``times``; UTC where only one of the two names a zone."""
+    instant, zone = pd.Timestamp(until), times.dt.tz
+    if (instant.tz is None) == (zone is None):
+        return instant
+    return instant.tz_localize("UTC") if instant.tz is None else instant.tz_convert("UTC").tz_localize(None)

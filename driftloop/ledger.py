@@ -90,8 +90,8 @@ class Ledger:
     ) -> Entry:
         """Record ``version`` as champion in place of ``expected``, the champion it was compared with.
 
-        ``kind`` is a promotion or a rollback. Raises ChampionMoved when another champion came first; the caller then
-        decides again.
+        ``kind`` is a promotion, an adoption or a rollback. Raises ChampionMoved when another champion came first; the
+        caller then decides again.
         """
         assert kind in REIGNS, f"a {kind} changes no champion"
 

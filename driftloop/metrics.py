@@ -152,6 +152,17 @@ METRICS: dict[str, Metric] = {
 }
 
 
+def written(value: float, sign: str = "") -> str:
+    """A metric's value or gain for people: three decimals, but two digits of what is small, for units differ.
+
+    >>> written(0.7653), written(0.0031, "+"), written(0.00002), written(65432.126), written(0.0)
+    ('0.765', '+0.0031', '2e-05', '65,432.1', '0.000')
+    """
+    if value and abs(value) < 0.01:
+        return f"{value:{sign}.2g}"
+    return f"{value:{sign},.1f}" if abs(value) >= 1000 else f"{value:{sign}.3f}"
+
+
 def metrics_of(task: str) -> dict[str, Metric]:
     """The metrics of a task by name."""
     return {name: metric for name, metric in METRICS.items() if task in metric.tasks}

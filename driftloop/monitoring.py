@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from driftloop import drift_worker
 from driftloop.category import category
@@ -12,7 +13,10 @@ from driftloop.contract import Loop
 from driftloop.drift import DriftReport
 from driftloop.entry import Entry, Kind
 from driftloop.errors import ContractError, DriftloopError, WindowError
-from driftloop.frame import Window, unseen
+from driftloop.facts import Adopted, Facts
+from driftloop.frame import Window
+from driftloop.frame import unseen as unseen_categories
+from driftloop.holdout import require_same_rule, unseen
 from driftloop.metrics import METRICS
 from driftloop.reigns import TRAININGS
 from driftloop.report import Json, window_report
@@ -20,10 +24,16 @@ from driftloop.retrain import Drift, History, Performance, RetrainVerdict, Trigg
 from driftloop.training import comparable, evaluate
 from driftloop.workspace import Champion, Serving, Workspace
 
+if TYPE_CHECKING:
+    import pandas as pd
+
 
 def run_key(work: Workspace, window: str) -> str:
-    """A hash of what a run over the window depends on: its rows, which windows have labels, loop.toml, known cases."""
-    parts = [work.loop.digest, work.windows.digest(window), work.golden.digest, *labelled_ids(work, window)]
+    """A hash of what a run over the window depends on: its rows, which windows have labels, loop.toml, known cases,
+    and schema.yaml where there is one.
+    """
+    own, *schema = work.reading_key(window)
+    parts = [work.loop.digest, own, work.golden.digest, *labelled_ids(work, window), *schema]
     return hashlib.blake2b("\n".join(parts).encode(), digest_size=8).hexdigest()
 
 
@@ -78,13 +88,31 @@ def require_same_task(loop: Loop, champion: Champion) -> None:
     )
 
 
-def read_current(work: Workspace, window: str, serving: Serving | None) -> Window:
-    """The window's checked rows. Raises WindowError, also for a window older than the champion's training data."""
+def validation(work: Workspace, window: str) -> Json | None:
+    """What schema.yaml says of a window, and where the rows are that it goes on without.
+
+    None where there is no schema.yaml, or nothing of the window can be read.
+    """
+    if work.schema is None:
+        return None
+    found = work.reading(window)
+    report = found.report(work.loop)
+    if report is None or found.set_aside is None or work.loop.validation.on_bad_rows != "quarantine":
+        return report
+    return {**report, "file": str(work.aside(window))}
+
+
+def require_newer(window: str, serving: Serving | None) -> None:
+    """Raise WindowError for a window older than the champion's training data."""
     if serving and window < serving.windows[-1]:
         raise WindowError(
             window,
             [f"it is older than {serving.windows[-1]}, the newest window that champion {serving.version} knows"],
         )
+
+
+def read_current(work: Workspace, window: str) -> Window:
+    """The window's checked rows. Raises WindowError."""
     return work.read(window)
 
 
@@ -92,7 +120,7 @@ def beside_champion(current: Window, champion: Champion) -> Window:
     """The window with what is new to the champion among its notes. Raises WindowError when its labels are."""
     facts = champion.artifact.facts
     current = _of_labels(current, facts.labels, facts.task)
-    return replace(current, notes=current.notes + unseen(current, facts.categories))
+    return replace(current, notes=current.notes + unseen_categories(current, facts.categories))
 
 
 def reference_ids(work: Workspace, window: str, serving: Serving) -> tuple[str, ...]:
@@ -128,43 +156,72 @@ def read_reference(work: Workspace, windows: Sequence[str]) -> list[Window]:
 
 
 def measure_drift(work: Workspace, reference: Sequence[Window], current: Window) -> DriftReport:
-    """Evidently's drift of the current window against the reference windows' rows."""
+    """Evidently's drift of the current window against the reference windows' rows; the target's where labels are in."""
+    return drift_between(work.loop, reference, [current])
+
+
+def drift_between(loop: Loop, reference: Sequence[Window], current: Sequence[Window]) -> DriftReport:
+    """Evidently's drift of some windows' rows against others', and of the target where both sides have labels."""
     import pandas as pd
 
-    rows = pd.concat([window.X for window in reference], ignore_index=True)
-    return drift_worker.measure(rows, current.X, work.loop.columns.numeric, work.loop.columns.categorical)
+    sides = (reference, current)
+    before, now = (pd.concat([window.X for window in side], ignore_index=True) for side in sides)
+    numeric, categorical = loop.columns.numeric, loop.columns.categorical
+    if not all(any(window.labelled_rows for window in side) for side in sides):
+        return drift_worker.measure(before, now, numeric, categorical)
+    for rows, side in zip((before, now), sides, strict=True):
+        rows[loop.target] = pd.concat([labels_of(window, loop.task) for window in side], ignore_index=True)
+    if loop.task == "regression":
+        numeric += (loop.target,)
+    else:
+        categorical += (loop.target,)
+    return drift_worker.measure(before, now, numeric, categorical, loop.target)
+
+
+def labels_of(window: Window, task: str) -> pd.Series:
+    """The target as drift compares it: the value, or the label as the window spells it; null where it is not in."""
+    import pandas as pd
+
+    if window.y is None or window.labels is None:
+        dtype = float if task == "regression" else object
+        return pd.Series(index=window.X.index, dtype=dtype) if window.y is None else window.y.astype(dtype)
+    return window.y.map(dict(enumerate(window.labels)))
 
 
 def measure_performance(work: Workspace, champion: Champion, current: Window) -> Performance | None:
     """The champion's metric on the window's labelled rows, as it stands before any retraining.
 
     None while labels are not in. Where the champion was trained on this very window, on its holdout rows only, and
-    None where it was refitted with those.
+    None where it was refitted with those. An adopted one is measured on rows after its training.
     """
     if current.y is None or not current.y.notna().any():
         return None
-    rows = current.labelled
-    if current.id in champion.artifact.facts.windows:
-        if champion.artifact.facts.refit_of:
+    facts, rows = champion.artifact.facts, unseen(champion.artifact.facts.adopted, current.labelled)
+    if facts.adopted is None and current.id in facts.windows:
+        if facts.refit_of:
             return None  # it has learnt from the holdout's rows too
         rows = rows.where(work.rule.mask(rows, newest=True))
     if not comparable(work.loop, rows):
         return None
     metric = work.loop.promotion.metric
     value = evaluate(work.loop, rows, champion.artifact.predict(rows.X))[metric]
-    drop = champion.artifact.facts.metrics[metric] - value
+    if facts.adopted and metric not in facts.metrics:
+        return Performance(metric, value, len(rows.X), None)  # no later row had a label when it was adopted
+    drop = facts.metrics[metric] - value
     return Performance(metric, value, len(rows.X), drop if METRICS[metric].higher_is_better else -drop)
 
 
 def history(work: Workspace, current: Window, champion: Champion | None, newest: Window | None) -> History:
     """What the verdict needs besides the findings; ``newest`` is the newest labelled window that can be read."""
-    trainings = [e for e in work.ledger.entries() if e.kind in TRAININGS and e.window < current.id]
+    adopted = champion.artifact.facts.adopted if champion else None
+    learnt = (*TRAININGS, Kind.ADOPTION)
+    trainings = [e for e in work.ledger.entries() if e.kind in learnt and e.window < current.id]
     trained_on = max((e.trained_on[-1] for e in trainings), default="")
     last_run = max((e.window for e in trainings), default=None)
     return History(
         champion=champion is not None,
         new_labels=newest is not None and newest.id > trained_on,
-        comparable=newest is not None and comparable(work.loop, holdout_of(work, newest)),
+        comparable=newest is not None and comparable(work.loop, holdout_of(work, newest, adopted)),
         rows=len(current.X),
         windows_since_training=None
         if last_run is None
@@ -172,9 +229,19 @@ def history(work: Workspace, current: Window, champion: Champion | None, newest:
     )
 
 
-def holdout_of(work: Workspace, newest: Window) -> Window:
+def holdout_of(work: Workspace, newest: Window, *adopted: Adopted | None) -> Window:
+    """The newest window's holdout rows, without those that an adopted version may have been trained on."""
     labelled = newest.labelled
-    return labelled.where(work.rule.mask(labelled, newest=True))
+    rows = labelled.where(work.rule.mask(labelled, newest=True))
+    for one in adopted:
+        rows = unseen(one, rows)
+    return rows
+
+
+def require_rule(work: Workspace, facts: Facts, version: str) -> None:
+    """Raise HoldoutMismatch unless the version kept to the loop's holdout rule; an adopted one is held to its date."""
+    if facts.adopted is None:
+        require_same_rule(facts.holdout, work.rule, version)
 
 
 def read_labelled(
@@ -264,6 +331,8 @@ def record_quarantine(work: Workspace, error: WindowError, champion: str | None)
     key = run_key(work, error.window)
     report = window_report(work.loop.name, error.window, reason="quarantined", champion=champion)
     report["quarantine"] = {"problems": error.problems}
+    if found := validation(work, error.window):
+        report["validation"] = found
     seen = [e for e in work.ledger.entries(error.window) if e.kind is Kind.QUARANTINE]
     if not any(e.details["key"] == key for e in seen):
         work.ledger.append(

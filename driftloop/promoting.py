@@ -3,43 +3,56 @@
 from __future__ import annotations
 
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import TYPE_CHECKING
 
+from driftloop import contest, evaluation, progress
 from driftloop.artifact import Artifact, predictions, score
 from driftloop.contract import Loop
 from driftloop.entry import Kind
 from driftloop.errors import ArtifactError, ContractError, LabelsNotReady, NotInRegistry, WindowError
 from driftloop.exporting import export
-from driftloop.facts import Version
+from driftloop.facts import Facts, Version
 from driftloop.frame import Window
-from driftloop.holdout import require_same_rule
+from driftloop.holdout import unseen
 from driftloop.importance import permutation_importance
 from driftloop.metrics import Predictions
-from driftloop.monitoring import read_labelled, require_same_task
+from driftloop.monitoring import read_labelled, require_rule, require_same_task
 from driftloop.promotion import ServingCheck
 from driftloop.registry import library_versions
 from driftloop.report import Json, window_report
 from driftloop.serving_check import Request
 from driftloop.settings import without_password
-from driftloop.training import Candidate, evaluate, fit, refit, split, window_limit
+from driftloop.strategy import Base, TrainingSet, joined, training_set, window_limit
+from driftloop.training import Candidate, baseline, evaluate, fit_set, recipe_of, refit, split_parts
 from driftloop.workspace import Champion, Workspace
 
 if TYPE_CHECKING:
     import pandas as pd
+
+    from driftloop.search import Searched
 
 Predict = Callable[["pd.DataFrame"], Predictions]
 
 
 @dataclass(frozen=True)
 class TrainingData:
-    """The windows a candidate trains on, their training rows, the comparison's holdout rows, and windows left out."""
+    """The training rows of each labelled window, oldest first, the comparison's holdout rows, and windows left out."""
 
-    windows: tuple[str, ...]
-    training: Window
+    parts: tuple[Window, ...]
     holdout: Window
     left_out: tuple[WindowError, ...]
+
+    @property
+    def windows(self) -> tuple[str, ...]:
+        return tuple(part.id for part in self.parts)
+
+    @cached_property
+    def training(self) -> Window:
+        """All training rows, named after the newest window."""
+        return joined(self.parts)
 
 
 @dataclass(frozen=True)
@@ -58,15 +71,18 @@ class Registered:
         )
 
 
-def training_data(work: Workspace, until: str, champion: Champion | None) -> TrainingData:
-    """By the loop's strategy, from the labelled windows up to ``until``.
+def training_data(
+    work: Workspace, until: str, champion: Champion | None, strategies: Sequence[str] = ()
+) -> TrainingData:
+    """From as many labelled windows up to ``until`` as the strategies need; the loop's own when left out.
 
     Raises LabelsNotReady when there is none, ContractError when there is no such window, and as require_comparable.
     """
     if until not in (ids := work.windows.ids()):
         raise ContractError(f"there is no window {until}; there are {', '.join(ids)}.")
     labels = champion.artifact.facts.labels if champion else None
-    good, bad = read_labelled(work, until, limit=window_limit(work.loop.training.strategy), labels=labels)
+    limit = window_limit(*(strategies or work.loop.training.names))
+    good, bad = read_labelled(work, until, limit=limit, labels=labels)
     if not good:
         raise LabelsNotReady(
             f"no window up to {until} has usable labels, so there is nothing to train on. Labels are read from "
@@ -77,8 +93,10 @@ def training_data(work: Workspace, until: str, champion: Champion | None) -> Tra
             f"all labels up to {until} are {good[-1].labels[0]}: there is nothing to tell apart yet. Train when others "
             f"are in."
         )
-    training, holdout = split(good, work.rule)
-    data = TrainingData(tuple(window.id for window in good), training, holdout, tuple(bad))
+    parts, holdout = split_parts(good, work.rule)
+    if champion:
+        holdout = unseen(champion.artifact.facts.adopted, holdout)
+    data = TrainingData(parts, holdout, tuple(bad))
     if champion:
         require_comparable(work, champion, data)
     return data
@@ -87,8 +105,8 @@ def training_data(work: Workspace, until: str, champion: Champion | None) -> Tra
 def require_comparable(work: Workspace, champion: Champion, data: TrainingData) -> None:
     """Raise unless the champion may be scored on the data's holdout, beside a candidate trained on its other rows.
 
-    HoldoutMismatch when the champion was trained under another rule; ContractError when it learnt another task, or
-    newer windows than these.
+    HoldoutMismatch when the champion was trained under another rule; ContractError when it learnt another task or
+    newer windows than these, or was adopted and may have seen some of these rows.
     """
     require_same_task(work.loop, champion)
     facts = champion.artifact.facts
@@ -97,11 +115,17 @@ def require_comparable(work: Workspace, champion: Champion, data: TrainingData) 
             f"champion {champion.version} learnt the labels {', '.join(facts.labels or ())}, the candidate "
             f"{', '.join(data.holdout.labels or ())}: their scores do not compare. Train again."
         )
-    require_same_rule(facts.holdout, work.rule, champion.version)
+    require_rule(work, facts, champion.version)
     if data.windows[-1] < facts.windows[-1]:
         raise ContractError(
             f"the newest usable labels are those of {data.windows[-1]}, older than {facts.windows[-1]}, which champion "
             f"{champion.version} was trained on: a candidate without them is no successor. Train on a newer window."
+        )
+    if facts.adopted and (data.holdout.X.empty or len(unseen(facts.adopted, data.holdout).X) < len(data.holdout.X)):
+        raise ContractError(
+            f"champion {champion.version} was adopted as trained until {facts.adopted.until}, and no labelled row is "
+            f"held out in {data.windows[-1]} that is later: whichever it is scored on, it may have seen. Train again "
+            f"when the labels of a newer window are in."
         )
     if facts.refit_of and data.windows[-1] == facts.windows[-1]:
         raise ContractError(
@@ -110,17 +134,60 @@ def require_comparable(work: Workspace, champion: Champion, data: TrainingData) 
         )
 
 
-def train(work: Workspace, data: TrainingData) -> Candidate:
+def train(work: Workspace, data: TrainingData, champion: Champion | None = None) -> Candidate:
     """A fitted candidate with its score on the holdout and which features that rests on.
 
-    It is compiled if that makes no difference to it.
+    Of several recipes or strategies the one that a contest on validation rows chose. It is compiled if that makes no
+    difference to it. ``champion``: what fine_tune goes on from.
     """
     work.checks.start()  # its imports are done by the time there is a version to try
-    candidate = fit(work.loop, data.windows, data.training, work.rule)
-    scores = score(candidate.estimator, data.holdout.X, work.loop.task, candidate.facts.labels)
+    loop, recipes, base = work.loop, work.loop.model.recipes, _base(champion)
+    several = len(contest.ways(loop, recipes)) > 1
+    aside = contest.set_aside(loop, data.parts) if several else contest.Aside(data.parts, None)
+    searched = _searched(work, aside.parts, base)
+    better = {found.recipe.name: found.recipe for found in searched}
+    chosen = contest.hold(loop, [better.get(recipe.name, recipe) for recipe in recipes], aside, base)
+    if searched:
+        progress.tell(f"fitting {chosen.recipe.name} on all training rows")
+    learnt = training_set(chosen.strategy, data.parts, recipe=chosen.recipe, base=base, seed=loop.name)
+    candidate = fit_set(loop, chosen.recipe, learnt, str(work.rule))
+    scores = score(candidate.estimator, data.holdout.X, loop.task, candidate.facts.labels)
     predicted = predictions(scores, candidate.facts)
-    facts = candidate.facts.model_copy(update={"metrics": evaluate(work.loop, data.holdout, predicted)})
-    return weighed(work.loop, compiled(replace(candidate, facts=facts), data.holdout.X), data.holdout)
+    assert data.holdout.y is not None, "its rows are labelled"
+    found = {
+        "metrics": evaluate(loop, data.holdout, predicted),
+        "baseline": baseline(loop, learnt.rows, data.holdout),
+        "contest": chosen.contest,
+        "search": next((one.facts for one in searched if one.recipe == chosen.recipe and not learnt.base), None),
+    }
+    facts = candidate.facts.model_copy(update=found)
+    plots = evaluation.page(facts, data.holdout.y.to_numpy(), predicted)
+    judged = replace(candidate, facts=facts, evaluation=plots, searched=searched)
+    return weighed(loop, compiled(judged, data.holdout.X), data.holdout)
+
+
+def _searched(work: Workspace, parts: Sequence[Window], base: Base | None) -> tuple[Searched, ...]:
+    """Parameters searched for on what the preferred strategy learns from; none where the champion just learns on."""
+    loop = work.loop
+    if loop.model.search is None:
+        return ()
+    from driftloop import search
+
+    strategy = next((name for name in loop.training.names if name != "fine_tune"), "fine_tune")
+    ordered = [search.in_time(part) for part in parts]
+    learnt = training_set(strategy, ordered, recipe=loop.model.recipes[0], base=base, seed=loop.name)
+    return () if learnt.base else search.tune(loop, learnt.rows, work.settings.home / "searches" / f"{loop.name}.db")
+
+
+def learnt_again(work: Workspace, facts: Facts, parts: Sequence[Window]) -> TrainingSet:
+    """What a version learnt from, made of the parts anew."""
+    base = None if facts.tuned_from is None else _base(Champion(facts.tuned_from, stored(work, facts.tuned_from)))
+    strategy = facts.strategy or work.loop.training.names[0]  # from before versions said so
+    return training_set(strategy, parts, recipe=recipe_of(work.loop, facts), base=base, seed=work.loop.name)
+
+
+def _base(champion: Champion | None) -> Base | None:
+    return Base(champion.version, champion.artifact.estimator, champion.artifact.facts) if champion else None
 
 
 def compiled(candidate: Candidate, rows: pd.DataFrame) -> Candidate:
@@ -184,25 +251,30 @@ def register(work: Workspace, candidate: Candidate, window: str) -> Version:
     """Store the candidate as a version, with Evidently's page of ``window``, which asked for it, beside its run."""
     loop, page = work.loop, work.report_page(window)
     report = page.read_text(encoding="utf-8") if page.exists() else None
+    facts = candidate.facts
+    recipe = recipe_of(loop, facts)
     params = {
-        "estimator": loop.model.estimator,
-        "strategy": loop.training.strategy,
-        "windows": ",".join(candidate.facts.windows),
-        "rows": candidate.facts.rows,
+        "estimator": recipe.estimator,
+        "strategy": facts.strategy,
+        "windows": ",".join(facts.windows),
+        "rows": facts.rows,
         "holdout": str(work.rule),
-        **{f"model.{name}": value for name, value in loop.model.params.items()},
+        **{f"model.{name}": value for name, value in recipe.params.items()},
     }
-    return work.registry.register(candidate, params, _tags(work, candidate, window), report)
+    return work.registry.register(candidate, params, tags_of(work, candidate, window), report)
 
 
 def refitted(work: Workspace, made: Registered, data: TrainingData, window: str) -> Registered:
     """The judged recipe fitted again with the holdout's rows among its own: a version, with its own serving check."""
     work.checks.start()
-    again = compiled(refit(work.loop, made.candidate, made.version, data.training, data.holdout), data.holdout.X)
+    *earlier, newest = data.parts
+    learnt = learnt_again(work, made.candidate.facts, [*earlier, joined([newest, data.holdout])])
+    again = compiled(refit(work.loop, made.candidate, made.version, learnt), data.holdout.X)
     return check_serving(work, again, register(work, again, window).number, data.holdout.X)
 
 
-def _tags(work: Workspace, candidate: Candidate, window: str) -> dict[str, str]:
+def tags_of(work: Workspace, candidate: Candidate, window: str) -> dict[str, str]:
+    """What a version says of itself in MLflow's lists."""
     facts = candidate.facts
     tags = {
         "loop": work.loop.name,
@@ -211,8 +283,13 @@ def _tags(work: Workspace, candidate: Candidate, window: str) -> dict[str, str]:
         "rows": str(facts.rows),
         "fingerprint": facts.fingerprint,
         "holdout": facts.holdout,
+        "strategy": facts.strategy,
+        **({"effective_rows": f"{facts.effective_rows:.0f}"} if facts.effective_rows is not None else {}),
+        **({"tuned_from": facts.tuned_from} if facts.tuned_from else {}),
         **({"refit_of": facts.refit_of} if facts.refit_of else {}),
+        **({"adopted": facts.adopted.source, "trained_until": facts.adopted.until} if facts.adopted else {}),
         **({"compiled": str(facts.compiled)} if facts.compiled else {}),
+        **{name: f"{value:.6g}" for name, value in facts.search_metrics.items()},
         "libraries": ", ".join(f"{name} {version}" for name, version in library_versions().items()),
     }
     return tags | {"git_commit": _git_commit(work) or work.settings.git_commit}

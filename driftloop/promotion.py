@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
-from driftloop.metrics import Score
+from driftloop.metrics import Score, written
 from driftloop.slices import NO_SLICES, Slices
 
 ROUNDING = 1e-12  # 0.76 - 0.75 is a little more than 0.01 in binary fractions, and still exactly the margin
@@ -105,12 +105,13 @@ class PromotionDecision:
 
     @property
     def sentence(self) -> str:
-        if self.champion is None:
-            return f"{self.outcome}: {self.reason}, candidate {self.metric} {self.candidate:.3f}{self._because}"
-        bound = "" if self.gain_low is None else f", at least {self.gain_low:+.3f} by the confidence bound"
+        if self.champion is None or self.gain is None:
+            return f"{self.outcome}: {self.reason}, candidate {self.metric} {written(self.candidate)}{self._because}"
+        bound = "" if self.gain_low is None else f", at least {written(self.gain_low, '+')} by the confidence bound"
         return (
-            f"{self.outcome}: {self.reason}; {self.metric} {self.candidate:.3f} against {self.champion:.3f} on "
-            f"{self.holdout_rows} holdout rows, gain {self.gain:+.3f} (delta {self.delta}){bound}{self._because}"
+            f"{self.outcome}: {self.reason}; {self.metric} {written(self.candidate)} against {written(self.champion)} "
+            f"on {self.holdout_rows} holdout rows, gain {written(self.gain, '+')} (delta {self.delta}){bound}"
+            f"{self._because}"
         )
 
     @property
@@ -127,7 +128,7 @@ class PromotionDecision:
             case PromotionReason.SLICE_WORSE | PromotionReason.SLICE_CLOSE:
                 found = self.slices.worse if self.reason is PromotionReason.SLICE_WORSE else self.slices.close
                 return tuple(
-                    f"{s.name}: {self.metric} {s.candidate:.3f} against {s.champion:.3f} on {s.rows} rows "
+                    f"{s.name}: {self.metric} {written(s.candidate)} against {written(s.champion)} on {s.rows} rows "
                     f"(p {s.adjusted:.3g} after Holm)"
                     for s in found
                 )

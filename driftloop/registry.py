@@ -15,14 +15,17 @@ from driftloop.card import WAITS
 from driftloop.compiled import FILE
 from driftloop.errors import ArtifactError, ContractError, NotInRegistry, Unreachable
 from driftloop.facts import Version
+from driftloop.report import metrics_json
 from driftloop.settings import Settings, without_password
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
+    from mlflow.entities import RunInfo
     from mlflow.models import ModelSignature
     from mlflow.models.model import ModelInfo
 
     from driftloop.facts import Facts
+    from driftloop.search import Searched
     from driftloop.training import Candidate
 
 CHAMPION = "champion"
@@ -138,6 +141,24 @@ class Registry:
             source = self.client.get_model_version(self.name, version).source
             return Path(download_artifacts(artifact_uri=source, dst_path=str(folder)))
 
+    def fetch(self, uri: str, folder: Path) -> Path:
+        """Copy a model from wherever MLflow finds ``uri`` below ``folder``. Raises ContractError where none is."""
+        from mlflow.artifacts import download_artifacts
+        from mlflow.exceptions import MlflowException
+
+        if Path(uri).is_dir():
+            return Path(uri)
+        assert self.client is not None, "made for its side: downloads know only the process's address"
+        try:
+            with self._reachable():
+                return Path(download_artifacts(artifact_uri=uri, dst_path=str(folder)))
+        except (NotInRegistry, MlflowException, OSError) as error:
+            raise ContractError(
+                f"MODEL = {without_password(uri)} cannot be read: {without_password(str(error).splitlines()[0])[:300]} "
+                f"Name one as runs:/RUN/model, models:/NAME/VERSION or a folder, and its server with "
+                f"MLFLOW_TRACKING_URI."
+            ) from error
+
     def register(
         self, candidate: Candidate, params: Mapping[str, Any], tags: Mapping[str, str], report: str | None
     ) -> Version:
@@ -152,16 +173,27 @@ class Registry:
         with (
             self._reachable(),
             mlflow.start_run(
-                experiment_id=self._experiment(), run_name=f"train {facts.windows[-1]}", tags=dict(tags)
+                experiment_id=self._experiment(),
+                run_name=f"{'adopt' if facts.adopted else 'train'} {facts.windows[-1]}",
+                tags=dict(tags),
             ) as run,
         ):
             mlflow.log_params(dict(params))
-            mlflow.log_metrics({f"val_{name}": value for name, value in facts.metrics.items()})
+            mlflow.log_metrics(metrics_json(facts) | facts.search_metrics)
+            if facts.effective_rows is not None:
+                mlflow.log_metric("effective_rows", facts.effective_rows)
+            if facts.contest:
+                mlflow.log_metrics({f"contest_{t.name}": t.score for t in facts.contest.trials if t.score is not None})
+                mlflow.log_table(facts.contest.table(), "contest.json")
+            for found in candidate.searched:
+                self._log_trials(found, run.info)
             if report:
                 mlflow.log_text(report, "drift_report.html")
             if candidate.importance:
                 mlflow.log_dict(candidate.importance.json(), "importance.json")
                 mlflow.log_text(candidate.importance.page(), "importance.html")
+            if candidate.evaluation:
+                mlflow.log_text(candidate.evaluation, "evaluation.html")
             try:
                 info = mlflow.sklearn.log_model(
                     candidate.estimator,
@@ -186,6 +218,24 @@ class Registry:
                     self.client.log_model_artifact(info.model_id, str(file))
             version = self._create_version(info, run.info.run_id, tags)
         return Version(version, run.info.run_id)
+
+    def _log_trials(self, found: Searched, parent: RunInfo) -> None:
+        """A run a trial, below the one of the training; with the times it had, for it is over."""
+        from mlflow.entities import Metric, Param, RunStatus, RunTag
+
+        for number, trial in enumerate(found.trials, 1):
+            began, ended = (round(1000 * time.timestamp()) for time in (trial.began, trial.ended))
+            scores = [Metric(f"fold_{found.metric}", value, ended, step) for step, value in enumerate(trial.folds)]
+            if trial.score is not None:
+                scores.append(Metric(f"search_{found.metric}", trial.score, ended, 0))
+            tags = {"mlflow.parentRunId": parent.run_id, "trial": trial.state}
+            name = f"{found.recipe.name} trial {number}"
+            run_id = self.client.create_run(parent.experiment_id, began, tags, name).info.run_id
+            params = [Param(f"model.{key}", str(value)) for key, value in trial.params.items()]
+            why = [RunTag("why", trial.why)] if trial.why else []
+            self.client.log_batch(run_id, scores, [Param("estimator", found.recipe.estimator), *params], why)
+            status = {"complete": RunStatus.FINISHED, "pruned": RunStatus.KILLED}.get(trial.state, RunStatus.FAILED)
+            self.client.set_terminated(run_id, RunStatus.to_string(status), ended)
 
     def _create_version(self, info: ModelInfo, run_id: str, tags: Mapping[str, str]) -> str:
         from mlflow.exceptions import MlflowException

@@ -28,8 +28,12 @@ def window_report(
     retrain: bool = False,
     reason: str,
     champion: str | None,
+    validation: Json | None = None,
 ) -> Json:
-    """The report before any training; a training replaces its last three parts."""
+    """The report before any training; a training replaces its last three parts.
+
+    ``validation`` is a part of it only where there is a schema.yaml.
+    """
     return {
         "loop": loop,
         "window": window,
@@ -41,6 +45,7 @@ def window_report(
         "training": None,
         "decision": None,
         "champion": {"version": champion} if champion else None,
+        **({"validation": validation} if validation else {}),
     }
 
 
@@ -50,6 +55,7 @@ def drift_json(drift: Drift, threshold: float) -> Json:
         "threshold": threshold,
         "drifted": drift.drifted,
         "columns": [asdict(column) for column in drift.columns],
+        "target": asdict(drift.target) if drift.target else None,
     }
 
 
@@ -58,12 +64,29 @@ def performance_json(performance: Performance) -> Json:
 
 
 def training_json(facts: Facts, version: str) -> Json:
+    """``contest``: what else was tried, None where there was one way only.
+
+    ``search``: None without one; its best score chose the parameters and is apart from the metrics, being optimistic.
+    """
     return {
         "windows": list(facts.windows),
         "rows": facts.rows,
         "version": version,
-        "metrics": {f"val_{name}": value for name, value in facts.metrics.items()},
+        "metrics": metrics_json(facts),
+        "estimator": facts.recipe["estimator"] if facts.recipe else None,
+        "strategy": facts.strategy or None,
+        "note": facts.note,
+        "effective_rows": facts.effective_rows,
+        "tuned_from": facts.tuned_from,
+        "contest": facts.contest.model_dump(mode="json") if facts.contest else None,
+        "search": facts.search.model_dump(mode="json") if facts.search else None,
     }
+
+
+def metrics_json(facts: Facts) -> dict[str, float]:
+    """A version's metrics and, beside each, those of the baseline, as MLflow knows them too."""
+    own = {f"val_{name}": value for name, value in facts.metrics.items()}
+    return own | {f"baseline_{name}": value for name, value in facts.baseline.items()}
 
 
 def decision_json(decision: PromotionDecision) -> Json:

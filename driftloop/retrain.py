@@ -32,10 +32,14 @@ class ColumnDrift:
 
 @dataclass(frozen=True)
 class Drift:
-    """``share`` is Evidently's share of drifted columns; NaN is refused."""
+    """``share`` is Evidently's share of drifted columns; NaN is refused.
+
+    ``target`` is the labels' own drift, None while they are not in. It is told apart and never counted in the share.
+    """
 
     share: float
     columns: tuple[ColumnDrift, ...]
+    target: ColumnDrift | None = None
 
     def __post_init__(self) -> None:
         if not 0 <= self.share <= 1:
@@ -48,15 +52,18 @@ class Drift:
 
 @dataclass(frozen=True)
 class Performance:
-    """The champion on the current window: its metric now, and how far that lies below its score at promotion."""
+    """The champion on the current window: its metric now, and how far that lies below its score at promotion.
+
+    ``drop`` is None where it was adopted without one.
+    """
 
     metric: str
     value: float
     rows: int
-    drop: float
+    drop: float | None
 
     def __post_init__(self) -> None:
-        if not (math.isfinite(self.value) and math.isfinite(self.drop)):
+        if not (math.isfinite(self.value) and (self.drop is None or math.isfinite(self.drop))):
             raise ValueError(f"{self.metric} is {self.value}, drop {self.drop}: that is no performance")
 
 
@@ -113,7 +120,8 @@ def decide_retrain(
 def _trigger(drift: Drift, performance: Performance | None, policy: TriggerPolicy) -> RetrainReason | None:
     if "drift" in policy.on and drift.share > policy.threshold:
         return RetrainReason.DRIFT
-    if "performance" in policy.on and performance and performance.drop > policy.max_drop + ROUNDING:
+    drop = performance.drop if performance and "performance" in policy.on else None
+    if drop is not None and drop > policy.max_drop + ROUNDING:
         return RetrainReason.PERFORMANCE
     return None
 

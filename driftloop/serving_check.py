@@ -63,7 +63,8 @@ def check(request: Request) -> ServingCheck:
         raise
 
 
-def _try(request: Request) -> ServingCheck:
+def try_version(request: Request) -> ServingCheck:
+    """The check itself, in this process."""
     import numpy as np
 
     from driftloop import artifact
@@ -129,7 +130,7 @@ def _prepare() -> Callable[[Any], Any]:
 
         import driftloop.artifact
         import driftloop.registry  # noqa: F401
-    return _try
+    return try_version
 
 
 if __name__ == "__main__":

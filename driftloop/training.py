@@ -4,26 +4,32 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
 from sklearn.pipeline import Pipeline
+from sklearn.utils.validation import has_fit_parameter
 
+from driftloop import fine_tuning
 from driftloop.artifact import score
 from driftloop.calibration import best_f1_threshold, calibration_error
 from driftloop.category import MISSING
-from driftloop.contract import Loop
-from driftloop.errors import DriftloopError
+from driftloop.contract import Loop, Recipe
+from driftloop.errors import ContractError, DriftloopError
 from driftloop.facts import Facts
-from driftloop.frame import T, Window
+from driftloop.frame import Window
 from driftloop.holdout import HoldoutRule
 from driftloop.importance import Importance
 from driftloop.metrics import Predictions, Score, metrics_of
 from driftloop.paired import detectable_gain, paired_gain
 from driftloop.promotion import Comparison
-from driftloop.recipe import build
+from driftloop.recipe import build, in_one_thread
 from driftloop.slices import NO_SLICES, SlicePolicy, compare_slices, quartiles
+from driftloop.strategy import TrainingSet, joined
+
+if TYPE_CHECKING:
+    from driftloop.search import Searched
 
 SAMPLE_ROWS = 20
 FOLDS = 3
@@ -32,23 +38,47 @@ FOLD_ROWS = 6_000  # the folds' fits together then cost less than the model's ow
 
 @dataclass(frozen=True)
 class Candidate:
-    """A fitted pipeline with the facts that go into its version, its graph where it was compiled, and what counts."""
+    """A fitted pipeline with the facts that go into its version, its graph where it was compiled, and what counts.
+
+    ``searched``: the searches for parameters that went before it, of each recipe.
+    ``evaluation`` is a page of plots of its predictions on the holdout.
+    """
 
     estimator: Pipeline
     facts: Facts
     compiled: bytes | None = None
     importance: Importance | None = None
+    searched: tuple[Searched, ...] = ()
+    evaluation: str | None = None
 
 
-def window_limit(strategy: str) -> int | None:
-    """How many of the newest labelled windows a candidate trains on; None for all of them.
+def require_strategies(loop: Loop) -> None:
+    """Raise ContractError unless each recipe's estimator can learn by each of the loop's strategies."""
+    asked = {name.partition(":")[0] for name in loop.training.names}
+    if not asked & {"fine_tune", "reweight"}:
+        return
+    for recipe in loop.model.recipes:
+        model = build(loop, recipe).steps[-1][1]
+        if "fine_tune" in asked and fine_tuning.way(model) is None:
+            raise ContractError(
+                f'loop.toml: training.strategy "fine_tune": {recipe.estimator} cannot learn on from new rows: it has '
+                f"neither partial_fit nor a warm_start that takes other rows. SGD, MLP, GradientBoosting and forests "
+                f"can; or choose another strategy."
+            )
+        if "reweight" in asked and not _takes_weights(model):
+            raise ContractError(
+                f'loop.toml: training.strategy "reweight": {recipe.estimator} takes no sample_weight when it is '
+                f"fitted. Choose an estimator that does, or another strategy."
+            )
+        if loop.training.learning_rate is not None and fine_tuning.rate_of(model) is None:
+            raise ContractError(
+                f"loop.toml: training.learning_rate: {recipe.estimator} has no learning rate; leave it out."
+            )
 
-    >>> window_limit("rolling:3")
-    3
-    """
-    if strategy == "latest":
-        return 1
-    return int(strategy.removeprefix("rolling:")) if strategy.startswith("rolling:") else None
+
+def _takes_weights(model: Any) -> bool:
+    inner = getattr(model, "regressor", model)
+    return bool(has_fit_parameter(inner, "sample_weight"))
 
 
 def split(windows: Sequence[Window], rule: HoldoutRule) -> tuple[Window, Window]:
@@ -56,37 +86,43 @@ def split(windows: Sequence[Window], rule: HoldoutRule) -> tuple[Window, Window]
 
     ``windows`` are labelled, oldest first. The training part is named after the newest window.
     """
+    parts, holdout = split_parts(windows, rule)
+    return joined(parts), holdout
+
+
+def split_parts(windows: Sequence[Window], rule: HoldoutRule) -> tuple[tuple[Window, ...], Window]:
+    """(training rows of each window, holdout rows of the newest), all labelled."""
     newest = windows[-1]
+    for window in windows:
+        _labels(window)
     masks = [rule.mask(window, newest=window is newest) for window in windows]
-    training = [window.where(~mask) for window, mask in zip(windows, masks, strict=True)]
-    rows = replace(
-        newest,
-        X=pd.concat([w.X for w in training], ignore_index=True),
-        y=pd.concat([_labels(w) for w in training], ignore_index=True),
-        entity=_joined([w.entity for w in training]),
-        slicing=_joined([w.slicing for w in training]),
-        timestamp=None,
-    )
-    return rows, newest.where(masks[-1])
-
-
-def _joined(parts: Sequence[T | None]) -> T | None:
-    present = [part for part in parts if part is not None]
-    return pd.concat(present, ignore_index=True) if present else None
+    parts = tuple(window.where(~mask) for window, mask in zip(windows, masks, strict=True))
+    return parts, replace(newest.where(masks[-1]), left_out=0)  # what was left out is counted once, with the parts
 
 
 def fit(loop: Loop, windows: Sequence[str], training: Window, rule: HoldoutRule) -> Candidate:
-    """Fit the loop's estimator on the training rows; a binary one's threshold is chosen on folds of the same rows.
+    """Fit the loop's first recipe on the training rows, all alike. Raises as fit_set."""
+    return fit_set(loop, loop.model.recipes[0], TrainingSet("all", tuple(windows), training), str(rule))
+
+
+def fit_set(loop: Loop, recipe: Recipe, learnt: TrainingSet, rule: str) -> Candidate:
+    """Fit the recipe on a training set; a binary one's threshold is chosen on folds of the same rows.
 
     Raises DriftloopError when the estimator refuses them.
     """
-    return _candidate(loop, windows, training, str(rule), _threshold(loop, windows, training))
+    return _candidate(loop, recipe, learnt, rule, threshold_of(loop, recipe, learnt))
 
 
-def _candidate(loop: Loop, windows: Sequence[str], training: Window, rule: str, threshold: float | None) -> Candidate:
-    pipeline = _fitted(loop, windows, training)
-    if {"n_jobs", "n_estimators"} <= set(pipeline["model"].get_params()):
-        pipeline["model"].set_params(n_jobs=1)  # starting threads costs more than a request's few rows
+def _candidate(loop: Loop, recipe: Recipe, learnt: TrainingSet, rule: str, threshold: float | None) -> Candidate:
+    return described(loop, recipe, learnt, rule, threshold, fitted(loop, recipe, learnt))
+
+
+def described(
+    loop: Loop, recipe: Recipe | None, learnt: TrainingSet, rule: str, threshold: float | None, pipeline: Pipeline
+) -> Candidate:
+    """A fitted pipeline with its facts, not yet scored. Without a recipe it was adopted, beside these rows."""
+    training, base = learnt.rows, learnt.base
+    in_one_thread(pipeline)
     sample = training.X.iloc[np.unique(np.linspace(0, len(training.X) - 1, SAMPLE_ROWS, dtype=int))]
     facts = Facts(
         loop=loop.name,
@@ -95,8 +131,10 @@ def _candidate(loop: Loop, windows: Sequence[str], training: Window, rule: str, 
         labels=training.labels,
         numeric=loop.columns.numeric,
         categorical=loop.columns.categorical,
-        categories={name: tuple(sorted(training.X[name].unique())) for name in loop.columns.categorical},
-        windows=tuple(windows),
+        categories=base.facts.categories  # frozen with the encoder that knows them
+        if base
+        else {name: tuple(sorted(training.X[name].unique())) for name in loop.columns.categorical},
+        windows=learnt.windows,
         rows=len(training.X),
         fingerprint=training.fingerprint,
         holdout=rule,
@@ -106,6 +144,14 @@ def _candidate(loop: Loop, windows: Sequence[str], training: Window, rule: str, 
         threshold=threshold,
         quartiles=quartiles(training.X) | ({} if training.slicing is None else quartiles(training.slicing)),
         statistics=statistics(training.X[list(loop.columns.numeric)]),
+        recipe=base.facts.recipe if base else recipe and recipe.model_dump(mode="json"),
+        strategy=learnt.strategy,
+        note=learnt.note,
+        effective_rows=learnt.effective_rows,
+        tuned_from=base.version if base else None,
+        ranges=ranges(training.X[list(loop.columns.numeric)]),
+        modes={name: str(training.X[name].mode()[0]) for name in loop.columns.categorical},
+        left_out=training.left_out,
     )
     return Candidate(pipeline, facts)
 
@@ -116,66 +162,124 @@ def statistics(numbers: pd.DataFrame) -> dict[str, tuple[float, float]]:
     return {str(name): (float(x.mean()), float(x.std())) for name, x in present.items() if len(x)}
 
 
-def refit(loop: Loop, judged: Candidate, version: str, training: Window, holdout: Window) -> Candidate:
-    """The recipe of a judged candidate fitted again with the holdout's rows, which it was judged on, among them.
+def ranges(numbers: pd.DataFrame) -> dict[str, tuple[float, float, float]]:
+    """Smallest, median and largest value of each column with one; the median is a value that is there."""
+    present = {str(name): column.dropna().to_numpy() for name, column in numbers.items()}
+    found = {name: np.quantile(x, (0, 0.5, 1), method="lower").tolist() for name, x in present.items() if len(x)}
+    return {name: (low, middle, high) for name, (low, middle, high) in found.items()}
 
-    Metrics, importance and threshold stay those of the judged one: nothing is left to measure this one's on.
+
+def refit(loop: Loop, judged: Candidate, version: str, learnt: TrainingSet) -> Candidate:
+    """The recipe of a judged candidate fitted again on a set with the holdout's rows, which it was judged on, in it.
+
+    What was measured stays that of the judged one, threshold and plots too: nothing is left to measure this one's on.
     """
-    rows = replace(
-        training,
-        X=pd.concat([training.X, holdout.X], ignore_index=True),
-        y=pd.concat([_labels(training), _labels(holdout)], ignore_index=True),
-        entity=_joined([training.entity, holdout.entity]),
-        slicing=_joined([training.slicing, holdout.slicing]),
-    )
-    again = _candidate(loop, judged.facts.windows, rows, judged.facts.holdout, judged.facts.threshold)
-    kept = {"metrics": judged.facts.metrics, "importance": judged.facts.importance, "refit_of": version}
-    return replace(again, facts=again.facts.model_copy(update=kept), importance=judged.importance)
+    again = _candidate(loop, recipe_of(loop, judged.facts), learnt, judged.facts.holdout, judged.facts.threshold)
+    measured = ("metrics", "baseline", "importance", "contest", "search")
+    kept = {"refit_of": version} | {name: getattr(judged.facts, name) for name in measured}
+    facts = again.facts.model_copy(update=kept)
+    return replace(again, facts=facts, importance=judged.importance, evaluation=judged.evaluation)
 
 
-def _fitted(loop: Loop, windows: Sequence[str], training: Window) -> Pipeline:
-    y, pipeline = _labels(training), build(loop)
+def recipe_of(loop: Loop, facts: Facts) -> Recipe:
+    """The recipe a version was made by; the loop's first one where it is from before versions said so."""
+    return loop.model.recipes[0] if facts.recipe is None else Recipe.model_validate(facts.recipe)
+
+
+class Encodings:
+    """Fitted preprocessing and what it made of the rows, for the last rows asked for: models of a kind share it."""
+
+    def __init__(self) -> None:
+        self._rows: Window | None = None
+        self._made: dict[str, tuple[Pipeline, Any]] = {}
+
+    def of(self, unfitted: Pipeline, rows: Window, y: pd.Series) -> tuple[Pipeline, Any]:
+        if rows is not self._rows:
+            self._rows, self._made = rows, {}
+        kind = repr([(name, repr(value)) for name, value in sorted(unfitted.get_params().items())])
+        if kind not in self._made:
+            self._made[kind] = (unfitted, unfitted.fit_transform(rows.X, y))
+        return self._made[kind]
+
+
+def fitted(loop: Loop, recipe: Recipe, learnt: TrainingSet, encodings: Encodings | None = None) -> Pipeline:
+    """The recipe's pipeline, or the set's base, after it has learnt. Raises DriftloopError."""
+    X, y = learnt.rows.X, _labels(learnt.rows)
+    y = y if loop.task == "regression" else y.astype(int)
     try:
-        pipeline.fit(training.X, y if loop.task == "regression" else y.astype(int))
-    except ValueError as error:
-        raise DriftloopError(f"{loop.model.estimator} could not be trained on {', '.join(windows)}: {error}") from error
-    return pipeline
+        if learnt.base:
+            asked = loop.training
+            return fine_tuning.tuned(learnt.base.estimator, X, y, asked.epochs, asked.learning_rate)
+        pipeline = build(loop, recipe)
+        encode, Z = (encodings or Encodings()).of(pipeline[:-1], learnt.rows, y)
+        name, model = pipeline.steps[-1]
+        model.fit(Z, y, **({} if learnt.weights is None else {"sample_weight": learnt.weights}))
+    except Exception as error:  # an estimator may be anybody's, and raise classes of its own
+        raise DriftloopError(
+            f"{recipe.estimator} could not be trained on {', '.join(learnt.windows)}: {error}"
+        ) from error
+    return Pipeline([*encode.steps, (name, model)])
 
 
-def _threshold(loop: Loop, windows: Sequence[str], training: Window) -> float | None:
+def threshold_of(loop: Loop, recipe: Recipe, learnt: TrainingSet) -> float | None:
     """The F1-optimal threshold of out-of-fold probabilities; None for other tasks, and where a fold lacks a class."""
     if loop.task != "binary":
         return None
-    fold = folds(training, in_order=loop.holdout.by == "time")
-    rows = training.where(fold >= 0)
-    fold, y = fold[fold >= 0], _labels(rows).to_numpy()
+    fold = folds(learnt.rows, in_order=loop.holdout.by == "time")
+    used = learnt.where(fold >= 0)
+    fold, y = fold[fold >= 0], _labels(used.rows).to_numpy()
     if any(len(np.unique(y[fold != held])) < 2 or not (fold == held).any() for held in range(FOLDS)):
         return None
     scores = np.empty(len(y))
     for held in range(FOLDS):
-        fitted = _fitted(loop, windows, rows.where(fold != held))
-        scores[fold == held] = score(fitted, rows.X[fold == held], loop.task)
-    return best_f1_threshold(y, scores)
+        model = fitted(loop, recipe, used.where(fold != held))
+        scores[fold == held] = score(model, used.rows.X[fold == held], loop.task)
+    return best_f1_threshold(y, scores, used.weights)
 
 
-def folds(training: Window, *, in_order: bool) -> np.ndarray:
-    """The fold of each row, shape (rows,), from 0; -1 for rows left out so that at most FOLD_ROWS or so are in one.
+def folds(training: Window, *, in_order: bool, count: int = FOLDS, most: int = FOLD_ROWS) -> np.ndarray:
+    """The fold of each row, shape (rows,), from 0 to ``count``; -1 for rows left out so that ``most`` or so are in one.
 
     An entity's rows share a fold, else its neighbours would tell its label. Without entities, ``in_order`` makes
     folds blocks in the rows' order, of the newest rows; else they are drawn with a fixed seed.
     """
     n = len(training.X)
     if in_order and training.entity is None:
-        place = np.arange(n) - max(0, n - FOLD_ROWS)
-        return np.where(place < 0, -1, place * FOLDS // (place[-1] + 1))
+        place = np.arange(n) - max(0, n - most)
+        return np.where(place < 0, -1, place * count // (place[-1] + 1))
     owner = np.arange(n) if training.entity is None else pd.factorize(training.entity)[0]
     owners = int(owner.max()) + 1
     place = np.random.default_rng(0).permutation(owners)[owner]
-    return np.where(place < owners * min(1.0, FOLD_ROWS / n), place % FOLDS, -1)
+    return np.where(place < owners * min(1.0, most / n), place % count, -1)
 
 
 def evaluate(loop: Loop, window: Window, predictions: Predictions) -> dict[str, float]:
     """Every metric of the task on labelled rows. Raises DriftloopError where the loop's own metric is undefined."""
+    values = _metrics(loop, window, predictions)
+    if loop.promotion.metric not in values:
+        raise DriftloopError(
+            f"{loop.promotion.metric} is undefined on the {len(_labels(window))} labelled rows of window {window.id}: "
+            f"they lack a class, or hold one value only"
+        )
+    return values
+
+
+def baseline(loop: Loop, training: Window, window: Window) -> dict[str, float]:
+    """The metrics on labelled rows of the one answer that the training labels alone give.
+
+    Classes: their shares as the probabilities, and the majority's label. Regression: the mean, for mae too.
+    """
+    y = _labels(training)
+    if loop.task == "multiclass":
+        assert training.labels is not None, "a multiclass target's places are places among its labels"
+        answer = np.bincount(y.astype(int), minlength=len(training.labels)) / len(y)
+    else:
+        answer = np.array(y.mean())
+    return _metrics(loop, window, Predictions(np.broadcast_to(answer, (len(window.X), *answer.shape))))
+
+
+def _metrics(loop: Loop, window: Window, predictions: Predictions) -> dict[str, float]:
+    """Those that are defined on the window's labelled rows."""
     y = _labels(window).to_numpy()
     values = {name: metric(y, predictions) for name, metric in metrics_of(loop.task).items()}
     if loop.task == "binary":
@@ -183,11 +287,6 @@ def evaluate(loop: Loop, window: Window, predictions: Predictions) -> dict[str, 
     if loop.task == "multiclass":  # of the label that it says
         right = (y == predictions.labels).astype(float)
         values["calibration_error"] = calibration_error(right, predictions.scores.max(axis=1))
-    if not np.isfinite(values[loop.promotion.metric]):
-        raise DriftloopError(
-            f"{loop.promotion.metric} is undefined on the {len(y)} labelled rows of window {window.id}: "
-            f"they lack a class, or hold one value only"
-        )
     return {name: value for name, value in values.items() if np.isfinite(value)}
 
 

@@ -10,13 +10,16 @@ from typing import Any
 from prefect import task
 from prefect.artifacts import create_link_artifact, create_markdown_artifact, create_table_artifact
 from prefect.cache_policies import NO_CACHE
+from prefect.logging import get_run_logger
 
-from driftloop import approving, deciding, following, monitoring, promoting
+from driftloop import approving, deciding, following, monitoring, progress, promoting
 from driftloop.drift import DriftReport
 from driftloop.entry import Entry
 from driftloop.errors import Unreachable
 from driftloop.promotion import PromotionDecision
-from driftloop.workspace import Workspace
+from driftloop.report import Json
+from driftloop.training import Candidate
+from driftloop.workspace import Champion, Workspace
 from flows.orchestration import open_here
 
 
@@ -57,13 +60,19 @@ record_verdict = _io(monitoring.record_verdict)
 record_quarantine = _io(monitoring.record_quarantine)
 asked_by = _io(promoting.asked_by)
 read_training_data = _io(promoting.training_data)
-train = _plain(promoting.train)
 register = _io(promoting.register)
 check_serving = _io(promoting.check_serving)
 decide_and_record = _io(deciding.decide_and_record)
 follow = _io(following.follow)
 approve = _io(approving.approve)
 reject = _io(approving.reject)
+
+
+@_plain
+def train(work: Workspace, data: promoting.TrainingData, champion: Champion | None) -> Candidate:
+    """The candidate; what a search is at goes to the run's log."""
+    with progress.heard_by(get_run_logger().info):
+        return promoting.train(work, data, champion)
 
 
 @_io
@@ -80,17 +89,32 @@ def tell(work: Workspace) -> None:
 
 
 @_io
+def validate(work: Workspace, window: str) -> Json | None:
+    """Judge the window by schema.yaml, and show what it breaks on this run."""
+    found = monitoring.validation(work, window)
+    if found:
+        create_table_artifact(
+            [{**broken, "examples": ", ".join(broken["examples"])} for broken in found["checks"]],
+            key=f"validation-{_slug(work.loop.name)}",
+            description=f"{window}: {found['errors']} errors and {found['warnings']} warnings by schema.yaml; "
+            f"{found['bad_rows']:,} bad rows, {found['kept_rows']:,} kept",
+        )
+    return found
+
+
+@_io
 def publish_drift(work: Workspace, window: str, measured: DriftReport, champion: str) -> None:
     """Keep Evidently's page, here and beside the champion's run; show the drift table and a link to it on this run."""
     page = work.report_page(window)
     page.parent.mkdir(parents=True, exist_ok=True)
     page.write_text(measured.html, encoding="utf-8")
     drift, key = measured.drift, _slug(work.loop.name)
+    own = f"; the target {'drifted' if drift.target.drifted else 'did not'}, not counted" if drift.target else ""
     create_table_artifact(
-        [asdict(column) for column in drift.columns],
+        [asdict(column) for column in (*drift.columns, drift.target) if column],
         key=f"drift-{key}",
         description=f"{window}: {drift.drifted} of {len(drift.columns)} features drifted, share {drift.share:.3f}, "
-        f"threshold {work.loop.drift.threshold}",
+        f"threshold {work.loop.drift.threshold}{own}",
     )
     address = work.registry.log_page(champion, f"drift/{window}.html", measured.html) or page.as_uri()
     create_link_artifact(address, f"Evidently report of {window}", key=f"report-{key}")

@@ -38,7 +38,7 @@ def train_and_compare_flow(loop_dir: Path, window: str | None = None, verdict: i
         data = tasks.read_training_data(work, window, champion)
         for error in data.left_out:
             tasks.record_quarantine(work, error, champion.version if champion else None)
-        candidate = tasks.train(work, data)
+        candidate = tasks.train(work, data, champion)
         version = tasks.register(work, candidate, window)
         record("candidate.registered", version=version.number, rows=candidate.facts.rows)
         made = tasks.check_serving(work, candidate, version.number, data.holdout.X)

@@ -1,4 +1,4 @@
-"""The human's part of the command line: approve, reject, rollback."""
+"""The human's part of the command line: approve, reject, rollback, adopt."""
 
 from __future__ import annotations
 
@@ -82,7 +82,42 @@ def rollback(folder: Path, by: str, why: str, to: str | None, as_json: bool) -> 
     _print(entry, as_json, f"Version {entry.version} is champion again: {entry.reason}.")
 
 
-COMMANDS = (approve, reject, rollback)
+@click.command()
+@loop_dir
+@click.argument("model", metavar="MODEL")
+@click.option(
+    "--trained-until", "until", metavar="T", required=True, help="The last window, or time, it was trained on."
+)
+@who
+@why
+@click.option("--replace", "instead", is_flag=True, help="Take the place of the champion there is.")
+@click.option("--trust-pickle", is_flag=True, help="Load a pickle, which runs whatever code it holds.")
+@as_json
+def adopt(
+    folder: Path, model: str, until: str, by: str, why: str, instead: bool, trust_pickle: bool, as_json: bool
+) -> None:
+    """Make a model that was trained elsewhere champion.
+
+    MODEL is an MLflow address of a fitted scikit-learn pipeline that takes the loop's features as columns. Candidates
+    are compared with it on rows after T only, which it cannot have seen.
+
+    \b
+    Examples:
+      driftloop adopt my-loop models:/churn-notebook/3 --trained-until 2024-03 --by ada
+      driftloop adopt my-loop runs:/0a1b2c/model --trained-until 2024-03-31 --by ada --why "in use since spring"
+    """
+    from driftloop import adopting
+
+    def answer(work: Workspace) -> Entry:
+        return adopting.adopt(work, model, until, by, why, instead=instead, trust_pickle=trust_pickle)
+
+    entry = _answered(folder, "adopting", answer)
+    _print(entry, as_json, f"Version {entry.version} is champion, adopted by {by}.")
+    for note in entry.details["notes"]:
+        click.echo(f"Noted: {note}.", err=True)
+
+
+COMMANDS = (approve, reject, rollback, adopt)
 
 
 def _answered(folder: Path, doing: str, answer: Callable[[Workspace], Entry]) -> Entry:

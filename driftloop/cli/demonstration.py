@@ -21,6 +21,7 @@ from driftloop.cli.children import Child, Children, children
 from driftloop.cli.render import months_table, out
 from driftloop.errors import DriftloopError
 from driftloop.ledger import loops
+from driftloop.metrics import written
 from driftloop.settings import Settings
 
 SWAP_SECONDS = 60
@@ -164,8 +165,8 @@ def _line(report: dict[str, Any]) -> str:
     share = f"drift share {drift['share']:.3f}, " if drift else ""
     outcome = ""
     if decision:
-        against = "" if decision["champion"] is None else f" against {decision['champion']:.3f}"
-        scores = f"val_{decision['metric']} {decision['candidate']:.3f}{against}"
+        against = "" if decision["champion"] is None else f" against {written(decision['champion'])}"
+        scores = f"val_{decision['metric']} {written(decision['candidate'])}{against}"
         outcome = f" → {decision['outcome']}: {decision['reason']} ({scores})"
     return f"  {report['window']}  {share}{report['retrain']['reason']}{outcome}"
 

@@ -14,6 +14,7 @@ from rich.table import Table
 
 from driftloop.cli.stack import Ports
 from driftloop.entry import Entry
+from driftloop.metrics import written
 from driftloop.reigns import Reign, reigns
 
 Json = dict[str, Any]
@@ -40,10 +41,15 @@ def window(report: Json, folder: Path) -> None:
         )
     if report["drift"] and report["drift"]["drifted"]:
         console.print(_columns(report["drift"]))
+    _target(console, report["drift"])
+    if (found := report.get("validation")) and (found["errors"] or found["warnings"]):
+        where = f", kept in {found['file']}" if "file" in found else ""
+        left = f"; {found['bad_rows']:,} rows left out{where}" if found["kept_rows"] and found["bad_rows"] else ""
+        console.print(f"schema.yaml: {found['errors']} errors, {found['warnings']} warnings{escape(left)}.")
     if report["performance"]:
         p = report["performance"]
         console.print(
-            f"The champion's {p['metric']} on the {p['rows']:,} labelled rows of this window: {p['value']:.3f}."
+            f"The champion's {p['metric']} on the {p['rows']:,} labelled rows of this window: {written(p['value'])}."
         )
     if report["decision"]:
         training(report, folder)
@@ -53,13 +59,45 @@ def training(result: Json, folder: Path) -> None:
     """What a training came to."""
     t, d = result["training"], result["decision"]
     console = out()
-    console.print(f"Version {t['version']} was trained on {t['rows']:,} rows of {_span(t['windows'])}.")
+    if t.get("contest"):
+        _contest(console, t["contest"])
+    console.print(f"Version {t['version']} was {_made(t)} on {t['rows']:,} rows of {_span(t['windows'])}{_worth(t)}.")
+    if t.get("note"):
+        console.print(f"  Strategy {t['strategy']}: {escape(t['note'])}.")
     console.print(f"[bold]{d['outcome']}[/]: {d['reason']}{_numbers(d)}")
     for sentence in because(d):
         console.print(f"  {escape(sentence)}")
     if d["outcome"] == "ask":
         console.print(f"It waits for approval. Next: driftloop approve {escape(str(folder))} --by YOU (or reject)")
     console.print(f"Champion: version {(result['champion'] or {}).get('version', 'none')}.")
+
+
+def _made(t: Json) -> str:
+    return f"fine-tuned from version {t['tuned_from']}" if t.get("tuned_from") else "trained"
+
+
+def _worth(t: Json) -> str:
+    weighted = t.get("effective_rows")
+    return "" if weighted is None else f", weighted: worth {weighted:,.0f} of equal weight"
+
+
+def _contest(console: Console, found: Json) -> None:
+    if not found["trials"]:
+        console.print(f"No contest, the first way is taken: {escape(found['why'])}.")
+        return
+    table = Table("estimator", "strategy", "rows", found["metric"], "gain over first", "seconds", box=SIMPLE_HEAD)
+    for t in found["trials"]:
+        gain = "–" if t["gain"] is None else f"{t['gain']:+.3f}"
+        table.add_row(
+            t["estimator"], t["strategy"], _count(t["rows"]), _number(t["score"]), gain, f"{t['seconds']:.1f}",
+            style="green" if t["chosen"] else "",
+        )  # fmt: skip
+    console.print(table)
+    winner = next(t for t in found["trials"] if t["chosen"])
+    console.print(
+        f"{winner['estimator']} by {winner['strategy']} is taken, of {len(found['trials'])} tried on {found['rows']:,} "
+        f"validation rows of {found['window']}: {escape(found['why'])}."
+    )
 
 
 def live(report: Json) -> None:
@@ -117,15 +155,26 @@ def checked(loop: str, found: Sequence[Json]) -> None:
     for name, justify in (("window", "left"), ("rows", "right"), ("labelled", "right"), ("findings", "left")):
         table.add_column(name, justify=justify, no_wrap=name == "window")  # type: ignore[arg-type]
     for row in found:
-        findings = [f"[red]{escape(p)}[/]" for p in row["problems"]] + [escape(n) for n in row["notes"]]
+        findings = (
+            [f"[red]{escape(p)}[/]" for p in row["problems"]] + _validated(row) + [escape(n) for n in row["notes"]]
+        )
         table.add_row(row["window"], _count(row["rows"]), _count(row["labelled"]), "\n".join(findings) or "ok")
     out().print(table)
+
+
+def _validated(row: Json) -> list[str]:
+    """What schema.yaml says of a window that goes on, or goes no further: its problems say the rest."""
+    broken = (row.get("validation") or {}).get("checks", [])
+    errors = [
+        f"[red]error: {escape(b['sentence'])}[/]" for b in broken if b["level"] == "error" and not row["problems"]
+    ]
+    return errors + [f"[yellow]warning: {escape(b['sentence'])}[/]" for b in broken if b["level"] == "warning"]
 
 
 def status(found: Json, folder: Path, ledger: str) -> None:
     console, champion = out(), found["champion"]
     if champion:
-        scores = ", ".join(f"{name} {value:.3f}" for name, value in champion["metrics"].items())
+        scores = ", ".join(_beside_baseline(champion["metrics"]))
         console.print(
             f"[bold]{escape(found['loop'])}[/]: champion version {champion['version']} since {champion['since']} "
             f"({champion['reason']}), trained on {_span(champion['trained_on'])}; {scores}"
@@ -147,6 +196,16 @@ def status(found: Json, folder: Path, ledger: str) -> None:
         console.print(f"Waits for the labels of {_span(waiting)}.")
     if new := [row["window"] for row in found["windows"] if row["state"] == "new"]:
         console.print(f"{len(new)} new. Next: driftloop {'monitor' if len(new) == 1 else 'replay'} {folder}")
+
+
+def _beside_baseline(metrics: dict[str, float]) -> list[str]:
+    """Each metric of a version with the baseline's in brackets, where there is one."""
+    said = []
+    for name, value in metrics.items():
+        known = metrics.get(name.replace("val_", "baseline_", 1))
+        if not name.startswith("baseline_"):
+            said.append(f"{name} {written(value)}" + ("" if known is None else f" (baseline {written(known)})"))
+    return said
 
 
 def history(entries: Sequence[Entry], ledger: str) -> None:
@@ -210,14 +269,15 @@ def difference(found: Json) -> None:
     )
     if drift["drifted"]:
         console.print(_columns(drift))
+    _target(console, drift)
 
 
 def _compared(console: Console, compared: Json) -> None:
     before, after = compared["values"]
-    low = "" if compared["gain_low"] is None else f", lower bound {compared['gain_low']:+.3f}"
+    low = "" if compared["gain_low"] is None else f", lower bound {written(compared['gain_low'], '+')}"
     console.print(
-        f"Now, on {compared['rows']:,} holdout rows of {compared['window']}: {compared['metric']} {before:.3f} and "
-        f"{after:.3f}, gain {compared['gain']:+.3f}{low}."
+        f"Now, on {compared['rows']:,} holdout rows of {compared['window']}: {compared['metric']} {written(before)} "
+        f"and {written(after)}, gain {written(compared['gain'], '+')}{low}."
     )
     if compared["slices"]:
         table = Table("slice", "rows", "before", "after", "p (Holm)", box=SIMPLE_HEAD)
@@ -239,11 +299,11 @@ def _evidence(reign: Reign) -> str:
     decision = (entry.report or {}).get("decision")
     if decision is None:
         return entry.reason
-    own = f"{entry.reason}; {decision['metric']} {decision['candidate']:.3f}"
+    own = f"{entry.reason}; {decision['metric']} {written(decision['candidate'])}"
     if decision["champion"] is None:
         return own
-    low = "" if decision["gain_low"] is None else f", at least {decision['gain_low']:+.3f}"
-    return f"{own} against {decision['champion']:.3f} on {decision['holdout_rows']:,} rows{low}"
+    low = "" if decision["gain_low"] is None else f", at least {written(decision['gain_low'], '+')}"
+    return f"{own} against {written(decision['champion'])} on {decision['holdout_rows']:,} rows{low}"
 
 
 def _value(name: str, value: Any) -> str:
@@ -283,6 +343,16 @@ def _columns(drift: Json) -> Table:
     return table
 
 
+def _target(console: Console, drift: Json | None) -> None:
+    """The target's own drift, where labels are in."""
+    if target := (drift or {}).get("target"):
+        drifted = "drifted" if target["drifted"] else "did not drift"
+        console.print(
+            f"The target {escape(target['name'])} {drifted}: {target['method']} {target['score']:.4f}, threshold "
+            f"{target['threshold']:g}; it is not counted in the share."
+        )
+
+
 def because(decision: Json) -> list[str]:
     """What lies behind the reason, and the smallest gain that these rows would show."""
     from driftloop.report import decision_of
@@ -294,17 +364,20 @@ def because(decision: Json) -> list[str]:
         worse = sum(s["worse"] for s in slices["judged"])
         said.append(f"Slices: {len(slices['judged'])} judged, {worse or 'none'} significantly worse{small}.")
     if decision["detectable"] is not None:
-        said.append(f"A true gain of {decision['detectable']:.3f} would be found four times in five on these rows.")
+        said.append(
+            f"A true gain of {written(decision['detectable'])} would be found four times in five on these rows."
+        )
     return said
 
 
 def _numbers(decision: Json) -> str:
     if decision["champion"] is None:
-        return f"; {decision['metric']} {decision['candidate']:.3f} on {decision['holdout_rows']:,} holdout rows"
-    low = "" if decision["gain_low"] is None else f", lower bound {decision['gain_low']:+.3f}"
+        return f"; {decision['metric']} {written(decision['candidate'])} on {decision['holdout_rows']:,} holdout rows"
+    low = "" if decision["gain_low"] is None else f", lower bound {written(decision['gain_low'], '+')}"
     return (
-        f"; {decision['metric']} {decision['candidate']:.3f} against {decision['champion']:.3f} on "
-        f"{decision['holdout_rows']:,} holdout rows, gain {decision['gain']:+.3f} (delta {decision['delta']}){low}"
+        f"; {decision['metric']} {written(decision['candidate'])} against {written(decision['champion'])} on "
+        f"{decision['holdout_rows']:,} holdout rows, gain {written(decision['gain'], '+')} "
+        f"(delta {decision['delta']}){low}"
     )
 
 
@@ -313,7 +386,7 @@ def _span(windows: Sequence[str]) -> str:
 
 
 def _number(value: float | None) -> str:
-    return "–" if value is None else f"{value:.3f}"
+    return "–" if value is None else written(value)
 
 
 def _count(value: int | None) -> str:

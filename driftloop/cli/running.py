@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import click
+from rich.markup import escape
 
 from driftloop.cli import options
 from driftloop.cli.options import as_json, force, loop_dir, print_json, window
@@ -108,7 +109,7 @@ COMMANDS = (monitor, train, replay)
 def _quarantined(report: dict[str, Any], folder: Path) -> str:
     problems = "; ".join(report["quarantine"]["problems"])
     return (
-        f"Window {report['window']} is quarantined: {problems.rstrip('.')}. Mend it, or loop.toml, and run "
+        f"Window {report['window']} is quarantined: {problems.rstrip('.')}. Mend it, loop.toml or schema.yaml, and run "
         f"`{options.command_of(folder, 'monitor')} --window {report['window']}` again."
     )
 
@@ -120,7 +121,7 @@ class Flows:
         self._status = status
 
     def say(self, text: str) -> None:
-        self._status.update(f"{text} …")
+        self._status.update(f"{escape(text)} …")
 
     def monitor(self, folder: Path, window: str | None, force: bool) -> dict[str, Any]:
         from flows.monitor_flow import monitor_flow
@@ -163,6 +164,7 @@ def _flows(folder: Path, doing: str) -> Iterator[Flows]:
     """Prefect reachable and the flows imported. A typo in loop.toml is told before that, while the server starts."""
     from rich.console import Console
 
+    from driftloop import progress
     from flows.local import prefect_at_hand
 
     with Console(stderr=True).status(f"{doing} …") as status, prefect_at_hand(options.settings()) as prefect:
@@ -173,5 +175,6 @@ def _flows(folder: Path, doing: str) -> Iterator[Flows]:
 
         from prefect import tags
 
-        with tags("driftloop", loop.name):
-            yield Flows(status)
+        running = Flows(status)
+        with tags("driftloop", loop.name), progress.heard_by(running.say):
+            yield running

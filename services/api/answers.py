@@ -136,9 +136,18 @@ class Compilation(BaseModel):
 
 
 class Input(BaseModel):
+    """A feature, with what the training rows held of it: ``low`` and ``high``, or ``categories``, and a usual value.
+
+    Null where the version does not tell, and a usual value also where that was a null.
+    """
+
     name: str
     type: Literal["double", "string"]
     required: bool
+    low: float | None
+    high: float | None
+    default: float | str | None
+    categories: list[str] | None
 
 
 class Output(BaseModel):
@@ -161,9 +170,11 @@ class Model(Standing):
     labels: tuple[str, ...] | None
     threshold: float | None
     metrics: dict[str, float]
+    baseline: dict[str, float]
     windows: list[str]
     rows: int
     signature: Signature
+    max_rows: int
 
 
 class Refusal(BaseModel):

@@ -13,6 +13,7 @@ from typing import Any, Literal, Protocol
 
 import numpy as np
 
+from driftloop.category import MISSING
 from driftloop.compiled import read_facts
 from driftloop.errors import ArtifactError
 from driftloop.facts import Facts, Version
@@ -61,16 +62,30 @@ class Champion:
             "labels": facts.labels,
             "threshold": facts.threshold,
             "metrics": facts.metrics,
+            "baseline": facts.baseline,
             "windows": facts.windows,
             "rows": facts.rows,
             "signature": _signature(facts),
+            "max_rows": self.schema.max_rows,
         }
 
 
 def _signature(facts: Facts) -> dict[str, Any]:
-    inputs = [{"name": name, "type": "double", "required": False} for name in facts.numeric]
-    inputs += [{"name": name, "type": "string", "required": False} for name in facts.categorical]
+    inputs = [_number(name, facts) for name in facts.numeric] + [_category(name, facts) for name in facts.categorical]
     return {"inputs": inputs, "outputs": [{"type": "double" if facts.task == "regression" else "long"}]}
+
+
+def _number(name: str, facts: Facts) -> dict[str, Any]:
+    low, middle, high = facts.ranges.get(name, (None, None, None))
+    about = {"low": low, "high": high, "default": middle, "categories": None}
+    return {"name": name, "type": "double", "required": False} | about
+
+
+def _category(name: str, facts: Facts) -> dict[str, Any]:
+    known = [word for word in facts.categories.get(name, ()) if word != MISSING]
+    mode = facts.modes.get(name)
+    about = {"low": None, "high": None, "default": None if mode == MISSING else mode, "categories": known}
+    return {"name": name, "type": "string", "required": False} | about
 
 
 class Source(Protocol):

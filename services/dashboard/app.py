@@ -18,45 +18,38 @@ from driftloop import contract
 from driftloop.entry import Entry
 from driftloop.errors import DriftloopError
 from driftloop.ledger import Ledger
+from driftloop.metrics import written
 from driftloop.reigns import reigns, waiting
 from driftloop.settings import Settings
+from services.dashboard.client import Api, ApiError
 from services.dashboard.months import COLUMNS, month_rows
 
 REFRESH_SECONDS = 5
 ANSWER_SECONDS = 300  # an approval may refit
 
 
-def serving(api_url: str | None) -> tuple[str, str | None]:
+def serving(api: Api) -> tuple[str, str | None]:
     """(the version the API answers with, what is wrong with it); a dash where there is no API or no model."""
-    if api_url is None:
-        return "–", "DRIFTLOOP_API_URL is not set"
     try:
-        key = {"X-API-Key": os.environ.get("DRIFTLOOP_API_KEY", "")}
-        with urllib.request.urlopen(urllib.request.Request(f"{api_url}/model", headers=key), timeout=2) as response:
-            answer: dict[str, Any] = json.load(response)
-    except urllib.error.HTTPError as error:
-        if error.code in (401, 403):
-            return "–", f"the API answers {error.code}: DRIFTLOOP_API_KEY holds no key that it knows"
-        return "–", f"the API answers {error.code}: no model is loaded yet"
-    except (urllib.error.URLError, OSError, ValueError):
-        return "–", f"the API at {api_url} does not answer"
-    return f"v{answer['version']}", None
+        return f"v{api.model()['version']}", None
+    except ApiError as error:
+        return "–", str(error)
 
 
 @st.fragment(run_every=REFRESH_SECONDS)  # type: ignore[untyped-decorator]  # its stubs are not followed
-def page(folder: Path, settings: Settings, api_url: str | None) -> None:
+def page(folder: Path, settings: Settings, api: Api) -> None:
     """Drawn again every few seconds, so that a promotion shows without a reload."""
     try:
-        _page(folder, settings, api_url)
+        _page(folder, settings, api)
     except DriftloopError as error:  # here: Streamlit shows a fragment's exceptions itself, with their traceback
         st.error(str(error))
 
 
-def _page(folder: Path, settings: Settings, api_url: str | None) -> None:
+def _page(folder: Path, settings: Settings, api: Api) -> None:
     loop = contract.load(folder)
     entries = Ledger(settings.ledger_url, loop.name).entries()
     rows = month_rows(entries)
-    _headline(rows, api_url)
+    _headline(rows, api)
     if asked := waiting(entries):
         _challenger(asked)
     if not rows:
@@ -73,11 +66,11 @@ def _page(folder: Path, settings: Settings, api_url: str | None) -> None:
     _drifted(rows)
 
 
-def _headline(rows: list[dict[str, Any]], api_url: str | None) -> None:
-    version, problem = serving(api_url)
-    champion, api, last = st.columns(3)
+def _headline(rows: list[dict[str, Any]], api: Api) -> None:
+    version, problem = serving(api)
+    champion, served, last = st.columns(3)
     champion.metric("Champion in the ledger", rows[-1]["serving"] if rows else "–")
-    api.metric("Served by the API", version)
+    served.metric("Served by the API", version)
     last.metric("Last window", rows[-1]["window"] if rows else "–")
     last.caption(rows[-1]["verdict"] if rows else "")
     if problem:
@@ -87,12 +80,12 @@ def _headline(rows: list[dict[str, Any]], api_url: str | None) -> None:
 def _challenger(asked: Entry) -> None:
     """Who waits, on what evidence, and a form to answer with."""
     decision = asked.details["report"]["decision"]
-    against = "" if decision["champion"] is None else f" against {decision['champion']:.3f}"
+    against = "" if decision["champion"] is None else f" against {written(decision['champion'])}"
     with st.container(border=True):
         st.subheader(f"Version {asked.version} waits for approval")
         st.write(
             f"Since {asked.time:%Y-%m-%d %H:%M} UTC, from {asked.window}: {asked.reason}; {decision['metric']} "
-            f"{decision['candidate']:.3f}{against} on {decision['holdout_rows']:,} holdout rows."
+            f"{written(decision['candidate'])}{against} on {decision['holdout_rows']:,} holdout rows."
         )
         if judged := decision["slices"]["judged"]:
             st.dataframe(pd.DataFrame(judged), hide_index=True)
@@ -174,14 +167,19 @@ def _drifted(rows: list[dict[str, Any]]) -> None:
         st.dataframe(pd.DataFrame(columns).sort_values("drifted", ascending=False), hide_index=True)
 
 
-def main() -> None:
-    st.set_page_config(page_title="driftloop", layout="wide")
+def overview() -> None:
     folder = Path(os.environ.get("DRIFTLOOP_LOOP_DIR", "."))
     try:
         st.title(f"driftloop · {contract.load(folder).name}")
-        page(folder, Settings.from_env(os.environ, Path.cwd()), os.environ.get("DRIFTLOOP_API_URL"))
+        page(folder, Settings.from_env(os.environ, Path.cwd()), Api.of(os.environ))
     except DriftloopError as error:
         st.error(str(error))
+
+
+def main() -> None:
+    st.set_page_config(page_title="driftloop", layout="wide")
+    pages = [st.Page(overview, title="Loop", default=True), st.Page("prediction.py", title="Predict")]
+    st.navigation(pages, position="top").run()
 
 
 main()

@@ -1,4 +1,4 @@
-"""A run that dies at a chosen moment: ``python -m tests.integration.crashing FOLDER WINDOW MOMENT``.
+"""A run that dies at a chosen moment, in a process forked from one that did the imports for all of them.
 
 It takes the flows' steps over one window in their order, without Prefect, on real MLflow and a real ledger, and kills
 its own process with SIGKILL right after the step that the moment names: ``verdict``, ``train``, ``register``,
@@ -9,13 +9,17 @@ from __future__ import annotations
 
 import os
 import signal
-import sys
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from driftloop import approving, deciding, following, monitoring, promoting
+import mlflow.sklearn  # noqa: F401  # before the fork
+import onnxruntime  # noqa: F401
+import skops.io  # noqa: F401
+
+from driftloop import approving, deciding, following, monitoring, promoting, serving_check
+from driftloop.promotion import ServingCheck
 from driftloop.registry import CHAMPION, Registry
 from driftloop.report import window_report
 from driftloop.settings import Settings, apply_defaults
@@ -37,10 +41,23 @@ class DiesAfterAlias(Registry):
         die()
 
 
-def run(folder: Path, window: str, moment: str) -> None:
+class ChecksHere:
+    """The real check, without another process: this one is about to die anyway."""
+
+    def start(self) -> None:
+        pass
+
+    def check(self, request: serving_check.Request) -> ServingCheck:
+        return serving_check.try_version(request)
+
+
+def run(folder: Path, window: str, moment: str, env: dict[str, str]) -> None:
+    os.environ.clear()
+    os.environ.update(env)
+    apply_defaults(os.environ)
     work = open_workspace(folder, Settings.from_env(os.environ, Path.cwd()))
     dies = {"ledger": DiesBeforeAlias, "alias": DiesAfterAlias}.get(moment, Registry)
-    work = replace(work, registry=dies(work.settings, work.loop.name))
+    work = replace(work, registry=dies(work.settings, work.loop.name), checks=ChecksHere())
 
     def reached(step: str) -> None:
         if step == moment:
@@ -74,8 +91,3 @@ def train(work: Workspace, window: str, reached: Any) -> None:
     details = promoting.asked_by(work, window, verdict.seq)
     _, entry = deciding.decide_and_record(work, made, data, window, details)
     following.follow(work, entry)
-
-
-if __name__ == "__main__":
-    apply_defaults(os.environ)
-    run(Path(sys.argv[1]), sys.argv[2], sys.argv[3])

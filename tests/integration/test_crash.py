@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import multiprocessing
+import os
 import signal
-import subprocess
-import sys
 
 import pytest
 
@@ -14,14 +14,19 @@ from driftloop.errors import ChampionMoved, DriftloopError
 from driftloop.promotion import Outcome, PromotionReason
 from driftloop.reigns import TRAININGS
 from driftloop.workspace import Workspace
+from tests.integration import crashing
 from tests.integration.conftest import month
+
+FORKS = multiprocessing.get_context("forkserver")
+FORKS.set_forkserver_preload(["tests.integration.crashing"])
 
 
 def crash(loop, window, moment):
     """Run the window in a process that kills itself at the moment."""
-    command = [sys.executable, "-m", "tests.integration.crashing", str(loop.folder), window, moment]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
-    assert done.returncode == -signal.SIGKILL, done.stderr
+    process = FORKS.Process(target=crashing.run, args=(loop.folder, window, moment, dict(os.environ)))
+    process.start()
+    process.join(120)
+    assert process.exitcode == -signal.SIGKILL
 
 
 def kinds(loop):

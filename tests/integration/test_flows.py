@@ -42,6 +42,8 @@ def test_the_story_from_first_window_to_a_new_champion(loop, monitor):
     fourth = monitor()
     assert fourth["retrain"]["reason"] == "drift above threshold"
     assert fourth["drift"]["drifted"] == 2
+    assert third["drift"]["target"] is None  # its labels are not in
+    assert fourth["drift"]["target"]["name"] == "churned"
     assert fourth["performance"]["value"] < 0.5
     assert fourth["decision"]["outcome"] == "promote"
     assert fourth["decision"]["reason"] == "beats the margin"
@@ -59,10 +61,13 @@ def test_a_report_has_exactly_the_contract_s_keys(loop, monitor):
     assert set(report) == {
         "loop", "window", "reference", "rows", "drift", "performance", "retrain", "training", "decision", "champion",
     }  # fmt: skip
-    assert set(report["drift"]) == {"share", "threshold", "drifted", "columns"}
+    assert set(report["drift"]) == {"share", "threshold", "drifted", "columns", "target"}
     assert set(report["drift"]["columns"][0]) == {"name", "method", "score", "threshold", "drifted"}
     assert set(report["performance"]) == {"metric", "value", "rows"}
-    assert set(report["training"]) == {"windows", "rows", "version", "metrics"}
+    assert set(report["training"]) == {
+        "windows", "rows", "version", "metrics", "estimator", "strategy", "note", "effective_rows", "tuned_from",
+        "contest",
+    }  # fmt: skip
     assert set(report["decision"]) == {
         "outcome", "reason", "metric", "candidate", "champion", "gain", "gain_low", "delta", "holdout_rows",
         "detectable", "slices", "broken", "serving",
@@ -141,7 +146,8 @@ def test_a_version_says_where_it_comes_from(loop, monitor):
     assert client.get_experiment(run.info.experiment_id).name == "churn"
     assert run.data.metrics["val_auc"] == report["decision"]["candidate"]
     assert run.data.params["estimator"] == "sklearn.linear_model.LogisticRegression"
-    pages = {"decision.json", "drift_report.html", "importance.json", "importance.html"}
+    assert run.data.metrics["baseline_auc"] == report["training"]["metrics"]["baseline_auc"] == 0.5
+    pages = {"decision.json", "drift_report.html", "importance.json", "importance.html", "evaluation.html"}
     assert {f.path for f in client.list_artifacts(version.run_id)} >= pages
     assert "| feature | loss |" in version.description
     model = mlflow.models.get_model_info(version.source)

@@ -51,7 +51,7 @@ def test_a_card_says_what_the_model_was_trained_on_and_how_it_was_compared() -> 
     assert "**Trigger.** Drift share 0.500 (threshold 0.3): fee drifted." in card
     assert "**Comparison.** Promote: beats the margin; auc 0.750 against 0.500 on 90 holdout rows" in card
     assert "Holdout rule: `entity(user_id) share=0.2 seed=churn`." in card
-    assert "| val_auc | 0.7100 |\n| val_brier | 0.2000 |" in card
+    assert "| val_auc | 0.7100 | – |\n| val_brier | 0.2000 | – |" in card
     assert "**Limits.** Compared on 2024-02 only; later windows may differ. Categories not seen" in card
 
 
@@ -72,6 +72,28 @@ def test_a_regressions_card_has_no_event_and_without_categories_no_word_on_them(
     card = model_card(some_facts(task="regression", labels=None, categorical=(), categories={}), beaten(), None)
     assert "The event" not in card
     assert card.endswith("later windows may differ.")
+
+
+def test_a_card_says_whether_the_target_drifted_apart_from_the_share() -> None:
+    for drifted, said in ((True, "drifted too"), (False, "did not")):
+        found = replace(drift(drifted=True), target=ColumnDrift("left", "Z-test p_value", 0.01, 0.05, drifted))
+        card = model_card(some_facts(), beaten(), drift_json(found, 0.3))
+        assert f"fee drifted. The target left, apart from the share, {said} (Z-test p_value 0.0100, thres" in card
+
+
+def test_a_card_without_the_targets_drift_says_nothing_of_it() -> None:
+    told = drift_json(drift(drifted=True), 0.3)
+    del told["target"]  # as the ledger keeps reports from before it was measured
+    assert "The target" not in model_card(some_facts(), beaten(), told)
+
+
+def test_the_baseline_has_a_column_beside_each_metric() -> None:
+    card = model_card(some_facts(baseline={"auc": 0.5}), beaten(), None)
+    assert "| metric on the holdout | value | baseline |" in card
+    assert "| val_auc | 0.7100 | 0.5000 |\n| val_brier | 0.2000 | – |" in card
+    assert "The baseline answers every row with the classes' shares in training." in card
+    values = some_facts(task="regression", labels=None, baseline={"auc": 0.5})
+    assert "with the mean of the training targets" in model_card(values, beaten(), None)
 
 
 def parts(card: str) -> list[str]:

@@ -399,3 +399,12 @@ def test_the_features_of_a_loop_are_those_that_init_would_write() -> None:
 )
 def test_a_label_given_as_text_is_spelled_as_toml_would(text: str | int, label: bool | int | str) -> None:
     assert (draft.spelled(text), type(draft.spelled(text))) == (label, type(label))
+
+
+@pytest.mark.parametrize(
+    ("prices", "delta"), [([1e5, 2e5, 4e5], 1000), ([0.001, 0.002, 0.003], 8e-6), ([7, 7, 7], 0.01)]
+)
+def test_a_regressions_margin_is_a_hundredth_of_what_its_target_varies_by(prices: list[float], delta: float) -> None:
+    drawn = infer(table(price=np.resize(prices, N)), target="price", task="regression")
+    assert drawn.delta == delta
+    assert contract.parse(drawn.toml).promotion.delta == delta

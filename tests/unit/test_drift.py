@@ -120,3 +120,25 @@ def test_metrics_of_other_kinds_are_passed_over() -> None:
     more = snapshot()
     more["metrics"].append({"id": "x", "config": {"type": "evidently:metric_v2:RowCount"}, "value": 3})
     assert parse(more, NAMES) == parse(snapshot(), NAMES)
+
+
+def with_target(status: str = "FAIL") -> Snapshot:
+    """As Evidently writes it where the target is measured and not among the counted columns."""
+    made = snapshot()
+    metric, test = value_drift("left", "Z-test p_value", 0.002, status)
+    return {"metrics": [*made["metrics"], metric], "tests": [*made["tests"], test]}
+
+
+def test_the_targets_drift_is_told_apart_and_not_counted() -> None:
+    found = parse(with_target(), NAMES, "left")
+    assert found.target == ColumnDrift("left", "Z-test p_value", 0.002, 0.05, drifted=True)
+    assert (found.share, found.drifted, found.columns) == (0.5, 1, parse(snapshot(), NAMES).columns)
+
+
+def test_a_target_that_was_not_measured_is_none() -> None:
+    assert parse(snapshot(), NAMES).target is None
+
+
+def test_a_target_that_evidently_left_out_is_refused() -> None:
+    with pytest.raises(DriftloopError, match="holds no drift for left"):
+        parse(snapshot(), NAMES, "left")

@@ -228,7 +228,7 @@ def test_labels_that_come_in_late_do_not_reopen_a_window_older_than_the_champion
 
 def test_a_window_older_than_the_champions_newest_is_refused(work: Workspace) -> None:
     with pytest.raises(WindowError, match="older than 2024-02, the newest window that champion 1 knows"):
-        monitoring.read_current(work, "2024-01", Serving("1", ("2024-01", "2024-02")))
+        monitoring.require_newer("2024-01", Serving("1", ("2024-01", "2024-02")))
 
 
 def test_categories_the_champion_has_not_seen_are_noted(work: Workspace) -> None:
@@ -351,3 +351,54 @@ def test_a_window_is_quarantined_once_per_content(work: Workspace) -> None:
     monitoring.record_quarantine(work, error, "1")
     assert [e.kind for e in work.ledger.entries()] == [Kind.QUARANTINE] * 2
     assert work.ledger.champion() is None
+
+
+# the target's own drift
+
+
+@pytest.fixture
+def measured(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Any, ...]]:
+    """What the worker is asked for, instead of a worker."""
+    asked: list[tuple[Any, ...]] = []
+    monkeypatch.setattr(monitoring.drift_worker, "measure", lambda *request: asked.append(request))
+    return asked
+
+
+def test_the_labels_are_measured_as_the_windows_spell_them_where_they_are_in(work: Workspace, measured: Any) -> None:
+    left = tables(work)["2024-02"]["left"]
+    tables(work)["2024-02"]["left"] = left.astype(object).where(left.index >= 50)
+    reference, current = [work.read("2024-01")], work.read("2024-02")
+    monitoring.measure_drift(work, reference, current)
+    ((before, now, numeric, categorical, target),) = measured
+    assert (numeric, categorical, target) == (("fee",), ("plan", "left"), "left")
+    assert set(before["left"]) == {"True", "False"}
+    assert now["left"].isna().sum() == 50
+    assert now["left"].dropna().tolist() == [str(value) for value in some_rows(200, seed=1)["left"][50:]]
+    assert list(current.X) == ["fee", "plan"], "the window's own rows stay as they are"
+
+
+@pytest.mark.parametrize("without", ["2024-01", "2024-02"])
+def test_without_labels_on_both_sides_the_target_is_not_measured(work: Workspace, measured: Any, without: str) -> None:
+    tables(work)[without]["left"] = None
+    monitoring.measure_drift(work, [work.read("2024-01")], work.read("2024-02"))
+    ((before, now, numeric, categorical, *target),) = measured
+    assert (numeric, categorical, target) == (("fee",), ("plan",), [])
+    assert "left" not in before
+    assert "left" not in now
+
+
+def test_a_reference_window_whose_labels_are_late_counts_with_its_features(work: Workspace, measured: Any) -> None:
+    del tables(work)["2024-02"]["left"]
+    monitoring.measure_drift(work, [work.read(month) for month in MONTHS[:2]], work.read("2024-03"))
+    ((before, *_, target),) = measured
+    assert target == "left"
+    assert before["left"].isna().tolist() == [False] * 200 + [True] * 200
+
+
+def test_a_regressions_target_is_measured_as_numbers(work: Workspace, measured: Any) -> None:
+    loop = a_loop(task="regression", target="fee", features={"categorical": ["plan"]})
+    windows = [a_window(some_rows(40, seed=seed), loop) for seed in (0, 1)]
+    monitoring.drift_between(loop, windows[:1], windows[1:])
+    ((_, now, numeric, categorical, target),) = measured
+    assert (numeric, categorical, target) == (("fee",), ("plan",), "fee")
+    assert now["fee"].tolist() == some_rows(40, seed=1)["fee"].tolist()

@@ -13,6 +13,7 @@ from driftloop.contract import Training
 from driftloop.entry import Kind
 from driftloop.errors import ContractError, HoldoutMismatch, LabelsNotReady
 from driftloop.promotion import Outcome, PromotionReason
+from driftloop.training import baseline
 from driftloop.workspace import Champion, Workspace
 from tests.fakes import FakeChecks, FakeRegistry, FakeWindows, ServingFrom, a_loop, a_workspace, some_rows
 
@@ -77,6 +78,16 @@ def test_a_candidate_is_scored_on_the_holdout(work: Workspace) -> None:
     metrics = promoting.train(work, data).facts.metrics
     assert set(metrics) == {"auc", "accuracy", "f1", "log_loss", "brier", "calibration_error"}
     assert metrics["auc"] > 0.6
+
+
+def test_a_candidate_stands_beside_the_baseline_of_its_training_rows_and_has_its_plots(work: Workspace) -> None:
+    data = training_data(work, "2024-02")
+    candidate = promoting.train(work, data)
+    assert candidate.facts.baseline == baseline(work.loop, data.training, data.holdout)
+    assert set(candidate.facts.baseline) == set(candidate.facts.metrics)
+    assert candidate.facts.baseline["auc"] == 0.5
+    assert candidate.evaluation is not None
+    assert "ROC" in candidate.evaluation
 
 
 def test_a_candidate_says_which_features_its_score_rests_on(work: Workspace) -> None:

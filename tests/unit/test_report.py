@@ -47,6 +47,7 @@ def test_a_report_has_exactly_the_keys_of_the_design() -> None:
                 {"name": "fee", "method": "K-S p_value", "score": 0.001, "threshold": 0.05, "drifted": True},
                 {"name": "plan", "method": "Z-test p_value", "score": 0.6, "threshold": 0.05, "drifted": False},
             ],
+            "target": None,
         },
         "performance": {"metric": "auc", "value": 0.7, "rows": 500},
         "retrain": {"retrain": True, "reason": "drift above threshold"},
@@ -73,6 +74,7 @@ def test_no_drift_at_all_is_a_drift_of_zero_and_not_null() -> None:
         "threshold": 0.0,
         "drifted": 0,
         "columns": [],
+        "target": None,
     }
 
 
@@ -82,6 +84,9 @@ def test_a_training_names_its_metrics_as_mlflow_does() -> None:
         "rows": 1200,
         "version": "4",
         "metrics": {"val_auc": 0.71, "val_brier": 0.2},
+        **dict.fromkeys(
+            ("estimator", "strategy", "note", "effective_rows", "tuned_from", "contest", "search")
+        ),  # of long ago
     }
 
 
@@ -138,3 +143,15 @@ def test_every_part_is_plain_json() -> None:
     ]
     for part in parts:
         assert json.loads(json.dumps(part, allow_nan=False)) == part
+
+
+def test_the_targets_drift_stands_beside_the_columns() -> None:
+    target = ColumnDrift("left", "Z-test p_value", 0.001, 0.05, drifted=True)
+    assert drift_json(Drift(0.5, DRIFT.columns, target), 0.3) == drift_json(DRIFT, 0.3) | {
+        "target": {"name": "left", "method": "Z-test p_value", "score": 0.001, "threshold": 0.05, "drifted": True}
+    }
+
+
+def test_the_baseline_stands_beside_each_metric_that_it_has() -> None:
+    metrics = training_json(some_facts(baseline={"auc": 0.5}), "4")["metrics"]
+    assert metrics == {"val_auc": 0.71, "val_brier": 0.2, "baseline_auc": 0.5}

@@ -22,10 +22,12 @@ from driftloop.metrics import Predictions, metrics_of
 from driftloop.paired import paired_gain
 from driftloop.recipe import build
 from driftloop.slices import NO_SLICES
+from driftloop.strategy import TrainingSet, joined, window_limit
 from driftloop.training import (
     FOLD_ROWS,
     FOLDS,
     Candidate,
+    baseline,
     comparable,
     compare,
     evaluate,
@@ -34,7 +36,6 @@ from driftloop.training import (
     refit,
     split,
     statistics,
-    window_limit,
 )
 from tests.fakes import a_candidate, a_loop, a_window, some_rows
 
@@ -335,12 +336,18 @@ def test_the_quartiles_of_a_slicing_column_that_is_no_feature_go_with_it() -> No
 # fitted again
 
 
+def with_holdout(training: Window, holdout: Window) -> TrainingSet:
+    return TrainingSet("all", ("2024-01",), joined([training, holdout]))
+
+
 def test_a_refit_trains_on_the_holdout_too_and_keeps_what_was_measured_without_it() -> None:
     judged, training, holdout = trained(rows=some_rows(200))
-    judged = Candidate(judged.estimator, judged.facts.model_copy(update={"metrics": {"auc": 0.7}}))
-    again = refit(LOOP, judged, "4", training, holdout)
+    measured = {"metrics": {"auc": 0.7}, "baseline": {"auc": 0.5}}
+    judged = Candidate(judged.estimator, judged.facts.model_copy(update=measured), evaluation="<p>plots</p>")
+    again = refit(LOOP, judged, "4", with_holdout(training, holdout))
     assert again.facts.rows == len(training.X) + len(holdout.X) == 200
     assert (again.facts.metrics, again.facts.threshold) == ({"auc": 0.7}, judged.facts.threshold)
+    assert (again.facts.baseline, again.evaluation) == ({"auc": 0.5}, "<p>plots</p>")
     assert again.facts.refit_of == "4"
     assert judged.facts.refit_of is None
     assert (again.facts.windows, again.facts.holdout) == (judged.facts.windows, judged.facts.holdout)
@@ -351,12 +358,13 @@ def test_a_refit_trains_on_the_holdout_too_and_keeps_what_was_measured_without_i
 def test_a_refits_quartiles_are_those_of_all_rows_by_slicing_columns_too() -> None:
     loop = a_loop(promotion={"slices": ["age"]})
     judged, training, holdout = trained(loop, some_rows().assign(age=np.arange(60.0)))
-    assert refit(loop, judged, "4", training, holdout).facts.quartiles["age"] == (14.75, 29.5, 44.25)  # of 0 … 59
+    again = refit(loop, judged, "4", with_holdout(training, holdout))
+    assert again.facts.quartiles["age"] == (14.75, 29.5, 44.25)  # of 0 … 59
 
 
 def test_a_refitted_model_is_the_same_recipe_on_all_rows() -> None:
     judged, training, holdout = trained()
-    again = refit(LOOP, judged, "4", training, holdout)
+    again = refit(LOOP, judged, "4", with_holdout(training, holdout))
     X = pd.concat([training.X, holdout.X])
     assert training.y is not None
     assert holdout.y is not None
@@ -458,3 +466,34 @@ def test_a_loss_of_a_slice_up_to_what_the_loop_puts_up_with_is_none() -> None:
 def test_rows_too_few_for_the_metric_are_an_error_that_names_the_window() -> None:
     with pytest.raises(DriftloopError, match=r"^the 3 holdout rows of window 2024-01 cannot carry a comparison: the"):
         compare(LOOP, labelled([0, 1, 1]), said(0.1, 0.2, 0.3), said(0.1, 0.2, 0.3), {})
+
+
+def test_a_binary_baseline_answers_with_the_training_rate_and_the_majority() -> None:
+    found = baseline(LOOP, labelled([0, 0, 0, 1]), labelled([0, 1, 1, 1, 1]))
+    assert found["auc"] == 0.5
+    assert (found["accuracy"], found["f1"]) == (0.2, 0)  # it never says yes: an F1 of 0 is measured, not missing
+    assert found["brier"] == pytest.approx((0.25**2 + 4 * 0.75**2) / 5)
+    assert found["log_loss"] == pytest.approx(-(np.log(0.75) + 4 * np.log(0.25)) / 5)
+    assert found["calibration_error"] == pytest.approx(0.8 - 0.25)
+
+
+def test_a_majority_of_events_says_yes() -> None:
+    found = baseline(LOOP, labelled([1, 1, 0]), labelled([1, 1, 1, 0]))
+    assert (found["accuracy"], found["f1"]) == (0.75, pytest.approx(6 / 7))
+
+
+def test_a_regressions_baseline_is_the_mean_of_the_training_targets() -> None:
+    found = baseline(REGRESSION, labelled([1, 2, 6]), labelled([0, 3, 9]))
+    assert found == pytest.approx({"rmse": np.sqrt(15), "mse": 15, "mae": 3, "r2": 1 - 15 / 14})
+
+
+def test_an_undefined_baseline_is_left_out_and_never_zero() -> None:
+    assert "auc" not in baseline(LOOP, labelled([0, 1]), labelled([1, 1]))
+    assert "r2" not in baseline(REGRESSION, labelled([0, 1]), labelled([2, 2]))
+
+
+@given(st.lists(st.floats(-1e6, 1e6), min_size=2, max_size=50))
+def test_on_its_own_rows_the_mean_explains_nothing_of_their_variance(y: list[float]) -> None:
+    found = baseline(REGRESSION, labelled(y), labelled(y))
+    assert found.get("r2", 0.0) == pytest.approx(0, abs=1e-6)
+    assert found["rmse"] == pytest.approx(np.std(y), rel=1e-6, abs=1e-6)

@@ -7,12 +7,29 @@ from typing import Any, cast
 
 import pytest
 
+from driftloop import contract
 from driftloop.errors import ContractError, DriftloopError
 from driftloop.ledger import Ledger
 from driftloop.registry import Registry
 from driftloop.settings import Settings
-from driftloop.workspace import Workspace
+from driftloop.workspace import Workspace, open_workspace
 from tests.fakes import FakeRegistry, FakeWindows, a_loop, some_rows
+
+LOOP = """
+name = "churn"
+task = "binary"
+target = "left"
+entity = "user_id"
+[features]
+numeric = ["fee"]
+categorical = ["plan"]
+[[model.candidates]]
+estimator = "sklearn.tree.DecisionTreeClassifier"
+[[model.candidates]]
+estimator = "sklearn.tree.ExtraTreeClassifier"
+[training]
+strategies = ["all", "latest"]
+"""
 
 
 @pytest.fixture
@@ -72,3 +89,14 @@ def test_an_alias_the_ledger_never_heard_of_is_an_error_and_stays(work: Workspac
     with pytest.raises(DriftloopError, match=r"points at version 9, but the ledger at sqlite:.* records no champion"):
         work.point_aliases()
     assert work.registry.champion() == "9"
+
+
+def test_a_loop_with_candidates_and_strategies_is_opened_as_it_was_read(tmp_path: Path) -> None:
+    candidates = [{"estimator": f"sklearn.tree.{name}"} for name in ("DecisionTreeClassifier", "ExtraTreeClassifier")]
+    loop = a_loop(model={"candidates": candidates}, training={"strategies": ["all", "latest"]})
+    (tmp_path / "windows").mkdir()
+    (tmp_path / "loop.toml").write_text(LOOP)
+    opened = open_workspace(tmp_path, Settings.from_env({}, tmp_path))
+    assert opened.loop == loop == contract.load(tmp_path)
+    assert opened.loop.digest == loop.digest
+    opened.ledger._engine.dispose()

@@ -1,0 +1,182 @@
+"""Several ways to make a candidate, tried on validation rows set aside of the training rows; one of them makes it."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from driftloop.artifact import score
+from driftloop.contract import Loop, Recipe
+from driftloop.errors import WindowError
+from driftloop.facts import Contest, Trial
+from driftloop.frame import Window
+from driftloop.holdout import HoldoutRule
+from driftloop.metrics import METRICS, Predictions
+from driftloop.paired import Gain, paired_gain
+from driftloop.strategy import Base, TrainingSet, joined, training_set
+from driftloop.training import Encodings, comparable, fitted, threshold_of
+
+Parts = Sequence[Window]  # the training rows of each labelled window, oldest first, without the holdout's
+
+
+@dataclass(frozen=True)
+class Aside:
+    """The parts without the validation rows, and these, of the newest window; None with the reason ``why``."""
+
+    parts: tuple[Window, ...]
+    validation: Window | None
+    why: str = ""
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """The way a candidate is to be made, and what the others came to; no contest where there was one way only."""
+
+    recipe: Recipe
+    strategy: str
+    contest: Contest | None = None
+
+
+def ways(loop: Loop, recipes: Sequence[Recipe]) -> tuple[tuple[Recipe, str], ...]:
+    """Each recipe by each strategy, the preferred one first."""
+    return tuple((recipe, strategy) for recipe in recipes for strategy in loop.training.names)
+
+
+def set_aside(loop: Loop, parts: Parts) -> Aside:
+    """Take the validation rows off the training rows: by entity or row those of every window, by time a tail."""
+    holdout = HoldoutRule.of(loop)
+    rule = replace(holdout, loop=f"{loop.name}/validation", share=loop.training.validation_share)
+    newest = parts[-1]
+    try:
+        masks = [rule.mask(part, newest=part is newest) for part in parts]
+    except WindowError as error:
+        return Aside(tuple(parts), None, "; ".join(error.problems))
+    known = tuple(part.where(~mask) for part, mask in zip(parts, masks, strict=True))
+    validation = newest.where(masks[-1])
+    if not comparable(loop, validation):
+        why = f"the {len(validation.X)} validation rows of {newest.id} are too few to tell models apart"
+        return Aside(tuple(parts), None, why)
+    return Aside(known, validation)
+
+
+def hold(loop: Loop, recipes: Sequence[Recipe], aside: Aside, base: Base | None) -> Chosen:
+    """Try every way on the validation rows and choose one; the preferred one where nothing speaks for another."""
+    (recipe, strategy), *others = ways(loop, recipes)
+    if not others:
+        return Chosen(recipe, strategy)
+    metric, newest = loop.promotion.metric, aside.parts[-1].id
+    if aside.validation is None:
+        return Chosen(recipe, strategy, Contest(metric=metric, window=newest, rows=0, why=aside.why, trials=()))
+    trials = _Trials(loop, aside, base).all(recipes)
+    winner, why = _judged(trials, loop.promotion.confidence)
+    contest = Contest(
+        metric=metric,
+        window=newest,
+        rows=len(aside.validation.X),
+        why=why,
+        trials=tuple(t.trial.model_copy(update={"chosen": t is winner}) for t in trials),
+    )
+    return Chosen(winner.recipe, winner.trial.strategy, contest)
+
+
+@dataclass(frozen=True)
+class _Tried:
+    """A trial, and how much better than the preferred one it is at least."""
+
+    recipe: Recipe
+    trial: Trial
+    low: float | None = None
+
+
+def _judged(trials: Sequence[_Tried], confidence: float) -> tuple[_Tried, str]:
+    """The best of those that beat the preferred one as surely as a candidate has to beat a champion.
+
+    In-window validation flatters what learnt from that window most, and few rows flatter anything; a change of the
+    way rows are chosen has to be worth it too.
+    """
+    sure = f" with {confidence:.0%} confidence" if confidence else ""
+    better = [tried for tried in trials if tried.low is not None and tried.low > 0]
+    if not better:
+        return trials[0], f"no other beats the first{sure}"
+    winner = max(better, key=lambda tried: tried.trial.gain or 0.0)
+    return winner, f"it beats the first{sure}"
+
+
+class _Trials:
+    """The trials of one contest; rows are put together, and preprocessing fitted, once for those that share them."""
+
+    def __init__(self, loop: Loop, aside: Aside, base: Base | None) -> None:
+        assert aside.validation is not None, "without validation rows there is no contest"
+        assert aside.validation.y is not None, "validation rows are labelled"
+        self.loop, self.parts, self.validation, self.base = loop, aside.parts, aside.validation, base
+        self.metric, self.y = METRICS[loop.promotion.metric], aside.validation.y.to_numpy()
+        self.encodings = Encodings()
+
+    def all(self, recipes: Sequence[Recipe]) -> list[_Tried]:
+        """One a way that differs from those before it, the preferred first; with a few windows several are the same."""
+        entered: dict[tuple[object, ...], tuple[Recipe, TrainingSet]] = {}
+        for strategy in self.loop.training.names:
+            shared: TrainingSet | None = None
+            for recipe in recipes:
+                own = strategy == "fine_tune"
+                learnt = shared if shared and not own else self._set(strategy, recipe)
+                shared = learnt
+                entered.setdefault((recipe.name, *_content(learnt)), (recipe, learnt))
+        first, *others = entered.values()
+        preferred, tried = self._try(*first, None)
+        return [tried, *(self._try(recipe, learnt, preferred)[1] for recipe, learnt in others)]
+
+    def _set(self, strategy: str, recipe: Recipe) -> TrainingSet:
+        learnt = training_set(strategy, self.parts, recipe=recipe, base=self.base, seed=self.loop.name)
+        if learnt.base is None or self.loop.holdout.by == "time":
+            return learnt
+        # by entity or row the champion has learnt from older rows of the validation's owners; a stand-in has not
+        known = [part for part in self.parts if part.id in learnt.base.facts.windows]
+        if not known:
+            return replace(learnt, base=None, note="the windows that the champion learnt from are gone")
+        rows = TrainingSet("all", tuple(part.id for part in known), joined(known))
+        return replace(learnt, base=replace(learnt.base, estimator=fitted(self.loop, recipe, rows)))
+
+    def _try(
+        self, recipe: Recipe, learnt: TrainingSet, preferred: Predictions | None
+    ) -> tuple[Predictions | None, _Tried]:
+        began = time.perf_counter()
+        predicted = self._predicted(recipe, learnt)
+        value = math.nan if predicted is None else self.metric(self.y, predicted)
+        gain = self._gain(predicted, preferred) if predicted and preferred else None
+        trial = Trial(
+            estimator=recipe.name,
+            strategy=learnt.strategy,
+            rows=len(learnt.rows.X),
+            effective_rows=learnt.effective_rows,
+            score=value if math.isfinite(value) else None,
+            gain=gain.value if gain else None,
+            error=gain.standard_error if gain else None,
+            seconds=time.perf_counter() - began,
+            chosen=False,
+            note=learnt.note if predicted else "its rows hold one class or one value only",
+        )
+        low = None if gain is None else gain.value if gain.lower is None else gain.lower
+        return predicted, _Tried(recipe, trial, low)
+
+    def _predicted(self, recipe: Recipe, learnt: TrainingSet) -> Predictions | None:
+        assert learnt.rows.y is not None, "training rows are labelled"
+        if learnt.rows.y.nunique() < 2:
+            return None
+        model = fitted(self.loop, recipe, learnt, self.encodings)
+        found = Predictions(score(model, self.validation.X, self.loop.task, self.validation.labels))
+        threshold = threshold_of(self.loop, recipe, learnt) if self.metric.of_labels else None
+        return found if threshold is None else replace(found, threshold=threshold)
+
+    def _gain(self, predicted: Predictions, preferred: Predictions) -> Gain | None:
+        try:
+            return paired_gain(self.metric.name, self.y, predicted, preferred, self.loop.promotion.confidence)
+        except ValueError:  # too few rows for a bound: nothing is sure
+            return None
+
+
+def _content(learnt: TrainingSet) -> tuple[object, ...]:
+    """Equal where two sets of one contest hold the same: drawn or not, of the same windows they are as many rows."""
+    return learnt.windows, len(learnt.rows.X), learnt.weights is not None and learnt.strategy, learnt.base is not None

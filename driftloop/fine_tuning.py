@@ -1,0 +1,87 @@
+"""A fitted pipeline that learns on from new rows, what it does to them before the estimator frozen."""
+
+from __future__ import annotations
+
+import copy
+import warnings
+from typing import Any, Literal
+
+import numpy as np
+import pandas as pd
+from sklearn.compose import TransformedTargetRegressor
+from sklearn.exceptions import ConvergenceWarning
+from sklearn.pipeline import Pipeline
+
+Way = Literal["partial_fit", "members", "iterations"]
+SAME_ROWS_ONLY = "HistGradientBoosting"  # its warm_start bins anew, and the old trees' bins mean something else then
+
+
+def way(estimator: Any) -> Way | None:
+    """How the estimator can learn on: by passes, by more trees or stages, by more iterations; None where it cannot."""
+    inner, params = _inner(estimator), _inner(estimator).get_params()
+    if hasattr(inner, "partial_fit"):
+        return "partial_fit"
+    if "warm_start" not in params or type(inner).__name__.startswith(SAME_ROWS_ONLY):
+        return None
+    return "members" if "n_estimators" in params else "iterations" if "max_iter" in params else None
+
+
+def rate_of(estimator: Any) -> str | None:
+    """The parameter that is the estimator's learning rate, if it has one."""
+    params = _inner(estimator).get_params()
+    names = ("learning_rate_init", "eta0", "learning_rate")
+    return next((name for name in names if isinstance(params.get(name), (int, float))), None)
+
+
+def tuned(base: Pipeline, X: pd.DataFrame, y: pd.Series, epochs: int, learning_rate: float | None) -> Pipeline:
+    """A copy of the fitted pipeline that has learnt on from these rows.
+
+    ``epochs``: passes over them, or trees, stages, iterations more. A scaler of the target stays as it was fitted too.
+    """
+    pipeline = copy.deepcopy(base)
+    model = pipeline.steps[-1][1]
+    Z = pipeline[:-1].transform(X)
+    target = y.to_numpy()
+    if isinstance(model, TransformedTargetRegressor):
+        target = model.transformer_.transform(target.reshape(-1, 1)).ravel()
+        model = model.regressor_
+    if learning_rate is not None:
+        _set_rate(model, learning_rate)
+    _learn_on(model, Z, target, epochs)
+    return pipeline
+
+
+def _learn_on(model: Any, Z: Any, y: np.ndarray, epochs: int) -> None:
+    how, params = way(model), model.get_params()
+    passing: dict[str, Any] = {}
+    if how == "partial_fit":
+        passing = {"early_stopping": False} if "early_stopping" in params else {}
+    elif how == "members":
+        model.set_params(n_estimators=len(model.estimators_) + epochs)
+        passing = {"warm_start": True, **({"n_jobs": -1} if "n_jobs" in params else {})}
+    else:
+        passing = {"warm_start": True, "max_iter": epochs}
+    model.set_params(**passing)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)  # a few iterations are what was asked for
+        if how == "partial_fit":
+            for _ in range(epochs if "max_iter" in params else 1):  # what only counts would count rows several times
+                model.partial_fit(Z, y)
+        else:
+            model.fit(Z, y)
+    model.set_params(**{name: params[name] for name in passing})
+
+
+def _set_rate(model: Any, rate: float) -> None:
+    name = rate_of(model)
+    if name is None:
+        return
+    model.set_params(**{name: rate})
+    if name == "eta0" and "learning_rate" in model.get_params():
+        model.set_params(learning_rate="constant")
+    if hasattr(model, "_optimizer"):
+        del model._optimizer  # noqa: SLF001  # it holds the old rate; the next pass makes a new one
+
+
+def _inner(estimator: Any) -> Any:
+    return estimator.regressor if isinstance(estimator, TransformedTargetRegressor) else estimator

@@ -1,0 +1,175 @@
+"""Which rows a candidate learns from: a name of loop.toml's [training], and what it makes of the labelled windows."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from driftloop.frame import T, Window
+
+if TYPE_CHECKING:
+    from sklearn.pipeline import Pipeline
+
+    from driftloop.contract import Recipe
+    from driftloop.facts import Facts
+
+
+@dataclass(frozen=True)
+class Base:
+    """The champion that fine_tune goes on from."""
+
+    version: str
+    estimator: Pipeline
+    facts: Facts
+
+
+@dataclass(frozen=True)
+class TrainingSet:
+    """What a candidate learns from: the rows of ``windows``, oldest first, named after the newest one.
+
+    ``weights`` have mean 1; None where all rows count alike. With a ``base`` that model learns on. ``note`` says where
+    the strategy could not do all that its name says.
+    """
+
+    strategy: str
+    windows: tuple[str, ...]
+    rows: Window
+    weights: NDArray[np.float64] | None = None
+    base: Base | None = None
+    note: str | None = None
+
+    @property
+    def effective_rows(self) -> float | None:
+        """How many rows of equal weight would say as much (Kish): (sum w)² / sum w²; None without weights."""
+        return None if self.weights is None else float(self.weights.sum() ** 2 / (self.weights**2).sum())
+
+    def where(self, mask: NDArray[np.bool_]) -> TrainingSet:
+        """The same of the rows under a boolean mask of shape (rows,)."""
+        weights = None if self.weights is None else self.weights[mask]
+        return replace(self, rows=self.rows.where(mask), weights=weights)
+
+
+def window_limit(*strategies: str) -> int | None:
+    """How many of the newest labelled windows they need at most; None for all of them.
+
+    >>> window_limit("rolling:3", "latest")
+    3
+    >>> window_limit("rolling:3", "all") is None
+    True
+    """
+    limits = [_limit(strategy) for strategy in strategies]
+    known = [limit for limit in limits if limit is not None]
+    return max(known) if len(known) == len(limits) else None
+
+
+def _limit(strategy: str) -> int | None:
+    kind, _, rest = strategy.partition(":")
+    return 1 if kind == "latest" else int(rest) if kind == "rolling" else None
+
+
+def joined(parts: Sequence[Window]) -> Window:
+    """The rows of several windows as one, named after the newest."""
+    return replace(
+        parts[-1],
+        X=pd.concat([part.X for part in parts], ignore_index=True),
+        y=_joined([part.y for part in parts]),
+        entity=_joined([part.entity for part in parts]),
+        slicing=_joined([part.slicing for part in parts]),
+        timestamp=None,
+        left_out=sum(part.left_out for part in parts),
+    )
+
+
+def _joined(columns: Sequence[T | None]) -> T | None:
+    present = [column for column in columns if column is not None]
+    return pd.concat(present, ignore_index=True) if present else None
+
+
+def training_set(
+    strategy: str, parts: Sequence[Window], *, recipe: Recipe, base: Base | None = None, seed: str = ""
+) -> TrainingSet:
+    """What a candidate of ``recipe`` learns from by ``strategy``.
+
+    ``parts`` are the training rows of each labelled window, oldest first, without the holdout's. ``base`` is the
+    champion, if there is one. What is drawn is drawn by ``seed`` and the newest window's id.
+    """
+    kind, _, rest = strategy.partition(":")
+    if kind == "mix":
+        return _mix(strategy, float(rest), parts, seed)
+    if kind == "fine_tune":
+        return _fine_tune(parts, recipe, base)
+    kept = parts[-(window_limit(strategy) or len(parts)) :]
+    learnt = TrainingSet(strategy, tuple(part.id for part in kept), joined(kept))
+    if kind != "reweight":
+        return learnt
+    from driftloop.reweighting import density_weights, segment_weights
+
+    current = np.arange(len(learnt.rows.X)) >= len(learnt.rows.X) - len(parts[-1].X)
+    if current.all():
+        return replace(learnt, note="there is no earlier window to weight: all rows count alike")
+    if rest == "segments":
+        weights, drifted = segment_weights(learnt.rows.X, current)
+        said = f"weighted by {', '.join(drifted)}" if drifted else "no column drifted: all rows count alike"
+        return replace(learnt, weights=weights, note=said)
+    return replace(learnt, weights=density_weights(learnt.rows.X, current, learnt.rows.entity))
+
+
+def _mix(strategy: str, share: float, parts: Sequence[Window], seed: str) -> TrainingSet:
+    """All rows of the current window, and of the earlier ones as many as the share leaves room for, drawn evenly."""
+    *earlier, current = parts
+    wanted = round(len(current.X) * (1 - share) / share)
+    there = sum(len(part.X) for part in earlier)
+    if wanted >= there:
+        learnt = TrainingSet(strategy, tuple(part.id for part in parts), joined(parts))
+        real = len(current.X) / len(learnt.rows.X)
+        short = f"only {there:,} earlier rows for the {wanted:,} asked: the current window's share is {real:.2f}"
+        return learnt if wanted == there else replace(learnt, note=short)
+    digest = hashlib.blake2b(f"{seed}/{current.id}/mix".encode(), digest_size=8).digest()
+    drawn = np.zeros(there, dtype=bool)
+    drawn[np.random.default_rng(int.from_bytes(digest)).choice(there, wanted, replace=False)] = True
+    ends = np.cumsum([len(part.X) for part in earlier])[:-1]
+    kept = [part.where(mask) for part, mask in zip(earlier, np.split(drawn, ends), strict=True) if mask.any()]
+    return TrainingSet(strategy, tuple(part.id for part in (*kept, current)), joined([*kept, current]))
+
+
+def _fine_tune(parts: Sequence[Window], recipe: Recipe, base: Base | None) -> TrainingSet:
+    """The rows of the windows newer than the champion's, for it to learn on; without such, all rows for a fit anew."""
+
+    def anew(why: str) -> TrainingSet:
+        return TrainingSet("fine_tune", tuple(p.id for p in parts), joined(parts), note=f"{why}: fitted on all rows")
+
+    if base is None:
+        return anew("there is no champion to go on from")
+    if why := _another(recipe, base.facts, parts[-1].X):
+        return anew(f"champion {base.version} {why}")
+    new = [part for part in parts if part.id > base.facts.windows[-1]]
+    if not new:
+        return anew(f"champion {base.version} knows all of these windows")
+    rows = joined(new)
+    assert rows.y is not None, "training rows are labelled"
+    if base.facts.task != "regression" and rows.y.nunique() < len(base.estimator.classes_):
+        return anew(f"the windows new to champion {base.version} lack a class")
+    return TrainingSet("fine_tune", (*base.facts.windows, *(part.id for part in new)), rows, base=base)
+
+
+def _another(recipe: Recipe, facts: Facts, X: pd.DataFrame) -> str | None:
+    """Why the champion is no model of this recipe; what a search may vary does not make it another."""
+
+    def fixed(params: dict[str, Any]) -> dict[str, Any]:
+        return {name: value for name, value in params.items() if name not in recipe.space}
+
+    if facts.recipe is None or facts.recipe["estimator"] != recipe.estimator:
+        return f"is no {recipe.name} of this loop"
+    if fixed(facts.recipe["params"]) != fixed(recipe.model_dump(mode="json")["params"]):
+        return "was made with other parameters"
+    if (facts.recipe["preprocessing"], facts.recipe["scale_target"]) != (recipe.preprocessing, recipe.scale_target):
+        return "was made with other preprocessing"
+    if [*facts.numeric, *facts.categorical] != list(X.columns):
+        return "knows other features"
+    return None

@@ -1,0 +1,214 @@
+"""The prediction page: a form made of the served model's signature, and files. It asks the API and nothing else."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import pandas as pd
+import streamlit as st
+
+from driftloop.category import MISSING
+from services.dashboard import upload
+from services.dashboard.client import Api, ApiError, Json, Row
+from services.dashboard.upload import Upload, WrongFile
+from services.dashboard.waterfall import bars, chart, shown
+
+COLUMNS = 3
+PREVIEWED = 100
+# what may mean something in Markdown; a label is read out as it is written, so what means nothing there stays
+MARKDOWN = re.compile(r"((?<!\w)[-_.]|[-_.](?!\w)|[!-+/:-@\[-^`{-~])")
+
+
+def plain(text: str) -> str:
+    r"""``text`` as Markdown that shows it as it is.
+
+    >>> print(plain("monthly_fee [eur]*"))
+    monthly_fee \[eur\]\*
+    """
+    return MARKDOWN.sub(r"\\\1", text)
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What came of one row. ``why`` is its explanation, or the sentence that says why there is none."""
+
+    model: Json
+    row: Row
+    version: str
+    prediction: Json
+    why: Json | str
+
+
+def main() -> None:
+    st.title("Predict")
+    api = Api.of(os.environ)
+    try:
+        model = api.model()
+    except ApiError as error:
+        st.error(f"No prediction now: {plain(str(error))}.")
+        return
+    st.caption(_about(model))
+    one, file = st.tabs(["One row", "A file"])
+    with one:
+        _one(api, model)
+    with file:
+        _file(api, model)
+
+
+def _about(model: Json) -> str:
+    return plain(f"{model['loop']} · version {model['version']} · {model['task']} · predicts {model['target']}")
+
+
+def _one(api: Api, model: Json) -> None:
+    form, result = st.columns([5, 4], gap="large")
+    with form, st.form("row"):
+        row = _inputs(model["signature"]["inputs"])
+        asked = st.form_submit_button("Predict", type="primary")
+    with result:
+        if asked:
+            st.session_state["answer"] = _ask(api, model, row)
+        answer: Answer | str | None = st.session_state.get("answer")
+        if isinstance(answer, str):
+            st.error(f"No prediction now: {plain(answer)}.")
+        elif answer:
+            _show(answer)
+
+
+def _inputs(inputs: Sequence[Json]) -> Row:
+    """A field a feature, in lines of equal height; an empty field is a null."""
+    row: dict[str, float | str | None] = {}
+    for start in range(0, len(inputs), COLUMNS):
+        line = inputs[start : start + COLUMNS]
+        for column, one in zip(st.columns(COLUMNS, vertical_alignment="bottom"), line, strict=False):
+            with column:
+                row[one["name"]] = _number(one) if one["type"] == "double" else _category(one)
+    return row
+
+
+def _number(one: Json) -> float | None:
+    key, low, high = f"number:{one['name']}", one["low"], one["high"]
+    # not as the field's own default, with which it could not be emptied
+    st.session_state.setdefault(key, one["default"])
+    whole = all(value is not None and float(value).is_integer() for value in (low, high, one["default"]))
+    span = "" if low is None else f", {shown(low)}\u00a0–\u00a0{shown(high)}"
+    found = st.number_input(
+        plain(one["name"] + span), value=None, step=1.0 if whole else 0.1, format="%g", key=key, placeholder="unknown"
+    )
+    return None if found is None else float(found)
+
+
+def _category(one: Json) -> str | None:
+    key, known = f"category:{one['name']}", [*(one["categories"] or ()), MISSING]
+    chosen = st.session_state.setdefault(key, one["default"] or MISSING)
+    options = known if chosen in known else [*known, chosen]  # chosen before another version came
+    found = st.selectbox(plain(one["name"]), options, key=key)
+    return None if found == MISSING else str(found)
+
+
+def _ask(api: Api, model: Json, row: Row) -> Answer | str:
+    """The answer, or the sentence that says why there is none."""
+    try:
+        scored = api.predict([row])
+    except ApiError as error:
+        return str(error)
+    try:
+        with st.spinner("Explaining …"):
+            why: Json | str = api.explain(row)
+    except ApiError as error:
+        why = str(error)
+    return Answer(model, row, scored.version, scored.predictions[0], why)
+
+
+def _show(answer: Answer) -> None:
+    model, prediction = answer.model, answer.prediction
+    said = prediction["label"] if "label" in prediction else shown(prediction["prediction"])
+    st.metric(plain(f"{model['target']}, predicted by version {answer.version}"), plain(said))
+    if "label" in prediction:
+        likely = sorted(upload.probabilities(model, prediction).items(), key=lambda one: -one[1])
+        st.caption(
+            plain("Probability of " + ", ".join(f"{word}: {shown(value)}" for word, value in likely) + _from(model))
+        )
+    if strange := _strange(model["signature"]["inputs"], answer.row):
+        st.warning(f"Outside what the model learnt from: {plain(', '.join(strange))}.")
+    if isinstance(answer.why, str):
+        st.info(f"No explanation: {plain(answer.why)}.")
+        return
+    st.altair_chart(chart(bars(answer.why, answer.row), _scale(model, answer.why)))
+    st.caption("SHAP values: what moved this row away from the average, the largest first.")
+
+
+def _from(model: Json) -> str:
+    """Where a binary model begins to say yes."""
+    if model["task"] != "binary":
+        return ""
+    threshold = 0.5 if model["threshold"] is None else model["threshold"]
+    return f"; the model says {model['labels'][1]} from {shown(threshold)} on"
+
+
+def _strange(inputs: Sequence[Json], row: Row) -> list[str]:
+    """Features whose number lies outside the training rows' range."""
+    return [
+        f"{one['name']} {shown(value)}"
+        for one in inputs
+        if one["low"] is not None and isinstance(value := row[one["name"]], float)
+        if not one["low"] <= value <= one["high"]
+    ]
+
+
+def _scale(model: Json, why: Json) -> str:
+    """What the bars are measured in."""
+    if why["scale"] == "value":
+        return str(model["target"])
+    of = why.get("label") or model["labels"][1]
+    return f"{why['scale']} of {of}"
+
+
+def _file(api: Api, model: Json) -> None:
+    inputs = model["signature"]["inputs"]
+    names = plain(", ".join(one["name"] for one in inputs))
+    given = st.file_uploader("A CSV file", type="csv")
+    st.caption(f"It needs the columns {names}. Others are kept, and an empty cell is an unknown value.")
+    if given is None:
+        return
+    try:
+        table = upload.read(given.getvalue(), inputs)
+        _rows(api, model, table, given.file_id)
+    except WrongFile as error:
+        st.error(plain(error.summary))
+        st.text("\n".join(error.problems))
+    except ApiError as error:
+        st.error(f"No predictions: {plain(str(error))}.")
+
+
+def _rows(api: Api, model: Json, table: Upload, file_id: str) -> None:
+    unused = f" Not used by the model: {plain(', '.join(table.unused()))}." if table.unused() else ""
+    st.caption(f"{len(table.rows):,} rows.{unused}")
+    if st.button("Predict all rows", type="primary"):
+        st.session_state["file"] = file_id, _predicted(api, model, table)
+    done, columns = st.session_state.get("file", (None, {}))
+    if done != file_id:
+        return
+    head = pd.DataFrame(table.cells[:PREVIEWED], columns=table.header)
+    head = head.assign(**{name: values[:PREVIEWED] for name, values in columns.items()})
+    pinned = {name: st.column_config.Column(pinned=True) for name in columns}
+    st.dataframe(head, hide_index=True, column_config=pinned)
+    if len(table.rows) > PREVIEWED:
+        st.caption(f"The first {PREVIEWED} rows; the download has all {len(table.rows):,}.")
+    made = upload.to_csv(table, columns)
+    st.download_button("Download all rows", made, "predictions.csv", "text/csv", on_click="ignore")
+
+
+def _predicted(api: Api, model: Json, table: Upload) -> dict[str, list[str | float]]:
+    progress, scored, done = st.progress(0.0), [], 0
+    for some in upload.predict(api, table, model["max_rows"]):
+        scored.append(some)
+        done += len(some.predictions)
+        progress.progress(done / len(table.rows), f"{done:,} of {len(table.rows):,} rows")
+    progress.empty()
+    return upload.answers(model, scored, table.header)
+
+
+main()

@@ -1,0 +1,52 @@
+"""What people read of reports."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from driftloop.cli import render
+from driftloop.report import window_report
+from driftloop.retrain import ColumnDrift, Drift
+
+FEE = ColumnDrift("fee", "K-S p_value", 0.5, 0.05, drifted=False)
+TARGET = ColumnDrift("price", "K-S p_value", 0.001, 0.05, drifted=True)
+
+
+def monitored(capsys: pytest.CaptureFixture[str], found: Drift | None, **changes: Any) -> str:
+    """What is printed of a window, on one line."""
+    report = window_report("homes", "2024-03", drift=found, threshold=0.3, reason="quiet", champion="1")
+    render.window(report | changes, Path("homes"))
+    return " ".join(capsys.readouterr().out.split())
+
+
+@pytest.mark.parametrize("drifted", [True, False])
+def test_the_targets_drift_is_told_apart(capsys: pytest.CaptureFixture[str], drifted: bool) -> None:
+    target = ColumnDrift("price", "K-S p_value", 0.001, 0.05, drifted)
+    said = monitored(capsys, Drift(0.0, (FEE,), target))
+    assert (
+        f"The target price {'drifted' if drifted else 'did not drift'}: K-S p_value 0.0010, threshold 0.05; it" in said
+    )
+    assert "drift share 0.000" in said
+
+
+@pytest.mark.parametrize("drift", [None, Drift(0.0, (FEE,))])
+def test_a_target_without_labels_is_not_spoken_of(capsys: pytest.CaptureFixture[str], drift: Drift | None) -> None:
+    assert "target" not in monitored(capsys, drift)
+
+
+def test_a_report_from_before_the_target_was_measured_is_still_told(capsys: pytest.CaptureFixture[str]) -> None:
+    old = {"share": 0.5, "threshold": 0.3, "drifted": 0, "columns": []}
+    assert "drift share 0.500" in monitored(capsys, None, drift=old)
+
+
+def test_the_status_shows_the_baseline_beside_each_metric_that_has_one(capsys: pytest.CaptureFixture[str]) -> None:
+    champion = {"version": "1", "since": "now", "reason": "no champion", "trained_on": ["2024-01"]}
+    metrics = {"val_rmse": 65432.1, "val_r2": 0.5, "baseline_rmse": 81000.0}
+    found = {"loop": "homes", "champion": champion | {"metrics": metrics}, "challenger": None, "last": None}
+    render.status(found | {"windows": []}, Path("homes"), "ledger")
+    said = " ".join(capsys.readouterr().out.split())
+    assert "val_rmse 65,432.1 (baseline 81,000.0), val_r2 0.500" in said
+    assert said.count("baseline") == 1

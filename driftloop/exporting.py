@@ -104,7 +104,8 @@ def _first_line(error: Exception) -> str:
 def _edges(estimator: Pipeline, facts: Facts) -> Mapping[str, np.ndarray]:
     """Values of numeric columns at which the model's trees split, some of each."""
     try:
-        encoded, trees = blocks(estimator["encode"], facts.numeric), _trees(estimator["model"], facts)
+        encoded = blocks(estimator["encode"], facts.numeric, facts.categorical)
+        trees = _trees(estimator["model"], facts)
     except NotImplementedError:
         return {}
     if not trees:

@@ -12,7 +12,7 @@ from sklearn.pipeline import Pipeline
 from sklearn.utils.validation import has_fit_parameter
 
 from driftloop import fine_tuning
-from driftloop.artifact import score
+from driftloop.artifact import predictions, score
 from driftloop.calibration import best_f1_threshold, calibration_error
 from driftloop.category import MISSING
 from driftloop.contract import Loop, Recipe
@@ -50,6 +50,10 @@ class Candidate:
     importance: Importance | None = None
     searched: tuple[Searched, ...] = ()
     evaluation: str | None = None
+
+    def predict(self, X: pd.DataFrame) -> Predictions:
+        """Of rows in the form of a window's ``X``."""
+        return predictions(score(self.estimator, X, self.facts.task, self.facts.labels), self.facts)
 
 
 def require_strategies(loop: Loop) -> None:

@@ -108,7 +108,7 @@ class Artifact:
             raise ArtifactError(f"the compiled model scores the stored sample rows up to {difference:.3g} differently")
 
 
-def score(estimator: Any, X: pd.DataFrame, task: str, labels: Sequence[str] | None = None) -> np.ndarray:
+def score(estimator: Any, X: pd.DataFrame | np.ndarray, task: str, labels: Sequence[str] | None = None) -> np.ndarray:
     """Shape (rows,): the probability of class 1 for a binary task, else the prediction.
 
     For a multiclass task the probabilities of all ``labels``, shape (rows, labels): 0 of one that no training row had.

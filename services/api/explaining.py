@@ -166,8 +166,8 @@ def explainer(artifact: Artifact) -> Explain:
             by_feature[name] += value
         label = None if labels is None else labels[1 if place is None else place]
         return {
-            "label": label, "scale": way.scale, "method": way.method, "base": base, "output": output, "probability": probability,
-            "values": by_feature,
+            "label": label, "scale": way.scale, "method": way.method, "base": base, "output": output,
+            "probability": probability, "values": by_feature,
         }  # fmt: skip
 
     return explain
@@ -189,8 +189,8 @@ def _ways(encoded: Encoded) -> Iterator[Way]:
         if encoded.place is None:
             trees = trees_of(encoded.model, binary=encoded.task == "binary")
         else:
-            by_class = trees_by_class(encoded.model)
-            trees = by_class and by_class[list(encoded.model.classes_).index(encoded.place)]
+            by_class, known = trees_by_class(encoded.model), list(encoded.model.classes_)
+            trees = by_class[known.index(encoded.place)] if by_class else None
         if trees and trees.link in ("Identity", "Sigmoid") and all(map(_known_to_shap, trees.trees)):
             yield _tree(encoded, trees)
     yield _kernel(encoded)

@@ -96,6 +96,8 @@ def _native(estimator: Pipeline, rows: pd.DataFrame, facts: Facts) -> tuple[np.n
 def _first_line(error: Exception) -> str:
     if type(error).__name__ == "MissingShapeCalculator":
         return "skl2onnx has no converter for it"
+    if type(error) is NotImplementedError:  # ours, see encoding.blocks
+        return f"there is no graph for {error}"
     lines = str(error).strip().splitlines() or [""]
     said = lines[0].rpartition("Status Message: ")[2].removeprefix("[ONNXRuntimeError] : ")
     return f"{type(error).__name__}: {said[:200]}"

@@ -29,11 +29,11 @@ def some_month(seed: int, *, shift: float = 0.0, turned: bool = False):
 def test_several_labels_go_through_the_loop_and_are_answered(loop, monitor):
     file = loop.folder / "loop.toml"
     file.write_text(file.read_text().replace('task = "binary"', 'task = "multiclass"'))
-    (loop.folder / "golden.csv").write_text("fee,usage,plan,expect\n90,20,basic,often\n")
+    (loop.folder / "golden.csv").write_text("fee,usage,plan,expect\n90,5,basic,often\n")
     loop.deliver("2024-01", some_month(1))
     first = monitor()
     assert first["champion"] == {"version": "1"}
-    assert set(first["training"]["metrics"]) == {
+    assert {name for name in first["training"]["metrics"] if name.startswith("val_")} == {
         "val_accuracy", "val_auc_ovr", "val_f1_macro", "val_log_loss", "val_calibration_error",
     }  # fmt: skip
     loop.deliver("2024-02", some_month(2, shift=1, turned=True).query("churned != 'often'"))

@@ -46,7 +46,8 @@ def test_several_labels_go_through_the_loop_and_are_answered(loop, monitor):
     assert third["decision"]["outcome"] == "promote"
     assert third["decision"]["gain_low"] > 0
     loop.deliver("2024-03", some_month(3).replace({"churned": {"often": "never"}}))
-    assert "label never is none of those that the model learnt" in monitor()["retrain"]["reason"]
+    assert monitor()["retrain"]["reason"] == "quarantined"
+    assert "label never is none of those that the model learnt" in str(loop.open().ledger.entries()[-1].details)
 
     number = third["champion"]["version"]
     facts = loop.open().champion().artifact.facts

@@ -27,7 +27,7 @@ from driftloop.paired import detectable_gain, paired_gain
 from driftloop.promotion import Comparison
 from driftloop.recipe import build, in_one_thread
 from driftloop.slices import NO_SLICES, SlicePolicy, compare_slices, quartiles
-from driftloop.strategy import TrainingSet, joined
+from driftloop.strategy import TrainingSet, joined, pieces
 
 if TYPE_CHECKING:
     from driftloop.search import Searched
@@ -102,7 +102,7 @@ def split_parts(windows: Sequence[Window], rule: HoldoutRule) -> tuple[tuple[Win
     for window in windows:
         _labels(window)
     masks = [rule.mask(window, newest=window is newest) for window in windows]
-    parts = tuple(window.where(~mask) for window, mask in zip(windows, masks, strict=True))
+    parts = pieces([window.where(~mask) for window, mask in zip(windows, masks, strict=True)])
     return parts, replace(newest.where(masks[-1]), left_out=0)  # what was left out is counted once, with the parts
 
 
@@ -155,26 +155,26 @@ def described(
         sample_scores=tuple(score(pipeline, sample, loop.task).tolist()),
         threshold=threshold,
         quartiles=quartiles(training.X) | ({} if training.slicing is None else quartiles(training.slicing)),
-        statistics=statistics(training.X[list(loop.columns.numeric)]),
+        statistics=statistics({name: training.X[name] for name in loop.columns.numeric}),
         recipe=base.facts.recipe if base else recipe and recipe.model_dump(mode="json"),
         strategy=learnt.strategy,
         note=learnt.note,
         effective_rows=learnt.effective_rows,
         tuned_from=base.version if base else None,
-        ranges=ranges(training.X[list(loop.columns.numeric)]),
+        ranges=ranges({name: training.X[name] for name in loop.columns.numeric}),
         modes={name: str(training.X[name].mode()[0]) for name in loop.columns.categorical},
         left_out=training.left_out,
     )
     return Candidate(pipeline, facts)
 
 
-def statistics(numbers: pd.DataFrame) -> dict[str, tuple[float, float]]:
+def statistics(numbers: Mapping[str, pd.Series] | pd.DataFrame) -> dict[str, tuple[float, float]]:
     """Mean and standard deviation (of the rows, not of a population they stand for) of each column with a value."""
     present = {name: column.dropna().to_numpy() for name, column in numbers.items()}
     return {str(name): (float(x.mean()), float(x.std())) for name, x in present.items() if len(x)}
 
 
-def ranges(numbers: pd.DataFrame) -> dict[str, tuple[float, float, float]]:
+def ranges(numbers: Mapping[str, pd.Series] | pd.DataFrame) -> dict[str, tuple[float, float, float]]:
     """Smallest, median and largest value of each column with one; the median is a value that is there."""
     present = {str(name): column.dropna().to_numpy() for name, column in numbers.items()}
     found = {name: np.quantile(x, (0, 0.5, 1), method="lower").tolist() for name, x in present.items() if len(x)}

@@ -496,6 +496,16 @@ def test_a_regressions_baseline_is_the_mean_of_the_training_targets() -> None:
     assert found == pytest.approx({"rmse": np.sqrt(15), "mse": 15, "mae": 3, "r2": 1 - 15 / 14})
 
 
+def test_a_baseline_of_several_classes_answers_with_their_shares() -> None:
+    loop = LOOP.model_copy(update={"task": "multiclass"})
+    training, rows = (replace(labelled(y), labels=("a", "b", "c")) for y in ([0.0, 1, 1, 1], [0.0, 1, 2, 1]))
+    found = baseline(loop, training, rows)
+    assert found["accuracy"] == 0.5  # it says b
+    assert found["auc_ovr"] == 0.5
+    assert found["log_loss"] > 1  # a class it never saw has probability 0, which costs what scikit-learn says it costs
+    assert found["f1_macro"] == pytest.approx(f1_score([0, 1, 2, 1], [1, 1, 1, 1], average="macro"))
+
+
 def test_an_undefined_baseline_is_left_out_and_never_zero() -> None:
     assert "auc" not in baseline(LOOP, labelled([0, 1]), labelled([1, 1]))
     assert "r2" not in baseline(REGRESSION, labelled([0, 1]), labelled([2, 2]))

@@ -157,7 +157,7 @@ def _from(model: Json) -> str:
 def _strange(inputs: Sequence[Json], row: Row) -> list[str]:
     """Features whose number lies outside the training rows' range."""
     return [
-        f"{one['name']} {shown(value)}"
+        f"{one['name']} {shown(value, 6)}"
         for one in inputs
         if one["low"] is not None and isinstance(value := row[one["name"]], float)
         if not one["low"] <= value <= one["high"]

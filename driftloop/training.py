@@ -53,7 +53,7 @@ class Candidate:
 
     def predict(self, X: pd.DataFrame) -> Predictions:
         """Of rows in the form of a window's ``X``."""
-        return predictions(score(self.estimator, X, self.facts.task), self.facts)
+        return predictions(score(self.estimator, X, self.facts.task, self.facts.labels), self.facts)
 
 
 def require_strategies(loop: Loop) -> None:
@@ -144,7 +144,7 @@ def described(
         holdout=rule,
         metrics={},
         sample=tuple(_json_row(row) for row in sample.to_dict("records")),
-        sample_scores=tuple(score(pipeline, sample, loop.task).tolist()),
+        sample_scores=score(pipeline, sample, loop.task, training.labels).tolist(),
         threshold=threshold,
         quartiles=quartiles(training.X) | ({} if training.slicing is None else quartiles(training.slicing)),
         statistics=statistics(training.X[list(loop.columns.numeric)]),
@@ -209,7 +209,7 @@ class Encodings:
 def fitted(loop: Loop, recipe: Recipe, learnt: TrainingSet, encodings: Encodings | None = None) -> Pipeline:
     """The recipe's pipeline, or the set's base, after it has learnt. Raises DriftloopError."""
     X, y = learnt.rows.X, _labels(learnt.rows)
-    y = y.astype(int) if loop.task == "binary" else y
+    y = y if loop.task == "regression" else y.astype(int)
     try:
         if learnt.base:
             asked = loop.training
@@ -263,7 +263,7 @@ def evaluate(loop: Loop, window: Window, predictions: Predictions) -> dict[str, 
     if loop.promotion.metric not in values:
         raise DriftloopError(
             f"{loop.promotion.metric} is undefined on the {len(_labels(window))} labelled rows of window {window.id}: "
-            f"they hold one class or one value only"
+            f"they lack a class, or hold one value only"
         )
     return values
 
@@ -288,6 +288,9 @@ def _metrics(loop: Loop, window: Window, predictions: Predictions) -> dict[str, 
     values = {name: metric(y, predictions) for name, metric in metrics_of(loop.task).items()}
     if loop.task == "binary":
         values["calibration_error"] = calibration_error(y, predictions.scores)
+    if loop.task == "multiclass":  # of the label that it says
+        right = (y == predictions.labels).astype(float)
+        values["calibration_error"] = calibration_error(right, predictions.scores.max(axis=1))
     return {name: value for name, value in values.items() if np.isfinite(value)}
 
 
@@ -328,6 +331,9 @@ def compare(
 def comparable(loop: Loop, holdout: Window) -> bool:
     """Whether the holdout can carry a comparison: rows enough for the metric and its bound to be defined."""
     counts = _labels(holdout).value_counts()
+    if loop.task == "multiclass":
+        every = len(counts) == len(holdout.labels or ()) and counts.min() >= 2
+        return every if loop.promotion.metric == "auc_ovr" else bool(counts.sum() >= 2)
     return len(counts) == 2 and counts.min() >= 2 if loop.task == "binary" else counts.sum() >= 2 and len(counts) > 1
 
 

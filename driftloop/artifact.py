@@ -15,6 +15,7 @@ from driftloop.errors import ArtifactError
 from driftloop.facts import Facts
 from driftloop.frame import features
 from driftloop.metrics import Predictions
+from driftloop.own import Own
 
 if TYPE_CHECKING:
     from mlflow.models import ModelSignature
@@ -50,6 +51,10 @@ REVIEWED_TYPES = (
     "xgboost.sklearn.XGBRegressor",
     "xgboost.sklearn.XGBRFClassifier",
     "xgboost.sklearn.XGBRFRegressor",
+)
+WHAT_IS_TRUSTED = (
+    "Trusted are the types that driftloop reviewed (docs/estimators.md), and those of the package that loop.toml names "
+    "in model.estimator or model.preprocessing: keep classes of your own in one package with it"
 )
 SAMPLE_TOLERANCE = 1e-9
 
@@ -120,7 +125,8 @@ def predictions(scores: np.ndarray, facts: Facts) -> Predictions:
 def load(folder: Path) -> Artifact:
     """Load a downloaded model folder without running any code from it.
 
-    Only the types skops trusts and REVIEWED_TYPES are constructed, whatever list the folder itself carries.
+    Only the types skops trusts, REVIEWED_TYPES and those of the loop's own modules are constructed, whatever list the
+    folder itself carries.
     Raises ArtifactError when it is incomplete, altered, of another format or needs a type nobody reviewed.
     """
     from mlflow.models import Model
@@ -137,14 +143,31 @@ def load(folder: Path) -> Artifact:
     return Artifact(facts, load_skops(folder / "model.skops"), model.signature, load_compiled(folder, facts))
 
 
+def trusted_types(estimator: Any) -> list[str]:
+    """REVIEWED_TYPES, and those of the loop's own modules that the estimator holds."""
+    import skops.io
+
+    if not Own.admitted().modules:
+        return list(REVIEWED_TYPES)
+    return [*REVIEWED_TYPES, *_own_types(skops.io.get_untrusted_types(data=skops.io.dumps(estimator)))]
+
+
+def _own_types(untrusted: list[str]) -> list[str]:
+    return [name for name in untrusted if name.partition(".")[0] in Own.admitted().modules]
+
+
 def load_skops(file: Path) -> Any:
-    """What skops stored, of types it trusts and REVIEWED_TYPES. Raises ArtifactError."""
+    """What skops stored, of types it trusts, REVIEWED_TYPES and those of the loop's own modules.
+
+    Raises ArtifactError.
+    """
     import skops.io
     from skops.io.exceptions import UntrustedTypesFoundException
 
     try:
-        return skops.io.load(file, trusted=list(REVIEWED_TYPES))
+        own = _own_types(skops.io.get_untrusted_types(file=file)) if Own.admitted().modules else []
+        return skops.io.load(file, trusted=[*REVIEWED_TYPES, *own])
     except UntrustedTypesFoundException as error:
-        raise ArtifactError(f"{file} needs types that nobody reviewed: {error}") from None
+        raise ArtifactError(f"{file} needs types that nobody reviewed: {error}. {WHAT_IS_TRUSTED}") from None
     except Exception as error:  # a truncated or altered zip fails in many ways deep inside skops
         raise ArtifactError(f"{file} cannot be loaded: {type(error).__name__}: {error}") from error

@@ -9,6 +9,7 @@ import numpy as np
 
 from driftloop.trees import Tree, Trees, in_bits
 
+LIBRARIES = ("xgboost", "lightgbm", "catboost")
 XGBOOST_LINKS = {
     "binary:logistic": "Sigmoid", "reg:logistic": "Sigmoid", "count:poisson": "Exp", "reg:gamma": "Exp",
     "reg:tweedie": "Exp", "reg:squarederror": "Identity", "reg:absoluteerror": "Identity",

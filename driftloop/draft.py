@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from driftloop import contract
+from driftloop import contract, own
 from driftloop.contract import Features, Label, Loop
 from driftloop.errors import ContractError, WindowError
 from driftloop.frame import categories, positive_label
@@ -165,8 +165,11 @@ def _shared_key(tables: Sequence[pd.DataFrame]) -> str | None:
 
 
 def resolved(folder: Path) -> Loop:
-    """The loop in ``folder``; features left out of loop.toml are inferred from its first window."""
+    """The loop in ``folder``; features left out of loop.toml are inferred from its first window. Its own modules can be
+    imported from then on.
+    """
     loop = contract.load(folder)
+    own.admit(folder, loop)
     if loop.features is not None:
         return loop
     windows = open_windows(loop, folder)

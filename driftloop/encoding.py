@@ -74,12 +74,14 @@ class Nullable(TransformerMixin, BaseEstimator):  # type: ignore[misc]  # scikit
         return np.where(np.isnan(values), self.fill_, values)
 
 
-def blocks(encode: Any, numeric: Sequence[str]) -> tuple[Block, ...]:
-    """The columns that a fitted transformer makes, from the left.
+def blocks(encode: Any, numeric: Sequence[str], categorical: Sequence[str]) -> tuple[Block, ...]:
+    """The columns that a fitted transformer makes of the features, from the left.
 
     Raises NotImplementedError saying which part of it is none of these.
     """
     if not isinstance(encode, ColumnTransformer):
+        if not categorical:
+            return (_numbers(encode, tuple(numeric)),)
         raise NotImplementedError(f"a preprocessing by {type(encode).__name__}")
     if encode.transformer_weights:
         raise NotImplementedError("a preprocessing with weights")

@@ -103,7 +103,7 @@ def _edges(estimator: Pipeline, facts: Facts) -> Mapping[str, np.ndarray]:
     """Values of numeric columns at which the model's trees split, some of each."""
     try:
         encoded, trees = (
-            blocks(estimator["encode"], facts.numeric),
+            blocks(estimator["encode"], facts.numeric, facts.categorical),
             trees_of(estimator["model"], binary=facts.task == "binary"),
         )
     except NotImplementedError:

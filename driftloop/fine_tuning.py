@@ -18,7 +18,8 @@ SAME_ROWS_ONLY = "HistGradientBoosting"  # its warm_start bins anew, and the old
 
 def way(estimator: Any) -> Way | None:
     """How the estimator can learn on: by passes, by more trees or stages, by more iterations; None where it cannot."""
-    inner, params = _inner(estimator), _inner(estimator).get_params()
+    inner = core(estimator)
+    params = inner.get_params()
     if hasattr(inner, "partial_fit"):
         return "partial_fit"
     if "warm_start" not in params or type(inner).__name__.startswith(SAME_ROWS_ONLY):
@@ -28,7 +29,7 @@ def way(estimator: Any) -> Way | None:
 
 def rate_of(estimator: Any) -> str | None:
     """The parameter that is the estimator's learning rate, if it has one."""
-    params = _inner(estimator).get_params()
+    params = core(estimator).get_params()
     names = ("learning_rate_init", "eta0", "learning_rate")
     return next((name for name in names if isinstance(params.get(name), (int, float))), None)
 
@@ -39,16 +40,34 @@ def tuned(base: Pipeline, X: pd.DataFrame, y: pd.Series, epochs: int, learning_r
     ``epochs``: passes over them, or trees, stages, iterations more. A scaler of the target stays as it was fitted too.
     """
     pipeline = copy.deepcopy(base)
-    model = pipeline.steps[-1][1]
-    Z = pipeline[:-1].transform(X)
-    target = y.to_numpy()
-    if isinstance(model, TransformedTargetRegressor):
-        target = model.transformer_.transform(target.reshape(-1, 1)).ravel()
-        model = model.regressor_
+    Z: Any = X
+    target, model = y.to_numpy(), pipeline
+    while (inside := _inside(model)) is not None:
+        if isinstance(model, Pipeline):
+            Z = model[:-1].transform(Z) if len(model) > 1 else Z
+        else:
+            target = model.transformer_.transform(target.reshape(-1, 1)).ravel()
+        model = inside
     if learning_rate is not None:
         _set_rate(model, learning_rate)
     _learn_on(model, Z, target, epochs)
     return pipeline
+
+
+def core(estimator: Any) -> Any:
+    """What learns, without the pipelines and the target's scaler around it."""
+    while (inside := _inside(estimator)) is not None:
+        estimator = inside
+    return estimator
+
+
+def _inside(estimator: Any) -> Any:
+    """What a pipeline or a target's scaler holds, fitted where it is; None where the estimator is neither."""
+    if isinstance(estimator, Pipeline):
+        return estimator.steps[-1][1]
+    if isinstance(estimator, TransformedTargetRegressor):
+        return getattr(estimator, "regressor_", estimator.regressor)
+    return None
 
 
 def _learn_on(model: Any, Z: Any, y: np.ndarray, epochs: int) -> None:
@@ -86,7 +105,3 @@ def _set_rate(model: Any, rate: float) -> None:
         model.set_params(learning_rate="constant")
     if hasattr(model, "_optimizer"):
         del model._optimizer  # noqa: SLF001  # it holds the old rate; the next pass makes a new one
-
-
-def _inner(estimator: Any) -> Any:
-    return estimator.regressor if isinstance(estimator, TransformedTargetRegressor) else estimator

@@ -128,7 +128,7 @@ def _read_inside(node: NodeProto) -> set[str]:
 def _encode(made: _Graph, encode: Any, facts: Facts) -> tuple[str, int]:
     """The preprocessing, in doubles as scikit-learn does it; returns the name and the width of what it gives."""
     parts, width = [], 0
-    for i, block in enumerate(blocks(encode, facts.numeric)):
+    for i, block in enumerate(blocks(encode, facts.numeric, facts.categorical)):
         if isinstance(block, Numbers):
             parts.append(_add_numbers(made, block, facts, f"part{i}"))
         else:

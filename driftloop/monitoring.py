@@ -17,6 +17,7 @@ from driftloop.facts import Adopted, Facts
 from driftloop.frame import Window
 from driftloop.frame import unseen as unseen_categories
 from driftloop.holdout import require_same_rule, unseen
+from driftloop.live import MeanShift, mean_shifts, means_json, z_limit
 from driftloop.metrics import METRICS
 from driftloop.reigns import TRAININGS
 from driftloop.report import Json, window_report
@@ -186,6 +187,17 @@ def labels_of(window: Window, task: str) -> pd.Series:
         dtype = float if task == "regression" else object
         return pd.Series(index=window.X.index, dtype=dtype) if window.y is None else window.y.astype(dtype)
     return window.y.map(dict(enumerate(window.labels)))
+
+
+def shifts_since_training(facts: Facts, current: Window) -> tuple[list[MeanShift], float]:
+    """How far the means of the window's numbers lie from those the version learnt from, and the |z| that is too far."""
+    known = {name: pair for name, pair in facts.statistics.items() if name in current.X}
+    return mean_shifts(current.X, known, facts.rows), z_limit(len(known))
+
+
+def means(champion: Champion, current: Window) -> list[Json]:
+    """Those shifts as the report tells them; none where the champion's version stores no statistics."""
+    return means_json(*shifts_since_training(champion.artifact.facts, current))
 
 
 def measure_performance(work: Workspace, champion: Champion, current: Window) -> Performance | None:

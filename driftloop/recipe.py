@@ -12,13 +12,12 @@ from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import OneHotEncoder, OrdinalEncoder, StandardScaler
 from sklearn.utils import get_tags
 
-from driftloop.boosters import library
+from driftloop.boosters import LIBRARIES, library
 from driftloop.contract import Loop, Recipe
 from driftloop.encoding import Nullable
 from driftloop.errors import ContractError
 from driftloop.trees import HISTOGRAM, KINDS
 
-BOOSTERS = ("xgboost", "lightgbm", "catboost")
 # What they do by default is to print, to write files into the working folder, or to differ with the cores' timing.
 QUIET: dict[str, dict[str, Any]] = {
     "lightgbm": {"verbosity": -1, "deterministic": True, "force_row_wise": True},
@@ -91,7 +90,7 @@ def _imported(path: str, key: str) -> Any:
         return getattr(importlib.import_module(module), name)
     except Exception as error:  # noqa: BLE001  # the module may be anybody's, and fail in any way
         hint = ""
-        if module.partition(".")[0] in BOOSTERS and isinstance(error, ModuleNotFoundError):
+        if module.partition(".")[0] in LIBRARIES and isinstance(error, ModuleNotFoundError):
             hint = f"; install it with pip install 'driftloop[{module.partition('.')[0]}]'"
         raise ContractError(f"loop.toml: model.{key} = {path!r} cannot be imported: {error}{hint}") from None
 

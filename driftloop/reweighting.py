@@ -21,14 +21,13 @@ def density_weights(X: pd.DataFrame, current: NDArray[np.bool_], owner: pd.Serie
     """Shape (rows,), mean 1: how much denser the current window's rows lie where a row lies than all rows do.
 
     P(current | x) / P(current), by a classifier that tells current rows from earlier ones, cross-fitted so that no row
-    is judged by a model that learnt from it (or from its ``owner``'s others), its probabilities calibrated (Platt).
+    is judged by a model that learnt from it (or from its ``owner``'s others), its probabilities calibrated (isotonic).
     Where windows do not differ all weights are 1; where they have nothing in common, only the current rows count.
     """
-    from sklearn.linear_model import LogisticRegression
+    from sklearn.isotonic import IsotonicRegression
 
-    logits = _domain_logits(_coded(X), current, owner)[:, None]
-    share = LogisticRegression(C=1e6).fit(logits, current).predict_proba(logits)[:, 1]
-    return _normal(share / current.mean())
+    calibrated = IsotonicRegression(y_min=0, y_max=1).fit_transform(_domain_logits(_coded(X), current, owner), current)
+    return _normal(np.asarray(calibrated))
 
 
 def segment_weights(X: pd.DataFrame, current: NDArray[np.bool_]) -> tuple[Weights | None, tuple[str, ...]]:

@@ -11,6 +11,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from driftloop.fine_tuning import core
 from driftloop.frame import T, Window
 
 if TYPE_CHECKING:
@@ -146,7 +147,7 @@ def _fine_tune(parts: Sequence[Window], recipe: Recipe, base: Base | None) -> Tr
 
     if base is None:
         return anew("there is no champion to go on from")
-    if why := _another(recipe, base.facts, parts[-1].X):
+    if why := _another(recipe, base, parts[-1].X):
         return anew(f"champion {base.version} {why}")
     new = [part for part in parts if part.id > base.facts.windows[-1]]
     if not new:
@@ -158,18 +159,23 @@ def _fine_tune(parts: Sequence[Window], recipe: Recipe, base: Base | None) -> Tr
     return TrainingSet("fine_tune", (*base.facts.windows, *(part.id for part in new)), rows, base=base)
 
 
-def _another(recipe: Recipe, facts: Facts, X: pd.DataFrame) -> str | None:
+def _another(recipe: Recipe, base: Base, X: pd.DataFrame) -> str | None:
     """Why the champion is no model of this recipe; what a search may vary does not make it another."""
+    facts, made = base.facts, base.facts.recipe
 
     def fixed(params: dict[str, Any]) -> dict[str, Any]:
         return {name: value for name, value in params.items() if name not in recipe.space}
 
-    if facts.recipe is None or facts.recipe["estimator"] != recipe.estimator:
-        return f"is no {recipe.name} of this loop"
-    if fixed(facts.recipe["params"]) != fixed(recipe.model_dump(mode="json")["params"]):
-        return "was made with other parameters"
-    if (facts.recipe["preprocessing"], facts.recipe["scale_target"]) != (recipe.preprocessing, recipe.scale_target):
-        return "was made with other preprocessing"
+    # without a recipe it was adopted, or is from before versions said what they were made by
+    name = type(core(base.estimator)).__name__ if made is None else made["estimator"]
+    if name not in (recipe.name, recipe.estimator):
+        return f"is no {recipe.name}"
     if [*facts.numeric, *facts.categorical] != list(X.columns):
         return "knows other features"
+    if made is None:
+        return None
+    if fixed(made["params"]) != fixed(recipe.model_dump(mode="json")["params"]):
+        return "was made with other parameters"
+    if (made["preprocessing"], made["scale_target"]) != (recipe.preprocessing, recipe.scale_target):
+        return "was made with other preprocessing"
     return None

@@ -12,7 +12,7 @@ from sklearn.pipeline import Pipeline
 from sklearn.utils.validation import has_fit_parameter
 
 from driftloop import fine_tuning
-from driftloop.artifact import score
+from driftloop.artifact import predictions, score
 from driftloop.calibration import best_f1_threshold, calibration_error
 from driftloop.category import MISSING
 from driftloop.contract import Loop, Recipe
@@ -50,6 +50,10 @@ class Candidate:
     importance: Importance | None = None
     searched: tuple[Searched, ...] = ()
     evaluation: str | None = None
+
+    def predict(self, X: pd.DataFrame) -> Predictions:
+        """Of rows in the form of a window's ``X``."""
+        return predictions(score(self.estimator, X, self.facts.task), self.facts)
 
 
 def require_strategies(loop: Loop) -> None:
@@ -267,10 +271,15 @@ def evaluate(loop: Loop, window: Window, predictions: Predictions) -> dict[str, 
 def baseline(loop: Loop, training: Window, window: Window) -> dict[str, float]:
     """The metrics on labelled rows of the one answer that the training labels alone give.
 
-    Binary: the event's rate as the probability, and the majority's label. Regression: the mean, for mae too.
+    Classes: their shares as the probabilities, and the majority's label. Regression: the mean, for mae too.
     """
-    constant = np.full(len(window.X), _labels(training).mean())
-    return _metrics(loop, window, Predictions(constant))
+    y = _labels(training)
+    if loop.task == "multiclass":
+        assert training.labels is not None, "a multiclass target's places are places among its labels"
+        answer = np.bincount(y.astype(int), minlength=len(training.labels)) / len(y)
+    else:
+        answer = np.array(y.mean())
+    return _metrics(loop, window, Predictions(np.broadcast_to(answer, (len(window.X), *answer.shape))))
 
 
 def _metrics(loop: Loop, window: Window, predictions: Predictions) -> dict[str, float]:

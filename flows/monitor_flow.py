@@ -94,6 +94,7 @@ def _monitor(work: Workspace, window: str, key: str, serving: Serving | None) ->
         current_rows=len(current.X),
         drift=drift,
         threshold=work.loop.drift.threshold,
+        means=monitoring.means(champion, current) if champion else [],
         performance=performance,
         retrain=verdict.retrain,
         reason=str(verdict.reason),

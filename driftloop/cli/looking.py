@@ -1,4 +1,4 @@
-"""The commands that only look: init, check, status, history, diff."""
+"""The commands that only look: init, check, status, history, diff, compare."""
 
 from __future__ import annotations
 
@@ -312,4 +312,35 @@ def diff(folder: Path, one: str, other: str, as_json: bool) -> None:
     print_json(found) if as_json else render.difference(found)
 
 
-COMMANDS = (init, check, status, history, diff)
+@click.command()
+@loop_dir
+@options.window
+@click.option("--strategies", metavar="S", default="", help="Separated by commas. Default: those of loop.toml.")
+@as_json
+def compare(folder: Path, window: str | None, strategies: str, as_json: bool) -> None:
+    """An old model on its own and on W's holdout, beside new ones made with W by each strategy.
+
+    The old one has learnt from all labelled windows before W. All are scored on rows that none has seen; nothing is
+    registered. With several [[model.candidates]] each has its turn.
+
+    \b
+    Examples:
+      driftloop compare my-loop
+      driftloop compare my-loop --window 2024-03 --strategies fine_tune,all,mix:0.7
+    """
+    from rich.console import Console
+
+    from driftloop import progress
+    from driftloop.cli import render
+
+    with Console(stderr=True).status("reading windows …") as status:
+        from driftloop.comparing import comparison
+        from driftloop.workspace import open_workspace
+
+        work = open_workspace(folder, options.settings())
+        with progress.heard_by(lambda line: status.update(f"{line} …")):
+            found = comparison(work, window, [name.strip() for name in strategies.split(",") if name.strip()])
+    print_json(found) if as_json else render.models(found)
+
+
+COMMANDS = (init, check, status, history, diff, compare)

@@ -100,6 +100,41 @@ def _contest(console: Console, found: Json) -> None:
     )
 
 
+def models(found: Json) -> None:
+    """An old model beside new ones, a metric a column; the best on the window's holdout stands out."""
+    rows, metric = found["models"], found["metric"]
+    names = [metric, *(name for name in rows[0]["metrics"] if name != metric)]
+    table = Table(title=found["loop"], title_justify="left", box=SIMPLE_HEAD)
+    for name in ("model", "estimator", "learnt from", "rows", "scored on"):
+        table.add_column(name, justify="right" if name == "rows" else "left")
+    for name in (*names, "seconds"):
+        table.add_column(name, justify="right")
+    here = [row["metrics"][metric] for row in rows if row["holdout"] == found["window"]]
+    best = max(here) if found["higher_is_better"] else min(here)
+    for row in rows:
+        values = (_metric(row["metrics"].get(name)) for name in names)
+        won = row["holdout"] == found["window"] and row["metrics"][metric] == best
+        table.add_row(
+            row["model"], row["estimator"], _span(row["windows"]), _count(row["rows"]), row["holdout"], *values,
+            f"{row['seconds']:.1f}", style="green" if won else "",
+        )  # fmt: skip
+    console = out()
+    console.print(table)
+    last = rows[-1]
+    console.print(f"Scored on holdout rows, which no model learns from: {last['holdout_rows']:,} of {found['window']}.")
+    for row in rows:
+        if row["note"]:
+            console.print(f"{row['model']} ({row['estimator']}): {escape(row['note'])}.")
+        if row["effective_rows"] is not None:
+            console.print(
+                f"{row['model']} ({row['estimator']}): worth {row['effective_rows']:,.0f} rows of equal weight."
+            )
+
+
+def _metric(value: float | None) -> str:
+    return "–" if value is None else f"{value:.3f}" if abs(value) < 100 else f"{value:,.0f}"
+
+
 def live(report: Json) -> None:
     """The last requests beside what the champion was trained on."""
     console, drift = out(), report["drift"]
@@ -114,9 +149,7 @@ def live(report: Json) -> None:
         return
     table = Table("mean of", "now", "in training", f"z, limit {report['z_limit']:.2f}", box=SIMPLE_HEAD)
     for mean in report["means"]:
-        z = "one value in training" if mean["z"] is None else f"{mean['z']:+.2f}"
-        moved = "red" if mean["moved"] else ""
-        table.add_row(escape(mean["name"]), f"{mean['mean']:.5g}", f"{mean['trained_mean']:.5g}", z, style=moved)
+        table.add_row(escape(mean["name"]), *_mean(mean), style="red" if mean["moved"] else "")
     console.print(table)
 
 
@@ -337,10 +370,24 @@ def _verdict(report: Json) -> str:
 
 def _columns(drift: Json) -> Table:
     table = Table("drifted column", "method", "score", "threshold", box=SIMPLE_HEAD)
+    means = {mean["name"]: mean for mean in drift.get("means", ())}
+    for name in ("mean", "in training", "z") if means else ():
+        table.add_column(name, justify="right")
     for column in drift["columns"]:
         if column["drifted"]:
-            table.add_row(column["name"], column["method"], f"{column['score']:.4f}", f"{column['threshold']:g}")
+            mean = _mean(means.get(column["name"])) if means else ()
+            table.add_row(
+                escape(column["name"]), column["method"], f"{column['score']:.4f}", f"{column['threshold']:g}", *mean
+            )
     return table
+
+
+def _mean(mean: Json | None) -> tuple[str, str, str]:
+    """A mean now, in training, and its z; dashes for a category, which has none."""
+    if mean is None:
+        return "–", "–", "–"
+    z = "one value in training" if mean["z"] is None else f"{mean['z']:+.2f}"
+    return f"{mean['mean']:.5g}", f"{mean['trained_mean']:.5g}", z
 
 
 def _target(console: Console, drift: Json | None) -> None:

@@ -352,7 +352,7 @@ def _tried(work: Workspace, loop: Loop, estimator: Pipeline, newest: Window) -> 
     if scores.shape != (len(X),) or not np.isfinite(scores).all():
         raise ContractError(f"{found}: expected a finite number a row, got shape {scores.shape} of {scores.dtype}.")
     if len(raw := work.windows.read(newest.id)) != len(X):
-        return []  # rows were set aside
+        return []  # the file has other rows than were scored
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")

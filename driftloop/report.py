@@ -13,6 +13,7 @@ from driftloop.promotion import PromotionDecision
 from driftloop.retrain import Drift, Performance
 
 Json = dict[str, Any]
+LEVELS = ("errors", "warnings")
 
 
 def window_report(
@@ -92,6 +93,13 @@ def metrics_json(facts: Facts) -> dict[str, float]:
 
 def decision_json(decision: PromotionDecision) -> Json:
     return {name: str(value) if isinstance(value, str) else value for name, value in asdict(decision).items()}
+
+
+def validated(found: Json) -> str:
+    """What the checks of schema.yaml came to, in a few words."""
+    said = [f"{found[level]} {level.removesuffix('s' * (found[level] == 1))}" for level in LEVELS if found[level]]
+    left = found["bad_rows"] if found["kept_rows"] else 0
+    return ", ".join([*said, *([f"{left:,} of {left + found['kept_rows']:,} rows left out"] if left else [])]) or "ok"
 
 
 def decision_of(stored: Json) -> PromotionDecision:

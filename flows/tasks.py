@@ -17,7 +17,7 @@ from driftloop.drift import DriftReport
 from driftloop.entry import Entry
 from driftloop.errors import Unreachable
 from driftloop.promotion import PromotionDecision
-from driftloop.report import Json
+from driftloop.report import Json, validated
 from driftloop.training import Candidate
 from driftloop.workspace import Champion, Workspace
 from flows.orchestration import open_here
@@ -96,8 +96,7 @@ def validate(work: Workspace, window: str) -> Json | None:
         create_table_artifact(
             [{**broken, "examples": ", ".join(broken["examples"])} for broken in found["checks"]],
             key=f"validation-{_slug(work.loop.name)}",
-            description=f"{window}: {found['errors']} errors and {found['warnings']} warnings by schema.yaml; "
-            f"{found['bad_rows']:,} bad rows, {found['kept_rows']:,} kept",
+            description=f"{window} by schema.yaml: {validated(found)}",
         )
     return found
 

@@ -16,6 +16,7 @@ from driftloop.cli.stack import Ports
 from driftloop.entry import Entry
 from driftloop.metrics import written
 from driftloop.reigns import Reign, reigns
+from driftloop.report import validated
 
 Json = dict[str, Any]
 
@@ -42,10 +43,9 @@ def window(report: Json, folder: Path) -> None:
     if report["drift"] and report["drift"]["drifted"]:
         console.print(_columns(report["drift"]))
     _target(console, report["drift"])
-    if (found := report.get("validation")) and (found["errors"] or found["warnings"]):
+    if (found := report.get("validation")) and found["checks"]:
         where = f", kept in {found['file']}" if "file" in found else ""
-        left = f"; {found['bad_rows']:,} rows left out{where}" if found["kept_rows"] and found["bad_rows"] else ""
-        console.print(f"schema.yaml: {found['errors']} errors, {found['warnings']} warnings{escape(left)}.")
+        console.print(f"schema.yaml: {validated(found)}{escape(where)}.")
     if report["performance"]:
         p = report["performance"]
         console.print(

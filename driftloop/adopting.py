@@ -351,10 +351,12 @@ def _tried(work: Workspace, loop: Loop, estimator: Pipeline, newest: Window) -> 
         raise ContractError(f"{found}: it was fitted without names for them. Fit it on a DataFrame.")
     if scores.shape != (len(X),) or not np.isfinite(scores).all():
         raise ContractError(f"{found}: expected a finite number a row, got shape {scores.shape} of {scores.dtype}.")
+    if len(raw := work.windows.read(newest.id)) != len(X):
+        return []  # the file has other rows than were scored
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            as_read = np.asarray(score(estimator, work.windows.read(newest.id)[columns], loop.task))
+            as_read = np.asarray(score(estimator, raw[columns], loop.task))
     except Exception:  # noqa: BLE001  # it may not take the rows as the file has them; that is not asked of it
         return []
     apart = int((~(np.abs(as_read - scores) <= AS_READ * np.maximum(1, np.abs(scores)))).sum())

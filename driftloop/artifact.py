@@ -15,13 +15,23 @@ from driftloop.errors import ArtifactError
 from driftloop.facts import Facts
 from driftloop.frame import features
 from driftloop.metrics import Predictions
+from driftloop.own import Own
 
 if TYPE_CHECKING:
     from mlflow.models import ModelSignature
 
-# Types outside skops' own list that a fitted scikit-learn estimator holds. Each was read: plain data holders
-# or compiled loss functions without file, process or network access.
+# Types outside skops' own list that a fitted estimator holds. Each was read: plain data holders, compiled loss
+# functions, boosters that read their own format out of bytes; none with file, process or network access. A partial
+# may only hold a function that is trusted itself.
 REVIEWED_TYPES = (
+    "catboost.core.CatBoostClassifier",
+    "catboost.core.CatBoostRegressor",
+    "collections.OrderedDict",
+    "driftloop.encoding.Nullable",
+    "functools.partial",
+    "lightgbm.basic.Booster",
+    "lightgbm.sklearn.LGBMClassifier",
+    "lightgbm.sklearn.LGBMRegressor",
     "numpy.dtype",
     "sklearn._loss.loss.HalfTweedieLossIdentity",
     "sklearn.calibration._CalibratedClassifier",
@@ -35,6 +45,16 @@ REVIEWED_TYPES = (
     "sklearn.neighbors._kd_tree.KDTree",
     "sklearn.neural_network._stochastic_optimizers.AdamOptimizer",
     "sklearn.tree._tree.Tree",
+    "sklearn.utils.validation.check_array",
+    "xgboost.core.Booster",
+    "xgboost.sklearn.XGBClassifier",
+    "xgboost.sklearn.XGBRegressor",
+    "xgboost.sklearn.XGBRFClassifier",
+    "xgboost.sklearn.XGBRFRegressor",
+)
+WHAT_IS_TRUSTED = (
+    "Trusted are the types that driftloop reviewed (docs/estimators.md), and those of the package that loop.toml names "
+    "in model.estimator or model.preprocessing: keep classes of your own in one package with it"
 )
 SAMPLE_TOLERANCE = 1e-9
 
@@ -105,7 +125,8 @@ def predictions(scores: np.ndarray, facts: Facts) -> Predictions:
 def load(folder: Path) -> Artifact:
     """Load a downloaded model folder without running any code from it.
 
-    Only the types skops trusts and REVIEWED_TYPES are constructed, whatever list the folder itself carries.
+    Only the types skops trusts, REVIEWED_TYPES and those of the loop's own modules are constructed, whatever list the
+    folder itself carries.
     Raises ArtifactError when it is incomplete, altered, of another format or needs a type nobody reviewed.
     """
     from mlflow.models import Model
@@ -122,14 +143,31 @@ def load(folder: Path) -> Artifact:
     return Artifact(facts, load_skops(folder / "model.skops"), model.signature, load_compiled(folder, facts))
 
 
+def trusted_types(estimator: Any) -> list[str]:
+    """REVIEWED_TYPES, and those of the loop's own modules that the estimator holds."""
+    import skops.io
+
+    if not Own.admitted().modules:
+        return list(REVIEWED_TYPES)
+    return [*REVIEWED_TYPES, *_own_types(skops.io.get_untrusted_types(data=skops.io.dumps(estimator)))]
+
+
+def _own_types(untrusted: list[str]) -> list[str]:
+    return [name for name in untrusted if name.partition(".")[0] in Own.admitted().modules]
+
+
 def load_skops(file: Path) -> Any:
-    """What skops stored, of types it trusts and REVIEWED_TYPES. Raises ArtifactError."""
+    """What skops stored, of types it trusts, REVIEWED_TYPES and those of the loop's own modules.
+
+    Raises ArtifactError.
+    """
     import skops.io
     from skops.io.exceptions import UntrustedTypesFoundException
 
     try:
-        return skops.io.load(file, trusted=list(REVIEWED_TYPES))
+        own = _own_types(skops.io.get_untrusted_types(file=file)) if Own.admitted().modules else []
+        return skops.io.load(file, trusted=[*REVIEWED_TYPES, *own])
     except UntrustedTypesFoundException as error:
-        raise ArtifactError(f"{file} needs types that nobody reviewed: {error}") from None
+        raise ArtifactError(f"{file} needs types that nobody reviewed: {error}. {WHAT_IS_TRUSTED}") from None
     except Exception as error:  # a truncated or altered zip fails in many ways deep inside skops
         raise ArtifactError(f"{file} cannot be loaded: {type(error).__name__}: {error}") from error

@@ -71,9 +71,11 @@ def _training(facts: Facts) -> str:
         if facts.refit_of
         else ""
     )
+    left_out = f" {facts.left_out:,} rows of these windows broke schema.yaml and were left out." * bool(facts.left_out)
     return (
         f"**Training.** {facts.rows:,} rows of {_list(facts.windows)} (data fingerprint `{facts.fingerprint}`), "
-        f"{len(facts.numeric)} numeric and {len(facts.categorical)} categorical features.{event}{_made(facts)}{again}"
+        f"{len(facts.numeric)} numeric and {len(facts.categorical)} categorical features."
+        f"{event}{_made(facts)}{again}{left_out}"
     )
 
 

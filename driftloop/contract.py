@@ -213,9 +213,13 @@ class Training(Section):
 
 
 class Validation(Section):
-    """What becomes of rows that break an error of schema.yaml: the window fails, or it goes on without them."""
+    """What becomes of rows that break an error of schema.yaml: the window fails, or it goes on without them.
+
+    A window fails all the same when more than ``max_bad_share`` of its rows are bad.
+    """
 
     on_bad_rows: Literal["fail", "drop", "quarantine"] = "fail"
+    max_bad_share: Annotated[float, Field(ge=0, lt=1)] = 0.2
 
 
 class Holdout(Section):
@@ -355,6 +359,12 @@ class Loop(Section):
             self._check_features(self.features)
         if self.windows.source == "log":
             self._check_log()
+        return self
+
+    @model_validator(mode="after")
+    def _target_may_be_scaled(self) -> Self:
+        if self.task != "regression" and any(recipe.scale_target is not None for recipe in self.model.recipes):
+            raise ValueError('scale_target is for task = "regression" only')
         return self
 
     def _check_log(self) -> None:

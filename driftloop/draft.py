@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from driftloop import contract
+from driftloop import contract, own
 from driftloop.contract import Features, Label, Loop
 from driftloop.errors import ContractError, WindowError
 from driftloop.frame import categories, positive_label
@@ -70,6 +70,9 @@ class Draft:
             f"numeric = {_toml(list(self.features.numeric))}",
             f"categorical = {_toml(list(self.features.categorical))}",
             *([f"# not used: {', '.join(_toml(name)[1:-1] for name in self.unused)}"] if self.unused else []),
+            "",
+            "[validation]",
+            'on_bad_rows = "fail"  # the window, where rows break schema.yaml; "drop" or "quarantine": on without them',
             "",
             "[model]",
             f'estimator = "sklearn.ensemble.RandomForest{estimator}"',
@@ -162,8 +165,11 @@ def _shared_key(tables: Sequence[pd.DataFrame]) -> str | None:
 
 
 def resolved(folder: Path) -> Loop:
-    """The loop in ``folder``; features left out of loop.toml are inferred from its first window."""
+    """The loop in ``folder``; features left out of loop.toml are inferred from its first window. Its own modules can be
+    imported from then on.
+    """
     loop = contract.load(folder)
+    own.admit(folder, loop)
     if loop.features is not None:
         return loop
     windows = open_windows(loop, folder)

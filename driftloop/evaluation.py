@@ -43,7 +43,10 @@ def page(facts: Facts, y: Array, predictions: Predictions) -> str:
         f"<tr><td>{html.escape(name)}<td>{written(value)}<td>{_or_dash(facts.baseline.get(name))}</tr>"
         for name, value in sorted(facts.metrics.items())
     )
-    sentence = f"{facts.loop}, trained up to {facts.windows[-1]}, on {len(y):,} holdout rows that it never saw."
+    sentence = (
+        f"{facts.loop}, trained up to {facts.windows[-1]}: predictions on {len(y):,} holdout rows, made before any of "
+        f"them was trained on."
+    )
     plots = draw(y, predictions.scores) if draw else _confusion(y, predictions.scores, facts.labels or ())
     return PAGE.format(sentence=html.escape(sentence), metrics=rows, plots=plots)
 

@@ -12,6 +12,7 @@ from sklearn.pipeline import Pipeline
 
 from driftloop.artifact import arrays, score
 from driftloop.compiled import TOLERANCE, Compiled, differences, digest
+from driftloop.encoding import Numbers, blocks
 from driftloop.facts import CompiledFacts, Facts
 from driftloop.graph import graph
 from driftloop.odd_rows import odd_rows
@@ -84,7 +85,7 @@ def _native(estimator: Pipeline, rows: pd.DataFrame, task: str) -> tuple[np.ndar
     try:
         return score(estimator, rows, task), False
     except ValueError:
-        holds = np.isfinite(np.asarray(estimator["encode"].transform(rows)).astype("float32")).all(axis=1)
+        holds = ~np.isinf(np.asarray(estimator["encode"].transform(rows)).astype("float32")).any(axis=1)
         scores = np.full(len(rows), np.nan)
         scores[holds] = score(estimator, rows[holds], task)
         return scores, True
@@ -100,15 +101,23 @@ def _first_line(error: Exception) -> str:
 
 def _edges(estimator: Pipeline, facts: Facts) -> Mapping[str, np.ndarray]:
     """Values of numeric columns at which the model's trees split, some of each."""
-    trees = trees_of(estimator["model"], binary=facts.task == "binary")
-    if trees is None or not facts.numeric:
+    try:
+        encoded, trees = (
+            blocks(estimator["encode"], facts.numeric, facts.categorical),
+            trees_of(estimator["model"], binary=facts.task == "binary"),
+        )
+    except NotImplementedError:
         return {}
-    scaler = estimator["encode"].named_transformers_["numeric"][-1]
+    if trees is None:
+        return {}
     feature = np.concatenate([tree.feature[tree.left >= 0] for tree in trees.trees])
     threshold = np.concatenate([tree.threshold[tree.left >= 0] for tree in trees.trees])
-    found = {}
-    for i, name in enumerate(facts.numeric):
-        at = np.unique(threshold[feature == i])
-        at = at[np.unique(np.linspace(0, len(at) - 1, EDGES, dtype=int))] if len(at) else at
-        found[name] = at * scaler.scale_[i] + scaler.mean_[i]
+    found, column = {}, 0
+    for block in encoded:
+        for i, name in enumerate(block.owners):
+            if isinstance(block, Numbers):
+                at = np.unique(threshold[feature == column])
+                at = at[np.unique(np.linspace(0, len(at) - 1, EDGES, dtype=int))] if len(at) else at
+                found[name] = at if block.mean is None or block.scale is None else at * block.scale[i] + block.mean[i]
+            column += 1
     return found

@@ -122,12 +122,13 @@ class Facts(BaseModel):
     chosen, ``note`` where that could not do all that its name says; ``effective_rows`` what weighted rows were worth;
     ``tuned_from`` the version that learnt on, whose windows are among ``windows``. ``contest``: what else was tried.
     ``search``: of its parameters; None where they are as given.
-    ``baseline``: the metrics, on the same rows, of the answer that knows no feature: the event's rate in training, or
-    the mean of the training targets; an undefined one is left out.
+    ``baseline``: the metrics, on the same rows, of the answer that knows no feature: the classes' shares in training,
+    or the mean of the training targets; an undefined one is left out.
     ``ranges`` are the smallest, a middle and the largest training value of each numeric
     feature, ``modes`` the most frequent category of each other one: what a form to ask the model with begins with.
     ``adopted``: None for one that was trained here; else ``windows``, ``rows`` and what is said of their values are
     those that drift is measured against, for its own are not known.
+    ``left_out``: rows of its windows that broke schema.yaml.
     """
 
     model_config = ConfigDict(frozen=True, extra="ignore")
@@ -163,6 +164,7 @@ class Facts(BaseModel):
     ranges: dict[str, tuple[float, float, float]] = {}
     modes: dict[str, str] = {}
     adopted: Adopted | None = None
+    left_out: int = 0
 
     @property
     def search_metrics(self) -> dict[str, float]:

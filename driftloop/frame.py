@@ -26,7 +26,7 @@ class Window:
     None when the window has no labels yet. ``labels`` are the (negative, positive) labels as the user spells them,
     binary only. ``entity`` and ``timestamp`` are aligned with X where the loop has them.
     ``notes`` are findings that do not stop the loop. ``slicing`` holds the columns of promotion.slices, features
-    or not: float64 for numbers, else category strings.
+    or not: float64 for numbers, else category strings. ``left_out``: how many rows schema.yaml had put aside.
     """
 
     id: str
@@ -37,6 +37,7 @@ class Window:
     labels: tuple[str, str] | None = None
     notes: tuple[str, ...] = ()
     slicing: pd.DataFrame | None = None
+    left_out: int = 0
 
     @property
     def labelled(self) -> Window:

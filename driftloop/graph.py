@@ -11,11 +11,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from sklearn.base import is_classifier
+from sklearn.compose import TransformedTargetRegressor
 from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 from sklearn.linear_model import LogisticRegression, LogisticRegressionCV
 from sklearn.pipeline import Pipeline
+from sklearn.preprocessing import StandardScaler
 
 from driftloop.compiled import CATEGORICAL, NUMERIC, SCORE
+from driftloop.encoding import Codes, Numbers, OneHot, blocks
 from driftloop.facts import Facts
 from driftloop.trees import KINDS, Trees, table, trees_of
 
@@ -25,6 +28,8 @@ if TYPE_CHECKING:
 OPSET, ML_OPSET, IR_VERSION = 21, 5, 10  # the first operators for trees in doubles came with 5
 SKL2ONNX_ML_OPSET = 3  # the newest it knows
 LOGISTIC = (LogisticRegression, LogisticRegressionCV, LinearDiscriminantAnalysis)
+AT_MOST, MEMBER = 0, 6  # how a TreeEnsemble's nodes compare
+ML_OPERATORS = ("LabelEncoder", "OneHotEncoder", "TreeEnsemble")
 ENCODED = "model/encoded"  # skl2onnx's part of the graph has names of its own, below "model/"
 
 
@@ -38,7 +43,7 @@ class _Graph:
     def node(self, op: str, inputs: list[str], output: str, **attributes: Any) -> str:
         from onnx import AttributeProto, helper
 
-        domain = "ai.onnx.ml" if op in ("OneHotEncoder", "TreeEnsemble") else ""
+        domain = "ai.onnx.ml" if op in ML_OPERATORS else ""
         made = helper.make_node(op, inputs, [output], domain=domain)
         for name, value in attributes.items():  # onnx would look at each of a forest's numbers to learn their type
             numbers = AttributeProto.INTS if isinstance(value, list) and isinstance(value[0], int) else None
@@ -63,23 +68,28 @@ def graph(estimator: Pipeline, facts: Facts, *, exactly: bool = True, guarded: b
 
     made, model, imports = _Graph(), estimator["model"], ML_OPSET if exactly else SKL2ONNX_ML_OPSET
     encoded, width = _encode(made, estimator["encode"], facts)
-    binary = facts.task == "binary"
+    binary, plain = facts.task == "binary", "plain"
     if exactly and (trees := trees_of(model, binary=binary)) is not None:
         _add_trees(made, trees, encoded, "raw")
         made.node("Reshape", ["raw", made.constant("flat", [-1], np.int64)], "plain")
+    elif isinstance(model, TransformedTargetRegressor):
+        _add_converted(made, model.regressor_, width, binary=False, exactly=exactly)
+        plain = _add_scaled_back(made, model.transformer_)
     elif exactly and isinstance(model, LOGISTIC):
         _add_logistic(made, model, encoded)
     else:
         _add_converted(made, model, width, binary=binary, exactly=exactly)
     if guarded:
         made.node("Cast", [encoded], "rounded", to=TensorProto.FLOAT)
-        made.node("Mul", ["rounded", made.constant("zero", 0, np.float32)], "nought")  # NaN where it is infinite
-        made.node("ReduceSum", ["nought", made.constant("columns", [1], np.int64)], "none", keepdims=0)
-        made.node("Cast", ["none"], "guard", to=TensorProto.DOUBLE)
-        made.node("Cast", ["plain"], "number", to=TensorProto.DOUBLE)
+        made.node("IsInf", ["rounded"], "infinite")
+        made.node("Cast", ["infinite"], "marks", to=TensorProto.DOUBLE)
+        made.node("ReduceSum", ["marks", made.constant("columns", [1], np.int64)], "marked", keepdims=0)
+        made.node("Greater", ["marked", made.constant("zero", 0)], "any")
+        made.node("Where", ["any", made.constant("nothing", np.nan), "zero"], "guard")
+        made.node("Cast", [plain], "number", to=TensorProto.DOUBLE)
         made.node("Add", ["number", "guard"], SCORE)
     else:
-        made.node("Cast", ["plain"], SCORE, to=TensorProto.DOUBLE)
+        made.node("Cast", [plain], SCORE, to=TensorProto.DOUBLE)
     inputs = [
         helper.make_tensor_value_info(name, kind, [None, len(columns)])
         for name, kind, columns in (
@@ -117,26 +127,54 @@ def _read_inside(node: NodeProto) -> set[str]:
 
 def _encode(made: _Graph, encode: Any, facts: Facts) -> tuple[str, int]:
     """The preprocessing, in doubles as scikit-learn does it; returns the name and the width of what it gives."""
-    from onnx import TensorProto
-
     parts, width = [], 0
-    if facts.numeric:
-        imputer, scaler = (step for _, step in encode.named_transformers_["numeric"].steps)
-        made.node("IsNaN", [NUMERIC], "null")
-        made.node("Where", ["null", made.constant("median", imputer.statistics_), NUMERIC], "known")
-        made.node("Sub", ["known", made.constant("mean", scaler.mean_)], "centred")
-        parts.append(made.node("Div", ["centred", made.constant("scale", scaler.scale_)], "scaled"))
-        width += len(facts.numeric)
-    if facts.categorical:
-        hot = []
-        for i, known in enumerate(encode.named_transformers_["categorical"].categories_):
-            made.node("Gather", [CATEGORICAL, made.constant(f"column{i}", i, np.int64)], f"words{i}", axis=1)
-            hot.append(made.node("OneHotEncoder", [f"words{i}"], f"hot{i}", cats_strings=list(known), zeros=1))
-            width += len(known)
-        made.node("Concat", hot, "hot", axis=1)
-        parts.append(made.node("Cast", ["hot"], "categories", to=TensorProto.DOUBLE))
+    for i, block in enumerate(blocks(encode, facts.numeric, facts.categorical)):
+        if isinstance(block, Numbers):
+            parts.append(_add_numbers(made, block, facts, f"part{i}"))
+        else:
+            parts += _add_words(made, block, facts, f"part{i}")
+        width += len(block.owners)
     made.node("Concat", parts, ENCODED, axis=1)
     return ENCODED, width
+
+
+def _add_numbers(made: _Graph, block: Numbers, facts: Facts, prefix: str) -> str:
+    found = NUMERIC
+    if block.names != facts.numeric:
+        places = made.constant(f"{prefix}/places", [facts.numeric.index(name) for name in block.names], np.int64)
+        found = made.node("Gather", [found, places], f"{prefix}/numbers", axis=1)
+    if block.fill is not None:
+        made.node("IsNaN", [found], f"{prefix}/null")
+        fill = made.constant(f"{prefix}/fill", block.fill)
+        found = made.node("Where", [f"{prefix}/null", fill, found], f"{prefix}/known")
+    if block.mean is not None:
+        made.node("Sub", [found, made.constant(f"{prefix}/mean", block.mean)], f"{prefix}/centred")
+        scale = made.constant(f"{prefix}/scale", block.scale)
+        found = made.node("Div", [f"{prefix}/centred", scale], f"{prefix}/scaled")
+    return found
+
+
+def _add_words(made: _Graph, block: Codes | OneHot, facts: Facts, prefix: str) -> list[str]:
+    from onnx import TensorProto
+
+    found = []
+    for i, name in enumerate(block.names):
+        place, words = facts.categorical.index(name), f"{prefix}/words{i}"
+        if isinstance(block, Codes):
+            made.node("Gather", [CATEGORICAL, made.constant(f"{prefix}/place{i}", [place], np.int64)], words, axis=1)
+            code = made.node(
+                "LabelEncoder",
+                [words],
+                f"{prefix}/code{i}",
+                keys_strings=list(block.codes[i]),
+                values_floats=list(block.codes[i].values()),
+                default_float=block.unknown,
+            )
+        else:
+            made.node("Gather", [CATEGORICAL, made.constant(f"{prefix}/place{i}", place, np.int64)], words, axis=1)
+            code = made.node("OneHotEncoder", [words], f"{prefix}/hot{i}", cats_strings=list(block.words[i]), zeros=1)
+        found.append(made.node("Cast", [code], f"{prefix}/column{i}", to=TensorProto.DOUBLE))
+    return found
 
 
 def _add_logistic(made: _Graph, model: Any, encoded: str) -> None:
@@ -145,6 +183,17 @@ def _add_logistic(made: _Graph, model: Any, encoded: str) -> None:
     made.node("MatMul", [encoded, made.constant("coefficients", sign * model.coef_[0])], "product")
     made.node("Add", ["product", made.constant("intercept", sign * model.intercept_[0])], "logit")
     made.node("Sigmoid", ["logit"], "plain")
+
+
+def _add_scaled_back(made: _Graph, scaler: Any) -> str:
+    """The prediction in the target's own unit; returns its name."""
+    from onnx import TensorProto
+
+    if not isinstance(scaler, StandardScaler):
+        raise NotImplementedError(f"a target through {type(scaler).__name__}")
+    made.node("Cast", ["plain"], "standard", to=TensorProto.DOUBLE)
+    made.node("Mul", ["standard", made.constant("target/scale", scaler.scale_[0])], "spread")
+    return made.node("Add", ["spread", made.constant("target/mean", scaler.mean_[0])], "shifted")
 
 
 def _add_converted(made: _Graph, model: Any, width: int, *, binary: bool, exactly: bool) -> None:
@@ -213,6 +262,13 @@ def _add_trees(made: _Graph, ensemble: Trees, encoded: str, output: str, prefix:
         made.node("Cast", [encoded], f"{prefix}/float", to=TensorProto.FLOAT)
         encoded = made.node("Cast", [f"{prefix}/float"], f"{prefix}/rounded", to=TensorProto.DOUBLE)
     grown = table(ensemble.trees)
+    modes, optional = np.full(len(grown.threshold), AT_MOST, np.uint8), {}
+    if grown.missing_left.any():
+        optional["nodes_missing_value_tracks_true"] = grown.missing_left.astype(int).tolist()
+    if grown.members:
+        modes[sorted(grown.members)] = MEMBER
+        sets = [values for node in sorted(grown.members) for values in (grown.members[node], [np.nan])]
+        optional["membership_values"] = numpy_helper.from_array(np.concatenate(sets).astype(float))
     made.node(
         "TreeEnsemble",
         [encoded],
@@ -223,13 +279,14 @@ def _add_trees(made: _Graph, ensemble: Trees, encoded: str, output: str, prefix:
         tree_roots=grown.roots.tolist(),
         nodes_featureids=grown.feature.tolist(),
         nodes_splits=numpy_helper.from_array(grown.threshold),
-        nodes_modes=numpy_helper.from_array(np.zeros(len(grown.threshold), np.uint8)),  # left where at most the split
+        nodes_modes=numpy_helper.from_array(modes),
         nodes_truenodeids=grown.left.tolist(),
         nodes_trueleafs=grown.left_leaf.astype(int).tolist(),
         nodes_falsenodeids=grown.right.tolist(),
         nodes_falseleafs=grown.right_leaf.astype(int).tolist(),
         leaf_targetids=[0] * len(grown.leaf),
         leaf_weights=numpy_helper.from_array(ensemble.factor * grown.leaf),
+        **optional,
     )
     made.node("Add", [f"{prefix}/sum", made.constant(f"{prefix}/base", ensemble.base)], f"{prefix}/shifted")
     return made.node(ensemble.link, [f"{prefix}/shifted"], output)

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from statistics import NormalDist
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -107,6 +108,14 @@ def _ratio(difference: float, error: float, scale: float) -> float:
     if error > 0:
         return difference / error
     return 0.0 if abs(difference) <= 1e-12 * abs(scale) else math.copysign(math.inf, difference)
+
+
+def means_json(shifts: Sequence[MeanShift], limit: float) -> list[dict[str, Any]]:
+    """Each mean beside training's, ``moved`` where its z is beyond the limit; a ``z`` of None is an infinite one."""
+    return [
+        {**asdict(shift), "z": shift.z if math.isfinite(shift.z) else None, "moved": abs(shift.z) > limit}
+        for shift in shifts
+    ]
 
 
 def z_limit(columns: int) -> float:

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import math
-from dataclasses import asdict
-
 import pandas as pd
 
 from driftloop import frame, monitoring
 from driftloop.contract import Loop
 from driftloop.errors import DriftloopError
 from driftloop.frame import Window
-from driftloop.live import live_verdict, mean_shifts, z_limit
+from driftloop.live import live_verdict, means_json
 from driftloop.prediction_log import Store, open_store, rows_of
 from driftloop.report import Json, drift_json
 from driftloop.settings import Settings
@@ -44,13 +41,8 @@ def live_look(work: Workspace, store: Store, last: int) -> Json:
     current = _window(work.loop, rows_of(found, work.loop.columns.names))
     drift = monitoring.measure_drift(work, monitoring.read_reference(work, serving.windows), current).drift
     facts = work.model(serving.version).facts
-    known = {name: pair for name, pair in facts.statistics.items() if name in work.loop.columns.numeric}
-    shifts, limit = mean_shifts(current.X, known, facts.rows), z_limit(len(known))
+    shifts, limit = monitoring.shifts_since_training(facts, current)
     verdict = live_verdict(drift.share, work.loop.drift.threshold, shifts, limit)
-    means = [
-        {**asdict(shift), "z": shift.z if math.isfinite(shift.z) else None, "moved": abs(shift.z) > limit}
-        for shift in shifts
-    ]
     return {
         "loop": work.loop.name,
         "version": serving.version,
@@ -58,7 +50,7 @@ def live_look(work: Workspace, store: Store, last: int) -> Json:
         "since": found["time"].iloc[0].isoformat(timespec="seconds"),
         "until": found["time"].iloc[-1].isoformat(timespec="seconds"),
         "drift": drift_json(drift, work.loop.drift.threshold),
-        "means": means if facts.statistics else None,
+        "means": means_json(shifts, limit) if facts.statistics else None,
         "z_limit": limit,
         "quiet": verdict.quiet,
         "reasons": list(verdict.reasons),

@@ -17,6 +17,7 @@ from driftloop.facts import Adopted, Facts
 from driftloop.frame import Window
 from driftloop.frame import unseen as unseen_categories
 from driftloop.holdout import require_same_rule, unseen
+from driftloop.live import MeanShift, mean_shifts, means_json, z_limit
 from driftloop.metrics import METRICS
 from driftloop.reigns import TRAININGS
 from driftloop.report import Json, window_report
@@ -29,8 +30,11 @@ if TYPE_CHECKING:
 
 
 def run_key(work: Workspace, window: str) -> str:
-    """A hash of what a run over the window depends on: its rows, which windows have labels, loop.toml, known cases."""
-    parts = [work.loop.digest, work.windows.digest(window), work.golden.digest, *labelled_ids(work, window)]
+    """A hash of what a run over the window depends on: its rows, which windows have labels, loop.toml, known cases,
+    and schema.yaml where there is one.
+    """
+    own, *schema = work.reading_key(window)
+    parts = [work.loop.digest, own, work.golden.digest, *labelled_ids(work, window), *schema]
     return hashlib.blake2b("\n".join(parts).encode(), digest_size=8).hexdigest()
 
 
@@ -85,13 +89,31 @@ def require_same_task(loop: Loop, champion: Champion) -> None:
     )
 
 
-def read_current(work: Workspace, window: str, serving: Serving | None) -> Window:
-    """The window's checked rows. Raises WindowError, also for a window older than the champion's training data."""
+def validation(work: Workspace, window: str) -> Json | None:
+    """What schema.yaml says of a window, and where the rows are that it goes on without.
+
+    None where there is no schema.yaml, or nothing of the window can be read.
+    """
+    if work.schema is None:
+        return None
+    found = work.reading(window)
+    report = found.report(work.loop)
+    if report is None or found.set_aside is None or work.loop.validation.on_bad_rows != "quarantine":
+        return report
+    return {**report, "file": str(work.aside(window))}
+
+
+def require_newer(window: str, serving: Serving | None) -> None:
+    """Raise WindowError for a window older than the champion's training data."""
     if serving and window < serving.windows[-1]:
         raise WindowError(
             window,
             [f"it is older than {serving.windows[-1]}, the newest window that champion {serving.version} knows"],
         )
+
+
+def read_current(work: Workspace, window: str) -> Window:
+    """The window's checked rows. Raises WindowError."""
     return work.read(window)
 
 
@@ -165,6 +187,17 @@ def labels_of(window: Window, task: str) -> pd.Series:
         dtype = float if task == "regression" else object
         return pd.Series(index=window.X.index, dtype=dtype) if window.y is None else window.y.astype(dtype)
     return window.y.map(dict(enumerate(window.labels)))
+
+
+def shifts_since_training(facts: Facts, current: Window) -> tuple[list[MeanShift], float]:
+    """How far the means of the window's numbers lie from those the version learnt from, and the |z| that is too far."""
+    known = {name: pair for name, pair in facts.statistics.items() if name in current.X}
+    return mean_shifts(current.X, known, facts.rows), z_limit(len(known))
+
+
+def means(champion: Champion, current: Window) -> list[Json]:
+    """Those shifts as the report tells them; none where the champion's version stores no statistics."""
+    return means_json(*shifts_since_training(champion.artifact.facts, current))
 
 
 def measure_performance(work: Workspace, champion: Champion, current: Window) -> Performance | None:
@@ -287,6 +320,8 @@ def record_quarantine(work: Workspace, error: WindowError, champion: str | None)
     key = run_key(work, error.window)
     report = window_report(work.loop.name, error.window, reason="quarantined", champion=champion)
     report["quarantine"] = {"problems": error.problems}
+    if found := validation(work, error.window):
+        report["validation"] = found
     seen = [e for e in work.ledger.entries(error.window) if e.kind is Kind.QUARANTINE]
     if not any(e.details["key"] == key for e in seen):
         work.ledger.append(

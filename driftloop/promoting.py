@@ -65,9 +65,7 @@ class Registered:
 
     @property
     def predict(self) -> Predict:
-        return lambda X: predictions(
-            score(self.candidate.estimator, X, self.candidate.facts.task), self.candidate.facts
-        )
+        return self.candidate.predict
 
 
 def training_data(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -10,7 +11,7 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 from driftloop import blank
-from driftloop.artifact import REVIEWED_TYPES
+from driftloop.artifact import WHAT_IS_TRUSTED, trusted_types
 from driftloop.card import WAITS
 from driftloop.compiled import FILE
 from driftloop.errors import ArtifactError, ContractError, NotInRegistry, Unreachable
@@ -199,9 +200,9 @@ class Registry:
                     candidate.estimator,
                     name="model",
                     signature=_signature(facts),
-                    pip_requirements=_requirements(),
+                    pip_requirements=_requirements(candidate.estimator),
                     serialization_format="skops",
-                    skops_trusted_types=list(REVIEWED_TYPES),
+                    skops_trusted_types=trusted_types(candidate.estimator),
                     metadata={"driftloop": json.loads(facts.model_dump_json())},
                 )
             except MlflowException as error:
@@ -209,8 +210,7 @@ class Registry:
                     raise
                 raise ArtifactError(
                     f"the fitted {type(candidate.estimator['model']).__name__} cannot be stored without pickle: "
-                    f"{error}. "
-                    f"Choose an estimator whose types are reviewed (docs/loop-toml.md lists them)."
+                    f"{error}. {WHAT_IS_TRUSTED}."
                 ) from error
             if candidate.compiled is not None:
                 with TemporaryDirectory() as folder:
@@ -310,9 +310,15 @@ def library_versions() -> dict[str, str]:
     return {name: version(name) for name in LIBRARIES}
 
 
-def _requirements() -> list[str]:
+def _requirements(estimator: Any) -> list[str]:
     # given, not inferred: inference loads the model in a new process and costs 6 to 9 seconds
-    return [f"{name}=={version}" for name, version in library_versions().items()]
+    from driftloop.boosters import LIBRARIES as BOOSTERS
+    from driftloop.boosters import library
+
+    needed = library_versions()
+    if booster := library(getattr(estimator["model"], "regressor_", estimator["model"]), *BOOSTERS):
+        needed[booster] = sys.modules[booster].__version__
+    return [f"{name}=={version}" for name, version in needed.items()]
 
 
 def _signature(facts: Facts) -> ModelSignature:

@@ -13,6 +13,7 @@ from driftloop.promotion import PromotionDecision
 from driftloop.retrain import Drift, Performance
 
 Json = dict[str, Any]
+LEVELS = ("errors", "warnings")
 
 
 def window_report(
@@ -24,23 +25,29 @@ def window_report(
     current_rows: int = 0,
     drift: Drift | None = None,
     threshold: float = 0.0,
+    means: Sequence[Json] = (),
     performance: Performance | None = None,
     retrain: bool = False,
     reason: str,
     champion: str | None,
+    validation: Json | None = None,
 ) -> Json:
-    """The report before any training; a training replaces its last three parts."""
+    """The report before any training; a training replaces its last three parts.
+
+    ``validation`` is a part of it only where there is a schema.yaml.
+    """
     return {
         "loop": loop,
         "window": window,
         "reference": list(reference),
         "rows": {"reference": reference_rows, "current": current_rows},
-        "drift": drift_json(drift, threshold) if drift else None,
+        "drift": drift_json(drift, threshold) | {"means": list(means)} if drift else None,
         "performance": performance_json(performance) if performance else None,
         "retrain": {"retrain": retrain, "reason": reason},
         "training": None,
         "decision": None,
         "champion": {"version": champion} if champion else None,
+        **({"validation": validation} if validation else {}),
     }
 
 
@@ -86,6 +93,13 @@ def metrics_json(facts: Facts) -> dict[str, float]:
 
 def decision_json(decision: PromotionDecision) -> Json:
     return {name: str(value) if isinstance(value, str) else value for name, value in asdict(decision).items()}
+
+
+def validated(found: Json) -> str:
+    """What the checks of schema.yaml came to, in a few words."""
+    said = [f"{found[level]} {level.removesuffix('s' * (found[level] == 1))}" for level in LEVELS if found[level]]
+    left = found["bad_rows"] if found["kept_rows"] else 0
+    return ", ".join([*said, *([f"{left:,} of {left + found['kept_rows']:,} rows left out"] if left else [])]) or "ok"
 
 
 def decision_of(stored: Json) -> PromotionDecision:

@@ -9,7 +9,7 @@ import statistics
 import tempfile
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, cast
 from driftloop import worker
 from driftloop.errors import ArtifactError
 from driftloop.importing import uncollected
+from driftloop.own import Own
 
 if TYPE_CHECKING:  # started before everything heavy
     import numpy as np
@@ -32,13 +33,17 @@ BYTES_A_MB = 1_000_000
 
 @dataclass(frozen=True)
 class Request:
-    """Which version to load, rows with the features as columns, and what the candidate gave for them."""
+    """Which version to load, rows with the features as columns, and what the candidate gave for them.
+
+    ``own``: the process may be older than what its asker has admitted since.
+    """
 
     settings: Settings
     loop: str
     version: str
     rows: pd.DataFrame
     scores: np.ndarray
+    own: Own = field(default_factory=Own.admitted)
 
 
 @cache
@@ -71,6 +76,7 @@ def try_version(request: Request) -> ServingCheck:
     from driftloop.promotion import ServingCheck
     from driftloop.registry import Registry
 
+    request.own.admit()
     with tempfile.TemporaryDirectory() as folder:
         place = Registry(request.settings, request.loop).download(request.version, Path(folder))
         size = sum(file.stat().st_size for file in place.rglob("*") if file.is_file()) / BYTES_A_MB

@@ -83,6 +83,7 @@ def joined(parts: Sequence[Window]) -> Window:
         entity=_joined([part.entity for part in parts]),
         slicing=_joined([part.slicing for part in parts]),
         timestamp=None,
+        left_out=sum(part.left_out for part in parts),
     )
 
 

@@ -12,7 +12,7 @@ from sklearn.pipeline import Pipeline
 from sklearn.utils.validation import has_fit_parameter
 
 from driftloop import fine_tuning
-from driftloop.artifact import score
+from driftloop.artifact import predictions, score
 from driftloop.calibration import best_f1_threshold, calibration_error
 from driftloop.category import MISSING
 from driftloop.contract import Loop, Recipe
@@ -24,7 +24,7 @@ from driftloop.importance import Importance
 from driftloop.metrics import Predictions, Score, metrics_of
 from driftloop.paired import detectable_gain, paired_gain
 from driftloop.promotion import Comparison
-from driftloop.recipe import build
+from driftloop.recipe import build, in_one_thread
 from driftloop.slices import NO_SLICES, SlicePolicy, compare_slices, quartiles
 from driftloop.strategy import TrainingSet, joined
 
@@ -50,6 +50,10 @@ class Candidate:
     importance: Importance | None = None
     searched: tuple[Searched, ...] = ()
     evaluation: str | None = None
+
+    def predict(self, X: pd.DataFrame) -> Predictions:
+        """Of rows in the form of a window's ``X``."""
+        return predictions(score(self.estimator, X, self.facts.task), self.facts)
 
 
 def require_strategies(loop: Loop) -> None:
@@ -96,7 +100,8 @@ def split_parts(windows: Sequence[Window], rule: HoldoutRule) -> tuple[tuple[Win
     for window in windows:
         _labels(window)
     masks = [rule.mask(window, newest=window is newest) for window in windows]
-    return tuple(window.where(~mask) for window, mask in zip(windows, masks, strict=True)), newest.where(masks[-1])
+    parts = tuple(window.where(~mask) for window, mask in zip(windows, masks, strict=True))
+    return parts, replace(newest.where(masks[-1]), left_out=0)  # what was left out is counted once, with the parts
 
 
 def fit(loop: Loop, windows: Sequence[str], training: Window, rule: HoldoutRule) -> Candidate:
@@ -121,8 +126,7 @@ def described(
 ) -> Candidate:
     """A fitted pipeline with its facts, not yet scored. Without a recipe it was adopted, beside these rows."""
     training, base = learnt.rows, learnt.base
-    if {"n_jobs", "n_estimators"} <= set(pipeline["model"].get_params()):
-        pipeline["model"].set_params(n_jobs=1)  # starting threads costs more than a request's few rows
+    in_one_thread(pipeline)
     sample = training.X.iloc[np.unique(np.linspace(0, len(training.X) - 1, SAMPLE_ROWS, dtype=int))]
     facts = Facts(
         loop=loop.name,
@@ -151,6 +155,7 @@ def described(
         tuned_from=base.version if base else None,
         ranges=ranges(training.X[list(loop.columns.numeric)]),
         modes={name: str(training.X[name].mode()[0]) for name in loop.columns.categorical},
+        left_out=training.left_out,
     )
     return Candidate(pipeline, facts)
 
@@ -213,7 +218,7 @@ def fitted(loop: Loop, recipe: Recipe, learnt: TrainingSet, encodings: Encodings
         encode, Z = (encodings or Encodings()).of(pipeline[:-1], learnt.rows, y)
         name, model = pipeline.steps[-1]
         model.fit(Z, y, **({} if learnt.weights is None else {"sample_weight": learnt.weights}))
-    except ValueError as error:
+    except Exception as error:  # an estimator may be anybody's, and raise classes of its own
         raise DriftloopError(
             f"{recipe.estimator} could not be trained on {', '.join(learnt.windows)}: {error}"
         ) from error
@@ -266,10 +271,15 @@ def evaluate(loop: Loop, window: Window, predictions: Predictions) -> dict[str, 
 def baseline(loop: Loop, training: Window, window: Window) -> dict[str, float]:
     """The metrics on labelled rows of the one answer that the training labels alone give.
 
-    Binary: the event's rate as the probability, and the majority's label. Regression: the mean, for mae too.
+    Classes: their shares as the probabilities, and the majority's label. Regression: the mean, for mae too.
     """
-    constant = np.full(len(window.X), _labels(training).mean())
-    return _metrics(loop, window, Predictions(constant))
+    y = _labels(training)
+    if loop.task == "multiclass":
+        assert training.labels is not None, "a multiclass target's places are places among its labels"
+        answer = np.bincount(y.astype(int), minlength=len(training.labels)) / len(y)
+    else:
+        answer = np.array(y.mean())
+    return _metrics(loop, window, Predictions(np.broadcast_to(answer, (len(window.X), *answer.shape))))
 
 
 def _metrics(loop: Loop, window: Window, predictions: Predictions) -> dict[str, float]:

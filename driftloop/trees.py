@@ -1,11 +1,13 @@
-"""The trees of scikit-learn's ensembles, as one table."""
+"""The trees of an ensemble, as one table."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
+from sklearn.compose import TransformedTargetRegressor
 from sklearn.ensemble import (
     ExtraTreesClassifier,
     ExtraTreesRegressor,
@@ -16,6 +18,7 @@ from sklearn.ensemble import (
     RandomForestClassifier,
     RandomForestRegressor,
 )
+from sklearn.preprocessing import StandardScaler
 from sklearn.tree import DecisionTreeClassifier, DecisionTreeRegressor, ExtraTreeClassifier, ExtraTreeRegressor
 
 SINGLE_TREES = (DecisionTreeClassifier, DecisionTreeRegressor, ExtraTreeClassifier, ExtraTreeRegressor)
@@ -27,20 +30,27 @@ KINDS = (*SINGLE_TREES, *FORESTS, *BOOSTED, *HISTOGRAM)
 
 @dataclass(frozen=True)
 class Tree:
-    """Five arrays over a tree's nodes: children to the left and right (-1 at a leaf), feature, threshold, value."""
+    """Arrays over a tree's nodes: children to the left and right (-1 at a leaf), feature, threshold, value, and whether
+    a null goes left.
+
+    ``members``: of a node that splits on categories, the codes that go left; its threshold means nothing.
+    """
 
     left: np.ndarray
     right: np.ndarray
     feature: np.ndarray
     threshold: np.ndarray
     value: np.ndarray
+    missing_left: np.ndarray
+    members: Mapping[int, np.ndarray] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class Trees:
     """An additive ensemble: ``base`` plus ``factor`` times each tree's leaf, then ``link`` (an operator of ONNX).
 
-    A row goes left where its value is at most the threshold; ``rounded``: where its value rounded to float32 is.
+    A row goes left where its value is at most the threshold, or its code is a member; ``rounded``: where its value
+    rounded to float32 is.
     """
 
     trees: tuple[Tree, ...]
@@ -55,6 +65,10 @@ def trees_of(model: Any, *, binary: bool) -> Trees | None:
 
     ``binary``: what they give is the probability of class 1, else the prediction.
     """
+    from driftloop.boosters import boosted  # it makes Trees
+
+    if isinstance(model, TransformedTargetRegressor):
+        return _scaled_back(model)
     if isinstance(model, SINGLE_TREES):
         return Trees((_tree(model, binary=binary),))
     if isinstance(model, FORESTS):
@@ -70,25 +84,45 @@ def trees_of(model: Any, *, binary: bool) -> Trees | None:
             link="Sigmoid" if binary else "Identity",
         )
     if isinstance(model, HISTOGRAM):
-        tables = [predictor[0].nodes for predictor in model._predictors]  # noqa: SLF001  # not public
-        if any(nodes["is_categorical"].any() for nodes in tables):
-            return None
         link = "Sigmoid" if binary else {"poisson": "Exp", "gamma": "Exp"}.get(model.loss, "Identity")
         base = float(model._baseline_prediction[0, 0])  # noqa: SLF001  # not public
-        return Trees(tuple(map(_histogram_tree, tables)), base, link=link, rounded=False)
-    return None
+        return Trees(tuple(_histogram_trees(model)), base, link=link, rounded=False)
+    return boosted(model)
+
+
+def _scaled_back(model: TransformedTargetRegressor) -> Trees | None:
+    trees, scaler = trees_of(model.regressor_, binary=False), model.transformer_
+    if trees is None or trees.link != "Identity" or not isinstance(scaler, StandardScaler):
+        return None
+    scale, mean = float(scaler.scale_[0]), float(scaler.mean_[0])
+    return replace(trees, base=trees.base * scale + mean, factor=trees.factor * scale)
 
 
 def _tree(model: Any, *, binary: bool) -> Tree:
     grown = model.tree_
     value = grown.value[:, 0, list(model.classes_).index(1) if binary else 0]
-    return Tree(grown.children_left, grown.children_right, grown.feature, grown.threshold, value)
+    missing_left = grown.missing_go_to_left.astype(bool)
+    return Tree(grown.children_left, grown.children_right, grown.feature, grown.threshold, value, missing_left)
 
 
-def _histogram_tree(nodes: np.ndarray) -> Tree:
-    leaf = nodes["is_leaf"].astype(bool)
-    left, right = (np.where(leaf, -1, nodes[side].astype(np.int64)) for side in ("left", "right"))
-    return Tree(left, right, nodes["feature_idx"].astype(np.int64), nodes["num_threshold"], nodes["value"])
+def _histogram_trees(model: Any) -> Iterator[Tree]:
+    """Inside, a model has the categorical columns first and numbers their values anew."""
+    of, known = np.arange(model.n_features_in_), []
+    if model.is_categorical_ is not None:
+        of = np.concatenate([np.flatnonzero(model.is_categorical_), np.flatnonzero(~model.is_categorical_)])
+        known = model._preprocessor.named_transformers_["encoder"].categories_  # noqa: SLF001  # not public
+    for (predictor,) in model._predictors:  # noqa: SLF001  # not public
+        nodes = predictor.nodes
+        leaf = nodes["is_leaf"].astype(bool)
+        left, right = (np.where(leaf, -1, nodes[side].astype(np.int64)) for side in ("left", "right"))
+        members = {
+            int(node): known[nodes["feature_idx"][node]][
+                in_bits(predictor.raw_left_cat_bitsets[nodes["bitset_idx"][node]])
+            ].astype(float)
+            for node in np.flatnonzero(nodes["is_categorical"].astype(bool) & ~leaf)
+        }
+        missing_left = nodes["missing_go_to_left"].astype(bool)
+        yield Tree(left, right, of[nodes["feature_idx"]], nodes["num_threshold"], nodes["value"], missing_left, members)
 
 
 @dataclass(frozen=True)
@@ -96,6 +130,7 @@ class Table:
     """Many trees in arrays as ONNX has them: inner nodes and leaves are numbered apart, across all trees.
 
     ``left`` and ``right`` are numbers of leaves where ``left_leaf`` and ``right_leaf`` say so, else of nodes.
+    ``members`` are by inner node.
     """
 
     roots: np.ndarray
@@ -106,6 +141,8 @@ class Table:
     right: np.ndarray
     right_leaf: np.ndarray
     leaf: np.ndarray
+    missing_left: np.ndarray
+    members: Mapping[int, np.ndarray]
 
 
 def table(trees: tuple[Tree, ...]) -> Table:
@@ -113,9 +150,9 @@ def table(trees: tuple[Tree, ...]) -> Table:
     trees = tuple(map(_split_at_least_once, trees))
     sizes = [len(tree.left) for tree in trees]
     starts = np.cumsum([0, *sizes[:-1]])
-    left, right, feature, threshold, value = (
+    left, right, feature, threshold, value, missing_left = (
         np.concatenate([getattr(tree, name) for tree in trees])
-        for name in ("left", "right", "feature", "threshold", "value")
+        for name in ("left", "right", "feature", "threshold", "value", "missing_left")
     )
     is_leaf = left < 0
     inner, offset = ~is_leaf, np.repeat(starts, sizes)
@@ -130,6 +167,12 @@ def table(trees: tuple[Tree, ...]) -> Table:
         number[to_right],
         is_leaf[to_right],
         value[is_leaf].astype(float),
+        missing_left[inner],
+        {
+            int(number[start + node]): codes
+            for start, tree in zip(starts, trees, strict=True)
+            for node, codes in tree.members.items()
+        },
     )
 
 
@@ -137,5 +180,15 @@ def _split_at_least_once(tree: Tree) -> Tree:
     """A tree that is one leaf has no place in a Table: it gets a root with that leaf on both sides."""
     if len(tree.left) > 1:
         return tree
-    nothing = np.zeros(3)
-    return Tree(np.array([1, -1, -1]), np.array([2, -1, -1]), nothing.astype(int), nothing, np.repeat(tree.value, 3))
+    nothing, no = np.zeros(3), np.zeros(3, dtype=bool)
+    left, right = np.array([1, -1, -1]), np.array([2, -1, -1])
+    return Tree(left, right, nothing.astype(int), nothing, np.repeat(tree.value, 3), no)
+
+
+def in_bits(words: np.ndarray) -> np.ndarray:
+    """The numbers of the bits set in words of 32.
+
+    >>> in_bits(np.array([5, 1], dtype=np.uint32))
+    array([ 0,  2, 32])
+    """
+    return np.flatnonzero(np.unpackbits(words.astype("<u4").view(np.uint8), bitorder="little"))

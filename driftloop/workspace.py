@@ -10,18 +10,20 @@ from typing import Protocol
 
 import pandas as pd
 
-from driftloop import artifact, draft, frame, golden, serving_check
+from driftloop import artifact, draft, golden, reading, schema, serving_check
 from driftloop.artifact import Artifact
 from driftloop.contract import Loop
 from driftloop.entry import REIGNS
-from driftloop.errors import ArtifactError, ContractError, DriftloopError
+from driftloop.errors import ArtifactError, ContractError, DriftloopError, WindowError
 from driftloop.frame import Window
 from driftloop.golden import NO_CASES, Cases
 from driftloop.holdout import HoldoutRule
 from driftloop.ledger import Ledger
 from driftloop.promotion import ServingCheck
+from driftloop.reading import Newest, Reading
 from driftloop.registry import CHALLENGER, CHAMPION, Registry
 from driftloop.reigns import waiting
+from driftloop.schema import Schema
 from driftloop.settings import Settings, without_password
 from driftloop.training import require_strategies
 from driftloop.windows import Windows, none_yet, open_windows
@@ -65,7 +67,9 @@ class Workspace:
     registry: Registry
     golden: Cases = NO_CASES
     checks: ServingChecks = serving_check
-    _checked: OrderedDict[tuple[str, str], Window] = field(default_factory=OrderedDict)
+    schema: Schema | None = None
+    _readings: OrderedDict[tuple[str, ...], Reading] = field(default_factory=OrderedDict)
+    _newest: Newest = field(default_factory=dict)
     _models: OrderedDict[str, Artifact] = field(default_factory=OrderedDict)
 
     @property
@@ -73,13 +77,42 @@ class Workspace:
         return HoldoutRule.of(self.loop)
 
     def read(self, window: str) -> Window:
-        """The checked rows of a window. Raises WindowError."""
-        key = (window, self.windows.digest(window))
-        if key not in self._checked:
-            self._checked[key] = frame.check(self.windows.read(window), self.loop, window)
-            while len(self._checked) > 1 and sum(len(w.X) for w in self._checked.values()) > CACHED_ROWS:
-                self._checked.popitem(last=False)
-        return self._checked[key]
+        """The checked rows of a window, without those that schema.yaml had set aside. Raises WindowError."""
+        found = self.reading(window)
+        if found.window is None:
+            raise WindowError(window, list(found.problems))
+        return found.window
+
+    def reading(self, window: str) -> Reading:
+        """A window with what schema.yaml says of it; rows set aside are kept in a file where loop.toml wants that."""
+        key = (window, *self.reading_key(window))
+        if key in self._readings:
+            return self._readings[key]
+        found = reading.read(self.windows, window, self.loop, self.schema, self._newest)
+        self._keep_aside(window, found)
+        if found.size or found.judgement:  # a file that could not be read may be readable in a moment
+            self._readings[key] = found
+        while len(self._readings) > 1 and sum(kept.size for kept in self._readings.values()) > CACHED_ROWS:
+            self._readings.popitem(last=False)
+        return found
+
+    def reading_key(self, window: str) -> tuple[str, ...]:
+        """What a reading depends on, beside loop.toml."""
+        return reading.key(self.windows, window, self.loop, self.schema, self._newest)
+
+    def aside(self, window: str) -> Path:
+        """Where the rows of a window are kept that it goes on without."""
+        return self.settings.home / "quarantine" / self.loop.name / f"{window}.csv"
+
+    def _keep_aside(self, window: str, found: Reading) -> None:
+        if self.loop.validation.on_bad_rows != "quarantine":
+            return
+        file = self.aside(window)
+        if found.set_aside is None:
+            file.unlink(missing_ok=True)  # those of an earlier delivery
+            return
+        file.parent.mkdir(parents=True, exist_ok=True)
+        found.set_aside.to_csv(file, index=False)
 
     def report_page(self, window: str) -> Path:
         """Where Evidently's page of a window is kept."""
@@ -149,7 +182,8 @@ def open_workspace(folder: Path, settings: Settings) -> Workspace:
     loop = draft.resolved(folder)
     require_strategies(loop)
     given = loop.model_dump_json(exclude_unset=True)  # what was left out stays left out: some keys exclude others
-    return replace(_workspace(folder, settings, given), golden=known_cases(folder, loop))
+    work = _workspace(folder, settings, given)
+    return replace(work, golden=known_cases(folder, loop), schema=schema.load(folder, loop))
 
 
 def known_cases(folder: Path, loop: Loop) -> Cases:

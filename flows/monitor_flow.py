@@ -9,6 +9,7 @@ from prefect import flow
 
 from driftloop import drift_worker, monitoring
 from driftloop.errors import WindowError
+from driftloop.reading import notes
 from driftloop.report import Json, window_report
 from driftloop.workspace import Serving, Workspace
 from flows import tasks
@@ -61,7 +62,13 @@ def monitor_flow(loop_dir: Path, window: str | None = None, force: bool = False)
 
 
 def _monitor(work: Workspace, window: str, key: str, serving: Serving | None) -> Json:
-    current = tasks.read_current(work, window, serving)
+    monitoring.require_newer(window, serving)
+    validation = tasks.validate(work, window) if work.schema else None
+    if validation:
+        record("window.validated", window=window, **{k: v for k, v in validation.items() if k != "checks"})
+        for broken in validation["checks"]:
+            record("check.broken", window=window, **broken)
+    current = tasks.read_current(work, window)
     record("window.read", window=window, rows=len(current.X), notes=current.notes)
     reference = tasks.read_reference(work, monitoring.reference_ids(work, window, serving)) if serving else []
     # drift is measured in its worker while the champion is loaded and scored
@@ -87,13 +94,15 @@ def _monitor(work: Workspace, window: str, key: str, serving: Serving | None) ->
         current_rows=len(current.X),
         drift=drift,
         threshold=work.loop.drift.threshold,
+        means=monitoring.means(champion, current) if champion else [],
         performance=performance,
         retrain=verdict.retrain,
         reason=str(verdict.reason),
         champion=champion.version if champion else None,
+        validation=validation,
     )
     record("drift.assessed", window=window, **report["retrain"], share=drift.share if drift else None)
-    entry = tasks.record_verdict(work, key, report, current.notes)
+    entry = tasks.record_verdict(work, key, report, [*current.notes, *notes(validation)])
     if not verdict.retrain:
         return report
     return {**report, **train_and_compare_flow(work.folder, window, verdict=entry.seq)}

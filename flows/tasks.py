@@ -17,6 +17,7 @@ from driftloop.drift import DriftReport
 from driftloop.entry import Entry
 from driftloop.errors import Unreachable
 from driftloop.promotion import PromotionDecision
+from driftloop.report import Json, validated
 from driftloop.training import Candidate
 from driftloop.workspace import Champion, Workspace
 from flows.orchestration import open_here
@@ -85,6 +86,19 @@ def heal(work: Workspace) -> None:
 def tell(work: Workspace) -> None:
     """Send the alerts that are due."""
     following.tell(work, os.environ)
+
+
+@_io
+def validate(work: Workspace, window: str) -> Json | None:
+    """Judge the window by schema.yaml, and show what it breaks on this run."""
+    found = monitoring.validation(work, window)
+    if found:
+        create_table_artifact(
+            [{**broken, "examples": ", ".join(broken["examples"])} for broken in found["checks"]],
+            key=f"validation-{_slug(work.loop.name)}",
+            description=f"{window} by schema.yaml: {validated(found)}",
+        )
+    return found
 
 
 @_io

@@ -24,6 +24,7 @@ from driftloop.errors import DriftloopError
 from driftloop.exporting import export
 from driftloop.facts import CompiledFacts
 from driftloop.holdout import HoldoutRule
+from driftloop.strategy import TrainingSet
 
 PAGE = Path(__file__).parents[1] / "docs" / "serving.md"
 BEGIN, END = "<!-- estimators: written by python -m tests.estimators -->", "<!-- end of estimators -->"
@@ -61,7 +62,8 @@ def tried(estimator: str, task: str) -> CompiledFacts | str:
             window = frame.check(_rows(task), loop, "2024-01")
             train, holdout = training.split([window], HoldoutRule.of(loop))
             # without the threshold, which would be three fits more and is not compiled
-            fitted = training._candidate(loop, ["2024-01"], train, str(HoldoutRule.of(loop)), None)
+            learnt = TrainingSet("all", ("2024-01",), train)
+            fitted = training._candidate(loop, loop.model.recipes[0], learnt, str(HoldoutRule.of(loop)), None)
         except (DriftloopError, TypeError, ValueError):
             return "cannot be made of plain parameters" if _needs_more(estimator) else "does not fit such rows"
         untrusted = skops.io.get_untrusted_types(data=skops.io.dumps(fitted.estimator))

@@ -14,6 +14,7 @@ HERE = Path(__file__).parent
 MONTHS = ("2024-01", "2024-02", "2024-03", "2024-04", "2024-05", "2024-06")
 ROWS, SEED = 1_500, 7
 DEARER = "2024-04"  # from this month on prices are higher: the fee decides who leaves, and support no longer does
+GLITCH, HIT = "2024-05", 9  # a month in which the billing system writes that many charges below zero
 
 
 def windows(rows: int = ROWS) -> Iterator[tuple[str, pd.DataFrame]]:
@@ -42,11 +43,12 @@ def customers(month: str, first: int, rows: int, rng: np.random.Generator) -> pd
         + (0.0 if dearer else 0.8) * calls
         + 0.4 * (payment == "cheque")
     )
+    hit = np.arange(rows) < (HIT if month == GLITCH else 0)
     return pd.DataFrame(
         {
             "customer_id": [f"c{number:05d}" for number in range(first, first + rows)],
             "tenure": tenure.astype(int),
-            "monthly_charges": fee,
+            "monthly_charges": np.where(hit, -fee, fee),
             "total_charges": np.where(tenure > 0, (tenure * fee).round(2), np.nan),  # nothing was charged yet
             "support_calls": calls,
             "contract": contract,

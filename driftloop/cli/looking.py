@@ -10,7 +10,7 @@ import click
 
 from driftloop.cli import options
 from driftloop.cli.options import as_json, loop_dir, print_json
-from driftloop.errors import ContractError, DriftloopError, WindowError
+from driftloop.errors import ContractError, DriftloopError
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -30,9 +30,12 @@ if TYPE_CHECKING:
 @click.option("--entity", metavar="E", help="The column that says who owns a row.")
 @click.option("--timestamp", metavar="C", help="A time column inside a window.")
 @click.option("--name", metavar="N", help="The loop's name. Default: the folder's.")
-@click.option("--force", is_flag=True, help="Replace a loop.toml that is there.")
-def init(folder: Path, force: bool, name: str | None, target: str | None, **given: str | None) -> None:
-    """Look at the windows in DIR and write a commented loop.toml.
+@click.option("--schema", "only_schema", is_flag=True, help="Write only schema.yaml, for the loop.toml that is there.")
+@click.option("--force", is_flag=True, help="Replace a loop.toml (with --schema: a schema.yaml) that is there.")
+def init(
+    folder: Path, force: bool, only_schema: bool, name: str | None, target: str | None, **given: str | None
+) -> None:
+    """Look at the windows in DIR and write a commented loop.toml, and what their rows look like to schema.yaml.
 
     Windows are files such as DIR/windows/2024-01.csv (or right in DIR), or a folder of tables each.
 
@@ -40,9 +43,13 @@ def init(folder: Path, force: bool, name: str | None, target: str | None, **give
     Examples:
       driftloop init my-loop --target churned
       driftloop init bank --target y --positive yes
+      driftloop init bank --schema --force
     """
     from driftloop import draft
 
+    if only_schema:
+        _only_schema(folder, force, [name, target, *given.values()])
+        return
     file = folder / "loop.toml"
     if not folder.is_dir():
         raise ContractError(f"{folder} is not a folder. Put your windows into {folder}/windows/ and run again.")
@@ -68,12 +75,43 @@ def init(folder: Path, force: bool, name: str | None, target: str | None, **give
         file.write_text(drawn.toml, encoding="utf-8")
     except OSError as error:
         raise ContractError(f"{file} cannot be written: {error.strerror}.") from None
+    rules = folder / "schema.yaml"
+    anew = f"Kept {rules} as it is; to learn it anew: driftloop init {folder} --schema --force\n"
+    schema = anew if rules.exists() else _learnt(folder, rules)
     click.echo(
         f"Wrote {file}: {drawn.task} loop {drawn.name!r} on {drawn.target!r}, {len(drawn.features.numeric)} numeric "
         f"and {len(drawn.features.categorical)} categorical features, holdout by {drawn.holdout}, "
-        f"{len(seen.ids)} windows.\n{_ownerless(rows, drawn.entity)}"
+        f"{len(seen.ids)} windows.\n{_ownerless(rows, drawn.entity)}{schema}"
         f"Read it through, then: driftloop check {folder}"
     )
+
+
+def _only_schema(folder: Path, force: bool, given: list[str | None]) -> None:
+    if any(value is not None for value in given):
+        raise click.UsageError(
+            "--schema takes the loop from loop.toml; of the other options it goes with --force only."
+        )
+    file = folder / "schema.yaml"
+    if file.exists() and not force:
+        raise ContractError(f"{file} is there already; edit it, or learn it anew with --force.")
+    click.echo(_learnt(folder, file), nl=False)
+
+
+def _learnt(folder: Path, file: Path) -> str:
+    """Learn what rows look like and write it down; what was done, as a line."""
+    from driftloop import draft, reading, schema
+    from driftloop.windows import open_windows
+
+    loop = draft.resolved(folder)
+    learnt = schema.learn(reading.usable(open_windows(loop, folder, options.settings()), loop), loop)
+    if not learnt.windows:
+        return f"Wrote no {file}: no window can be used yet. Once one can: driftloop init {folder} --schema\n"
+    try:
+        file.write_text(learnt.text, encoding="utf-8")
+    except OSError as error:
+        raise ContractError(f"{file} cannot be written: {error.strerror}.") from None
+    known = f"{sum(learnt.counts):,} rows of {len(learnt.windows)} windows"
+    return f"Wrote {file}: what rows look like, learnt from {known}.\n"
 
 
 def _ownerless(rows: pd.DataFrame, entity: str | None) -> str:
@@ -88,7 +126,7 @@ def _ownerless(rows: pd.DataFrame, entity: str | None) -> str:
 @loop_dir
 @as_json
 def check(folder: Path, as_json: bool) -> None:
-    """Validate loop.toml, golden.csv and every window; say what is wrong where.
+    """Validate loop.toml, schema.yaml, golden.csv and every window; say what is wrong where.
 
     \b
     Example:
@@ -96,7 +134,7 @@ def check(folder: Path, as_json: bool) -> None:
     """
     from rich.progress import track
 
-    from driftloop import draft, frame, golden, recipe, search, training
+    from driftloop import draft, frame, golden, reading, recipe, schema, search, training
     from driftloop.cli import render
     from driftloop.windows import none_yet, open_windows
     from driftloop.workspace import known_cases
@@ -105,18 +143,21 @@ def check(folder: Path, as_json: bool) -> None:
     recipe.require(loop)
     training.require_strategies(loop)
     search.require(loop)
-    cases = known_cases(folder, loop)
+    cases, rules = known_cases(folder, loop), schema.load(folder, loop)
     windows = open_windows(loop, folder, options.settings())
     _check_values(loop, windows.ids())
     found: list[dict[str, Any]] = []
     seen: dict[str, set[str]] = {}
+    newest: reading.Newest = {}
     for name in track(windows.ids(), "checking", transient=True, console=render.progress_console()):
         row: dict[str, Any] = {"window": name, "rows": None, "labelled": None, "problems": [], "notes": []}
-        try:
-            window = frame.check(windows.read(name), loop, name)
-        except WindowError as error:
-            row["problems"] = error.problems
+        read = reading.read(windows, name, loop, rules, newest)
+        if rules:
+            row["validation"] = read.report(loop)
+        if read.window is None:
+            row["problems"] = list(read.problems)
         else:
+            window = read.window
             row |= {
                 "rows": len(window.X),
                 "labelled": window.labelled_rows,

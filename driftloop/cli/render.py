@@ -16,6 +16,7 @@ from driftloop.cli.stack import Ports
 from driftloop.entry import Entry
 from driftloop.metrics import written
 from driftloop.reigns import Reign, reigns
+from driftloop.report import validated
 
 Json = dict[str, Any]
 
@@ -42,6 +43,9 @@ def window(report: Json, folder: Path) -> None:
     if report["drift"] and report["drift"]["drifted"]:
         console.print(_columns(report["drift"]))
     _target(console, report["drift"])
+    if (found := report.get("validation")) and found["checks"]:
+        where = f", kept in {found['file']}" if "file" in found else ""
+        console.print(f"schema.yaml: {validated(found)}{escape(where)}.")
     if report["performance"]:
         p = report["performance"]
         console.print(
@@ -145,9 +149,7 @@ def live(report: Json) -> None:
         return
     table = Table("mean of", "now", "in training", f"z, limit {report['z_limit']:.2f}", box=SIMPLE_HEAD)
     for mean in report["means"]:
-        z = "one value in training" if mean["z"] is None else f"{mean['z']:+.2f}"
-        moved = "red" if mean["moved"] else ""
-        table.add_row(escape(mean["name"]), f"{mean['mean']:.5g}", f"{mean['trained_mean']:.5g}", z, style=moved)
+        table.add_row(escape(mean["name"]), *_mean(mean), style="red" if mean["moved"] else "")
     console.print(table)
 
 
@@ -186,9 +188,20 @@ def checked(loop: str, found: Sequence[Json]) -> None:
     for name, justify in (("window", "left"), ("rows", "right"), ("labelled", "right"), ("findings", "left")):
         table.add_column(name, justify=justify, no_wrap=name == "window")  # type: ignore[arg-type]
     for row in found:
-        findings = [f"[red]{escape(p)}[/]" for p in row["problems"]] + [escape(n) for n in row["notes"]]
+        findings = (
+            [f"[red]{escape(p)}[/]" for p in row["problems"]] + _validated(row) + [escape(n) for n in row["notes"]]
+        )
         table.add_row(row["window"], _count(row["rows"]), _count(row["labelled"]), "\n".join(findings) or "ok")
     out().print(table)
+
+
+def _validated(row: Json) -> list[str]:
+    """What schema.yaml says of a window that goes on, or goes no further: its problems say the rest."""
+    broken = (row.get("validation") or {}).get("checks", [])
+    errors = [
+        f"[red]error: {escape(b['sentence'])}[/]" for b in broken if b["level"] == "error" and not row["problems"]
+    ]
+    return errors + [f"[yellow]warning: {escape(b['sentence'])}[/]" for b in broken if b["level"] == "warning"]
 
 
 def status(found: Json, folder: Path, ledger: str) -> None:
@@ -357,10 +370,24 @@ def _verdict(report: Json) -> str:
 
 def _columns(drift: Json) -> Table:
     table = Table("drifted column", "method", "score", "threshold", box=SIMPLE_HEAD)
+    means = {mean["name"]: mean for mean in drift.get("means", ())}
+    for name in ("mean", "in training", "z") if means else ():
+        table.add_column(name, justify="right")
     for column in drift["columns"]:
         if column["drifted"]:
-            table.add_row(column["name"], column["method"], f"{column['score']:.4f}", f"{column['threshold']:g}")
+            mean = _mean(means.get(column["name"])) if means else ()
+            table.add_row(
+                escape(column["name"]), column["method"], f"{column['score']:.4f}", f"{column['threshold']:g}", *mean
+            )
     return table
+
+
+def _mean(mean: Json | None) -> tuple[str, str, str]:
+    """A mean now, in training, and its z; dashes for a category, which has none."""
+    if mean is None:
+        return "–", "–", "–"
+    z = "one value in training" if mean["z"] is None else f"{mean['z']:+.2f}"
+    return f"{mean['mean']:.5g}", f"{mean['trained_mean']:.5g}", z
 
 
 def _target(console: Console, drift: Json | None) -> None:

@@ -109,7 +109,7 @@ COMMANDS = (monitor, train, replay)
 def _quarantined(report: dict[str, Any], folder: Path) -> str:
     problems = "; ".join(report["quarantine"]["problems"])
     return (
-        f"Window {report['window']} is quarantined: {problems.rstrip('.')}. Mend it, or loop.toml, and run "
+        f"Window {report['window']} is quarantined: {problems.rstrip('.')}. Mend it, loop.toml or schema.yaml, and run "
         f"`{options.command_of(folder, 'monitor')} --window {report['window']}` again."
     )
 

@@ -13,10 +13,11 @@ from driftloop import worker
 
 if TYPE_CHECKING:
     import numpy as np
+    import pandas as pd
 
     from driftloop.artifact import Artifact
     from driftloop.facts import Version
-    from driftloop.trees import Trees
+    from driftloop.trees import Tree, Trees
     from services.api.scoring import Row
 
 ADDITIVE = 1e-6  # how far base and values may be from the output, relative to the largest of them
@@ -40,20 +41,14 @@ class Way:
 class Encoded:
     """The estimator behind a version's preprocessing, with the stored sample rows and the feature of each column."""
 
-    def __init__(self, artifact: Artifact) -> None:
+    def __init__(self, artifact: Artifact, owners: list[str]) -> None:
         import numpy as np
 
-        facts, self._encode, self.model = artifact.facts, artifact.estimator["encode"], artifact.estimator["model"]
-        self.binary = facts.task == "binary"
+        self._artifact, self.owners = artifact, owners
+        self.model, self.binary = artifact.estimator["model"], artifact.facts.task == "binary"
         self.scale: Scale = "probability" if self.binary else "value"
-        self.background = np.asarray(self._encode.transform(artifact.sample))
-        self.names = [*facts.numeric, *facts.categorical]
-        self.owners = list(facts.numeric)
-        if facts.categorical:
-            known = self._encode.named_transformers_["categorical"].categories_
-            for name, words in zip(facts.categorical, known, strict=True):
-                self.owners += [name] * len(words)
-        self._numeric, self._categorical = facts.numeric, facts.categorical
+        self.names = [*artifact.facts.numeric, *artifact.facts.categorical]
+        self.background = np.asarray(self._encoded(artifact.sample), dtype=float)
 
     def row(self, row: Row) -> np.ndarray:
         """Shape (1, columns)."""
@@ -62,7 +57,8 @@ class Encoded:
 
         from driftloop.frame import features
 
-        return np.asarray(self._encode.transform(features(pd.DataFrame([row]), self._numeric, self._categorical)))
+        facts = self._artifact.facts
+        return np.asarray(self._encoded(features(pd.DataFrame([row]), facts.numeric, facts.categorical)), dtype=float)
 
     def predict(self, rows: np.ndarray) -> np.ndarray:
         """Shape (rows,): the probability of the positive label, or the value."""
@@ -75,6 +71,46 @@ class Encoded:
     def output(self, x: np.ndarray) -> float:
         return float(self.predict(x)[0])
 
+    def _encoded(self, rows: pd.DataFrame) -> Any:
+        return self._artifact.estimator["encode"].transform(rows)
+
+
+class Raw(Encoded):
+    """Before a preprocessing whose columns are not known: a column for each feature, a category as a number of ours."""
+
+    def __init__(self, artifact: Artifact) -> None:
+        facts = artifact.facts
+        self._words = {name: sorted({*artifact.sample[name], *facts.categories[name]}) for name in facts.categorical}
+        self._strange: dict[str, str] = {}  # of the row in question, what is none of these
+        super().__init__(artifact, [*facts.numeric, *facts.categorical])
+
+    def predict(self, rows: np.ndarray) -> np.ndarray:
+        import pandas as pd
+
+        frame = pd.DataFrame(rows, columns=self.names)
+        for name, words in self._words.items():
+            named = [*words, self._strange.get(name, "")]
+            frame[name] = pd.Series([named[int(place)] for place in frame[name]], dtype=object)
+        return self._artifact.score(frame)
+
+    def _encoded(self, rows: pd.DataFrame) -> Any:
+        coded = rows.copy()
+        for name, words in self._words.items():
+            place = {word: float(i) for i, word in enumerate(words)}
+            self._strange[name] = rows[name].iloc[0]
+            coded[name] = [place.get(word, float(len(words))) for word in rows[name]]
+        return coded.to_numpy(dtype=float)
+
+
+def _encoded(artifact: Artifact) -> Encoded:
+    from driftloop.encoding import blocks
+
+    try:
+        found = blocks(artifact.estimator["encode"], artifact.facts.numeric, artifact.facts.categorical)
+    except NotImplementedError:
+        return Raw(artifact)
+    return Encoded(artifact, [owner for block in found for owner in block.owners])
+
 
 def explainer(artifact: Artifact) -> Explain:
     """What explains a version's rows against its stored sample rows; see services.api.explain.Explanation.
@@ -85,7 +121,7 @@ def explainer(artifact: Artifact) -> Explain:
     """
     from services.api.scoring import Unscorable
 
-    encoded = Encoded(artifact)
+    encoded = _encoded(artifact)
     ways = list(_ways(encoded))
 
     def explain(row: Row) -> dict[str, Any]:
@@ -121,12 +157,18 @@ def _ways(encoded: Encoded) -> Iterator[Way]:
     """Those that fit the model, the exact ones first; the last one fits every model."""
     from driftloop.trees import trees_of
 
-    if linear := _linear(encoded):
-        yield linear
-    trees = trees_of(encoded.model, binary=encoded.binary)
-    if trees and trees.link in ("Identity", "Sigmoid") and max(len(t.left) for t in trees.trees) <= LARGEST_TREE:
-        yield _tree(encoded, trees)
+    if not isinstance(encoded, Raw):
+        if linear := _linear(encoded):
+            yield linear
+        trees = trees_of(encoded.model, binary=encoded.binary)
+        if trees and trees.link in ("Identity", "Sigmoid") and all(map(_known_to_shap, trees.trees)):
+            yield _tree(encoded, trees)
     yield _kernel(encoded)
+
+
+def _known_to_shap(tree: Tree) -> bool:
+    """Against sample rows it explains splits of numbers only."""
+    return len(tree.left) <= LARGEST_TREE and not tree.members
 
 
 def _linear(encoded: Encoded) -> Way | None:
@@ -169,14 +211,16 @@ def _tree(encoded: Encoded, trees: Trees) -> Way:
 
     def numbered(rows: np.ndarray) -> np.ndarray:
         rows = rows.astype(np.float32) if trees.rounded else rows
-        return np.column_stack([np.searchsorted(edges[column], rows[:, column]) for column in columns]).astype(float)
+        found = np.column_stack([np.searchsorted(edges[column], rows[:, column]) for column in columns])
+        return np.where(np.isnan(rows), np.nan, found)
 
     number = np.zeros(len(threshold))
     for split, edge in zip(splits, edges, strict=True):
         number[split] = np.searchsorted(edge, threshold[split])
     grown = [
         {
-            "children_left": tree.left, "children_right": tree.right, "children_default": tree.left,
+            "children_left": tree.left, "children_right": tree.right,
+            "children_default": np.where(tree.missing_left, tree.left, tree.right),
             "features": np.where(tree.left >= 0, tree.feature, -2), "thresholds": thresholds,
             "values": trees.factor * tree.value[:, None].astype(float), "node_sample_weight": np.ones(len(thresholds)),
         }

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from driftloop import contract
+from driftloop import contract, own
 from driftloop.errors import ContractError
 from driftloop.prediction_log import require_address
 from driftloop.settings import Settings, apply_defaults
@@ -52,6 +52,7 @@ def serve(folder: Path, settings: Settings, address: Address) -> None:
     without any key.
     """
     loop = contract.load(folder)
+    own.admit(folder, loop)
     _require_keys(address, os.environ)
     require_address(loop, settings)  # else the scribe would find out, and start and end for ever
     for key, value in PATIENCE.items():

@@ -61,7 +61,8 @@ def _page(folder: Path, settings: Settings, api: Api) -> None:
     left.altair_chart(_shares(table, loop.drift.threshold))
     right.subheader(f"Candidate and champion, val_{loop.promotion.metric}")
     right.altair_chart(_scores(table))
-    st.dataframe(table[list(COLUMNS)], width="stretch", height="content")
+    found = ["schema.yaml"] * bool(table["schema.yaml"].notna().any())
+    st.dataframe(table[[*COLUMNS, *found]], width="stretch", height="content")
     _reigns(entries)
     _drifted(rows)
 

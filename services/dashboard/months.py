@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from driftloop.entry import Entry
+from driftloop.report import validated
 
 COLUMNS = ("drift share", "target", "verdict", "candidate", "champion", "decision", "serving")
 
@@ -13,7 +14,7 @@ COLUMNS = ("drift share", "target", "verdict", "candidate", "champion", "decisio
 def month_rows(entries: Sequence[Entry]) -> list[dict[str, Any]]:
     """The last report of each window, by window: COLUMNS, ``window``, and ``columns``, the drift by column.
 
-    The target's own drift comes last among those.
+    The target's own drift comes last among those. ``schema.yaml`` is what that found, None where there was none.
     """
     reports = {entry.window: entry.report for entry in entries if entry.report}
     return [_row(reports[window]) for window in sorted(reports)]
@@ -27,6 +28,7 @@ def _row(report: dict[str, Any]) -> dict[str, Any]:
         "drift share": drift.get("share"),
         "target": ("drifted" if target["drifted"] else "same") if target else None,
         "verdict": report["retrain"]["reason"],
+        "schema.yaml": validated(report["validation"]) if "validation" in report else None,
         "candidate": decision.get("candidate"),
         "champion": decision.get("champion"),
         "decision": f"{decision['outcome']}: {decision['reason']}" if decision else None,

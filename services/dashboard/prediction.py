@@ -136,7 +136,7 @@ def _show(answer: Answer) -> None:
     if isinstance(answer.why, str):
         st.info(f"No explanation: {plain(answer.why)}.")
         return
-    st.altair_chart(chart(bars(answer.why, answer.row), _scale(model, answer.why)))
+    st.altair_chart(chart(bars(answer.why, answer.row), _scale(answer.why, model, prediction)))
     st.caption("SHAP values: what moved this row away from the average, the largest first.")
 
 
@@ -158,12 +158,11 @@ def _strange(inputs: Sequence[Json], row: Row) -> list[str]:
     ]
 
 
-def _scale(model: Json, why: Json) -> str:
+def _scale(why: Json, model: Json, prediction: Json) -> str:
     """What the bars are measured in."""
     if why["scale"] == "value":
         return str(model["target"])
-    of = why.get("label") or model["labels"][1]
-    return f"{why['scale']} of {of}"
+    return f"{why['scale']} of {model['labels'][1] if model['task'] == 'binary' else prediction['label']}"
 
 
 def _file(api: Api, model: Json) -> None:

@@ -61,8 +61,10 @@ def test_a_report_has_exactly_the_contract_s_keys(loop, monitor):
     assert set(report) == {
         "loop", "window", "reference", "rows", "drift", "performance", "retrain", "training", "decision", "champion",
     }  # fmt: skip
-    assert set(report["drift"]) == {"share", "threshold", "drifted", "columns", "target"}
+    assert set(report["drift"]) == {"share", "threshold", "drifted", "columns", "target", "means"}
     assert set(report["drift"]["columns"][0]) == {"name", "method", "score", "threshold", "drifted"}
+    assert [mean["name"] for mean in report["drift"]["means"]] == ["fee", "usage"]
+    assert all(mean["moved"] and abs(mean["z"]) > 10 for mean in report["drift"]["means"])
     assert set(report["performance"]) == {"metric", "value", "rows"}
     assert set(report["training"]) == {
         "windows", "rows", "version", "metrics", "estimator", "strategy", "note", "effective_rows", "tuned_from",

@@ -145,7 +145,7 @@ def test_a_value_is_predicted_in_the_targets_unit(opened):
 
 def test_of_several_labels_the_likeliest_stands_first(opened):
     several = {"label": "b", "probabilities": {"a": 0.2, "b": 0.7, "c": 0.1}}
-    with api(KIND, several, (200, WHY | {"scale": "probability", "label": "b"})) as (url, _):
+    with api(KIND, several, (200, WHY | {"scale": "probability"})) as (url, _):
         page = press(opened(url), "Predict")
     assert page.metric[0].value == "b"
     assert shown(page.caption[1]) == "Probability of b: 0.7, a: 0.2, c: 0.1"

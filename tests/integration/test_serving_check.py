@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import replace
 
 import numpy as np
 import pytest
 
-from driftloop import deciding, following, promoting, serving_check
+from driftloop import deciding, following, own, promoting, serving_check
 from driftloop.compiled import FILE, digest
+from driftloop.contract import Model
 from driftloop.entry import Kind
 from driftloop.errors import ArtifactError, Unreachable
 from driftloop.graph import graph
@@ -70,6 +72,19 @@ def test_a_version_is_stored_with_its_graph_and_says_so(fresh):
     loaded = work.model(version)
     loaded.verify()
     assert loaded.compiled is not None
+
+
+def test_a_model_of_own_classes_is_tried_by_a_process_from_before_their_package_was_named(fresh, monkeypatch):
+    for name in own.NAMES:
+        monkeypatch.setenv(name, os.environ.get(name, ""))
+    work, data, *_ = fresh
+    work.checks.start()
+    loop = work.loop.model_copy(update={"model": Model(estimator="tests.own.Share")})
+    own.admit(work.folder, loop)
+    candidate = promoting.train(replace(work, loop=loop), data)
+    assert candidate.facts.compiled.refused == "it cannot be converted (skl2onnx has no converter for it)"
+    version = promoting.register(work, candidate, "2024-02").number
+    assert promoting.check_serving(work, candidate, version, data.holdout.X).serving.problem is None
 
 
 def test_what_would_serve_is_timed(fresh):

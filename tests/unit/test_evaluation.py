@@ -48,7 +48,7 @@ def test_metrics_stand_beside_the_baselines_where_there_is_one() -> None:
     made = page(some_facts(**REGRESSION), np.array([1.0, 2.0]), Predictions(np.array([1.0, 2.0])))
     assert "<tr><td>rmse<td>0.510<td>1.200</tr>" in made
     assert "<tr><td>r2<td>0.800<td>–</tr>" in made
-    assert "churn, trained up to 2024-02, on 2 holdout rows that it never saw." in made
+    assert "churn, trained up to 2024-02: predictions on 2 holdout rows, made before" in made
 
 
 def test_a_binary_model_shows_its_roc_and_calibration_curves() -> None:

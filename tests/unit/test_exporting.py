@@ -24,6 +24,8 @@ from tests import estimators
 from tests.fakes import a_loop
 
 EXACT = 1e-12
+BOOSTERS = ("xgboost", "lightgbm", "catboost")
+SCALED = "tests.own.scaled"
 
 
 def rows(n: int = 400, *, regression: bool = False) -> pd.DataFrame:
@@ -44,6 +46,7 @@ def fitted(
     categorical: tuple[str, ...] = ("plan", "paperless"),
     *,
     task: str = "binary",
+    preprocessing: str = "auto",
     **params: Any,
 ) -> tuple[Candidate, pd.DataFrame]:
     """A candidate and its holdout's rows."""
@@ -52,7 +55,11 @@ def fitted(
         | {
             "task": task,
             "features": {"numeric": list(numeric), "categorical": list(categorical)},
-            "model": {"estimator": f"sklearn.{estimator}", "params": params},
+            "model": {
+                "estimator": estimator if estimator.startswith(BOOSTERS) else f"sklearn.{estimator}",
+                "params": params,
+                "preprocessing": preprocessing,
+            },
         }
     )
     rule = HoldoutRule.of(loop)
@@ -88,6 +95,13 @@ FOREST = {"n_estimators": 100, "random_state": 0, "n_jobs": 1}
         ("neural_network.MLPClassifier", "binary", {"max_iter": 500, "random_state": 0, "tol": 0.1}),
         ("calibration.CalibratedClassifierCV", "binary", {}),
         ("ensemble.BaggingClassifier", "binary", {"random_state": 0, "n_jobs": 1}),  # trees inside another estimator
+        ("ensemble.RandomForestClassifier", "binary", FOREST | {"preprocessing": SCALED}),
+        ("ensemble.HistGradientBoostingClassifier", "binary", {"max_iter": 20, "preprocessing": SCALED}),
+        (
+            "neural_network.MLPRegressor",
+            "regression",
+            {"max_iter": 500, "random_state": 0, "tol": 0.1},
+        ),  # its target too
     ],
 )
 def test_what_a_loop_uses_agrees_as_doubles_do(estimator: str, task: str, params: dict[str, Any]) -> None:
@@ -97,6 +111,49 @@ def test_what_a_loop_uses_agrees_as_doubles_do(estimator: str, task: str, params
     assert found.facts.difference is not None
     assert found.facts.difference < EXACT
     assert found.facts.rows > 300
+
+
+@pytest.mark.parametrize(
+    ("estimator", "task", "params", "limit"),
+    [
+        ("xgboost.XGBClassifier", "binary", {}, TOLERANCE),  # it adds up in 32 bits
+        ("xgboost.XGBRegressor", "regression", {}, TOLERANCE),
+        ("xgboost.XGBRegressor", "regression", {"objective": "reg:gamma"}, TOLERANCE),
+        ("xgboost.XGBRFClassifier", "binary", {}, TOLERANCE),
+        ("lightgbm.LGBMClassifier", "binary", {}, EXACT),
+        ("lightgbm.LGBMClassifier", "binary", {"boosting_type": "rf", "subsample": 0.5, "subsample_freq": 1}, EXACT),
+        ("lightgbm.LGBMRegressor", "regression", {}, EXACT),
+        ("lightgbm.LGBMRegressor", "regression", {"objective": "poisson"}, EXACT),
+        ("lightgbm.LGBMRegressor", "regression", {"min_child_samples": 10_000}, EXACT),  # trees of one leaf
+    ],
+)
+def test_boosters_agree_as_closely_as_they_add_up(
+    estimator: str, task: str, params: dict[str, Any], limit: float
+) -> None:
+    pytest.importorskip(estimator.partition(".")[0])
+    found = exported(estimator, task=task, n_estimators=20, **params)
+    assert found.facts.refused is None
+    assert found.facts.difference is not None
+    assert found.facts.difference < limit
+
+
+@pytest.mark.parametrize(
+    ("estimator", "task", "params", "why"),
+    [
+        ("catboost.CatBoostClassifier", "binary", {}, "categories that stay words"),
+        ("xgboost.XGBClassifier", "binary", {"booster": "dart"}, "skl2onnx has no converter for it"),
+        ("lightgbm.LGBMRegressor", "regression", {"linear_tree": True}, "skl2onnx has no converter for it"),
+        ("linear_model.LogisticRegression", "binary", {"preprocessing": "tests.own.squeezed"}, "through MinMaxScaler"),
+    ],
+)
+def test_what_has_no_graph_says_why(estimator: str, task: str, params: dict[str, Any], why: str) -> None:
+    if estimator.startswith(BOOSTERS):
+        pytest.importorskip(estimator.partition(".")[0])
+        params = params | {"n_estimators": 3}
+    found = exported(estimator, task=task, **params).facts
+    assert found.refused is not None
+    assert found.refused.startswith("it cannot be converted (")
+    assert why in found.refused
 
 
 @pytest.mark.parametrize("task", ["binary", "regression"])
@@ -124,8 +181,9 @@ def test_a_column_without_a_value_in_training_is_imputed_as_the_pipeline_does() 
     assert export(pipeline, facts, empty[["fee", "rare", "plan"]]).facts.refused is None
 
 
-def test_nulls_and_unseen_categories_score_as_the_pipeline_scores_them() -> None:
-    candidate, X = fitted("ensemble.RandomForestClassifier", **FOREST)
+@pytest.mark.parametrize("preprocessing", ["auto", SCALED])
+def test_nulls_and_unseen_categories_score_as_the_pipeline_scores_them(preprocessing: str) -> None:
+    candidate, X = fitted("ensemble.RandomForestClassifier", preprocessing=preprocessing, **FOREST)
     content = export(candidate.estimator, candidate.facts, X).content
     assert content is not None
     odd = X.head(4).assign(fee=[np.nan, 1, 2, np.nan], plan=[MISSING, "never seen", "", "basic\0"])
@@ -135,7 +193,8 @@ def test_nulls_and_unseen_categories_score_as_the_pipeline_scores_them() -> None
 
 @pytest.mark.filterwarnings("ignore:overflow encountered in cast")  # scikit-learn's, before it raises
 def test_a_value_that_the_pipeline_refuses_has_no_score() -> None:
-    candidate, X = fitted("ensemble.RandomForestClassifier", **FOREST)  # usage has a scale of 0.001
+    # usage has a scale of 0.001
+    candidate, X = fitted("ensemble.RandomForestClassifier", preprocessing=SCALED, **FOREST)
     content = export(candidate.estimator, candidate.facts, X).content
     assert content is not None
     two = X.head(2).assign(usage=[LARGEST, 0.0])
@@ -182,7 +241,7 @@ def in_float32(monkeypatch: pytest.MonkeyPatch) -> None:
 )
 def test_a_graph_that_moves_rows_across_splits_is_refused(estimator: str, monkeypatch: pytest.MonkeyPatch) -> None:
     in_float32(monkeypatch)
-    found = exported(estimator, random_state=0)
+    found = exported(estimator, random_state=0, preprocessing=SCALED)
     assert found.content is found.facts.sha256 is None
     assert found.facts.difference is not None
     assert found.facts.difference > 1e-3
@@ -202,7 +261,7 @@ def test_a_graph_that_gives_numbers_where_the_pipeline_gives_none_is_refused(mon
         return graph.graph(*given, exactly=exactly)
 
     monkeypatch.setattr(exporting, "graph", unguarded)
-    found = exported("ensemble.RandomForestClassifier", **FOREST).facts
+    found = exported("ensemble.RandomForestClassifier", preprocessing=SCALED, **FOREST).facts
     assert found.refused is not None
     assert "one of ONNX and scikit-learn gives a number and the other none" in found.refused
 

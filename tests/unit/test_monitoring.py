@@ -228,7 +228,7 @@ def test_labels_that_come_in_late_do_not_reopen_a_window_older_than_the_champion
 
 def test_a_window_older_than_the_champions_newest_is_refused(work: Workspace) -> None:
     with pytest.raises(WindowError, match="older than 2024-02, the newest window that champion 1 knows"):
-        monitoring.read_current(work, "2024-01", Serving("1", ("2024-01", "2024-02")))
+        monitoring.require_newer("2024-01", Serving("1", ("2024-01", "2024-02")))
 
 
 def test_categories_the_champion_has_not_seen_are_noted(work: Workspace) -> None:
@@ -402,3 +402,21 @@ def test_a_regressions_target_is_measured_as_numbers(work: Workspace, measured: 
     ((_, now, numeric, categorical, target),) = measured
     assert (numeric, categorical, target) == (("fee",), ("plan",), "fee")
     assert now["fee"].tolist() == some_rows(40, seed=1)["fee"].tolist()
+
+
+def test_a_windows_means_stand_beside_those_of_training(work: Workspace) -> None:
+    tables(work)["2024-02"]["fee"] += 1
+    serving, current = champion(work, "2024-01"), work.read("2024-02")
+    facts = serving.artifact.facts
+    (found,) = monitoring.means(serving, current)
+    trained, std = facts.statistics["fee"]
+    assert (found["name"], found["mean"], found["trained_mean"]) == ("fee", current.X["fee"].mean(), trained)
+    assert found["z"] == pytest.approx((found["mean"] - trained) / (std * (1 / 200 + 1 / facts.rows) ** 0.5))
+    assert found["moved"]
+
+
+def test_a_version_without_statistics_has_no_means_to_compare_with(work: Workspace) -> None:
+    serving = champion(work, "2024-01")
+    bare = Champion("1", stored(a_candidate(work.loop, [work.read("2024-01")]), statistics={}))
+    assert monitoring.means(serving, work.read("2024-02"))
+    assert monitoring.means(bare, work.read("2024-02")) == []

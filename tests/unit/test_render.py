@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from driftloop.cli import render
-from driftloop.report import window_report
+from driftloop.report import drift_json, window_report
 from driftloop.retrain import ColumnDrift, Drift
 
 FEE = ColumnDrift("fee", "K-S p_value", 0.5, 0.05, drifted=False)
@@ -50,3 +50,16 @@ def test_the_status_shows_the_baseline_beside_each_metric_that_has_one(capsys: p
     said = " ".join(capsys.readouterr().out.split())
     assert "val_rmse 65,432.1 (baseline 81,000.0), val_r2 0.500" in said
     assert said.count("baseline") == 1
+
+
+def test_a_drifted_columns_mean_and_z_stand_beside_its_score(capsys: pytest.CaptureFixture[str]) -> None:
+    plan = ColumnDrift("plan", "Z-test p_value", 0.0, 0.05, drifted=True)
+    moved = ColumnDrift("fee", "K-S p_value", 0.001, 0.05, drifted=True)
+    fee = {"name": "fee", "mean": 81.25, "trained_mean": 65.5, "z": 12.346, "moved": True}
+    drift = drift_json(Drift(1.0, (moved, plan)), 0.3)
+    said = monitored(capsys, None, drift=drift | {"means": [fee]})
+    assert "score threshold mean in training z" in said
+    assert "fee K-S p_value 0.0010 0.05 81.25 65.5 +12.35" in said
+    assert "plan Z-test p_value 0.0000 0.05 – – –" in said
+    said = monitored(capsys, None, drift=drift | {"means": [fee | {"z": None}]})
+    assert "one value in training" in said

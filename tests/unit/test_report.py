@@ -48,6 +48,7 @@ def test_a_report_has_exactly_the_keys_of_the_design() -> None:
                 {"name": "plan", "method": "Z-test p_value", "score": 0.6, "threshold": 0.05, "drifted": False},
             ],
             "target": None,
+            "means": [],
         },
         "performance": {"metric": "auc", "value": 0.7, "rows": 500},
         "retrain": {"retrain": True, "reason": "drift above threshold"},
@@ -75,6 +76,7 @@ def test_no_drift_at_all_is_a_drift_of_zero_and_not_null() -> None:
         "drifted": 0,
         "columns": [],
         "target": None,
+        "means": [],
     }
 
 

@@ -317,6 +317,15 @@ def test_mean_and_deviation_of_the_training_values_go_with_the_version() -> None
     assert candidate.facts.statistics == {"fee": pytest.approx((fee.mean(), fee.std(ddof=0)))}
 
 
+def test_the_ranges_and_usual_values_of_the_training_rows_go_with_the_version() -> None:
+    loop = a_loop(features={"numeric": ["fee", "empty"], "categorical": ["plan"]})
+    rows = some_rows(4).assign(fee=[3.0, 1.5, None, 9.0], empty=[None, None, None, 1.0], plan=["b", "a", None, "b"])
+    window = a_window(rows.assign(left=[True, False, True, False]), loop)
+    facts = fit(loop, [window.id], window.where(np.array([True, True, True, False])), HoldoutRule.of(loop)).facts
+    assert facts.ranges == {"fee": (1.5, 1.5, 3.0)}  # the middle is a value that is there
+    assert facts.modes == {"plan": "(missing)"}  # of the equally frequent the first
+
+
 def test_a_column_without_values_has_no_statistics() -> None:
     empty, known = pd.Series([np.nan, np.nan]), pd.Series([1.0, np.nan])
     assert statistics(pd.DataFrame({"fee": empty, "usage": known})) == {"usage": (1.0, 0.0)}
@@ -485,6 +494,16 @@ def test_a_majority_of_events_says_yes() -> None:
 def test_a_regressions_baseline_is_the_mean_of_the_training_targets() -> None:
     found = baseline(REGRESSION, labelled([1, 2, 6]), labelled([0, 3, 9]))
     assert found == pytest.approx({"rmse": np.sqrt(15), "mse": 15, "mae": 3, "r2": 1 - 15 / 14})
+
+
+def test_a_baseline_of_several_classes_answers_with_their_shares() -> None:
+    loop = LOOP.model_copy(update={"task": "multiclass"})
+    training, rows = (replace(labelled(y), labels=("a", "b", "c")) for y in ([0.0, 1, 1, 1], [0.0, 1, 2, 1]))
+    found = baseline(loop, training, rows)
+    assert found["accuracy"] == 0.5  # it says b
+    assert found["auc_ovr"] == 0.5
+    assert found["log_loss"] > 1  # a class it never saw has probability 0, which costs what scikit-learn says it costs
+    assert found["f1_macro"] == pytest.approx(f1_score([0, 1, 2, 1], [1, 1, 1, 1], average="macro"))
 
 
 def test_an_undefined_baseline_is_left_out_and_never_zero() -> None:

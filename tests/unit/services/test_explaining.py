@@ -23,6 +23,7 @@ with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # what SHAP imports deprecates parts of itself
     import shap
 
+PACKAGES = ("sklearn.", "xgboost.", "lightgbm.", "catboost.")
 TEN = {"n_estimators": 10, "random_state": 0}
 HISTOGRAM = {"max_iter": 10, "random_state": 0}
 TREES = [
@@ -33,8 +34,8 @@ TREES = [
     ("binary", "tree.DecisionTreeClassifier", {"min_samples_leaf": 200}),  # one leaf
     ("binary", "ensemble.GradientBoostingClassifier", {"random_state": 0}),
     ("regression", "ensemble.GradientBoostingRegressor", {"random_state": 0}),
-    ("binary", "ensemble.HistGradientBoostingClassifier", HISTOGRAM),
-    ("regression", "ensemble.HistGradientBoostingRegressor", HISTOGRAM),
+    ("binary", "ensemble.HistGradientBoostingClassifier", HISTOGRAM | {"categorical_features": []}),
+    ("regression", "ensemble.HistGradientBoostingRegressor", HISTOGRAM | {"categorical_features": []}),
 ]
 LINEAR = [
     ("binary", "linear_model.LogisticRegression", {}),
@@ -49,6 +50,7 @@ OTHER = [
     ("binary", "linear_model.SGDClassifier", {"loss": "modified_huber", "random_state": 0}),  # no log-odds are linear
     ("regression", "linear_model.PoissonRegressor", {}),
     ("regression", "ensemble.HistGradientBoostingRegressor", HISTOGRAM | {"loss": "poisson"}),
+    ("binary", "ensemble.HistGradientBoostingClassifier", HISTOGRAM),  # it splits on categories
 ]
 ALL = [*(("tree", *one) for one in TREES), *(("linear", *one) for one in LINEAR), *(("kernel", *one) for one in OTHER)]
 ROWS: list[dict[str, Any]] = [
@@ -72,14 +74,18 @@ def rows(seed: int = 0, n: int = 240) -> pd.DataFrame:
 
 
 @cache
-def fitted(task: str, estimator: str, params: str) -> Artifact:
+def fitted(task: str, estimator: str, params: str, preprocessing: str = "auto") -> Artifact:
     loop = Loop.model_validate(
         {
             "name": "churn",
             "task": task,
             "target": "gone" if task == "binary" else "spend",
             "features": {"numeric": ["fee", "usage"], "categorical": ["plan", "paperless"]},
-            "model": {"estimator": f"sklearn.{estimator}", "params": eval(params)},
+            "model": {
+                "estimator": estimator if estimator.startswith(PACKAGES) else f"sklearn.{estimator}",
+                "params": eval(params),
+                "preprocessing": preprocessing,
+            },
         }
     )
     with warnings.catch_warnings():
@@ -149,21 +155,33 @@ def test_one_row_is_explained_in_one_way() -> None:
     assert explain(ROWS[0]) == explain(ROWS[0]) == explaining.explainer(artifact)(ROWS[0])
 
 
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
+def test_a_row_without_a_finite_score_has_no_explanation() -> None:
+    explain = explaining.explainer(fitted("regression", "linear_model.PoissonRegressor", "{}"))
+    with pytest.raises(Unscorable):
+        explain(ROWS[0] | {"fee": 3.4e38})
+
+
 @pytest.mark.parametrize(
-    ("estimator", "row"),
+    ("method", "estimator", "preprocessing"),
     [
-        (TREES[1], ROWS[0] | {"fee": 3.4e38}),  # no 32-bit float once it is scaled
-        (OTHER[-2], ROWS[0] | {"fee": 3.4e38}),  # its prediction is none
+        ("tree", "sklearn.ensemble.RandomForestClassifier", "tests.own.scaled"),
+        ("kernel", "sklearn.ensemble.RandomForestClassifier", "tests.own.squeezed"),
+        ("kernel", "catboost.CatBoostClassifier", "auto"),  # it takes the words themselves
+        ("kernel", "lightgbm.LGBMClassifier", "auto"),
     ],
 )
-@pytest.mark.filterwarnings("ignore::RuntimeWarning")
-def test_a_row_without_a_finite_score_has_no_explanation(estimator: Any, row: dict[str, Any]) -> None:
-    task, name, params = estimator
-    artifact = fitted(task, name, repr(params))
-    artifact.estimator["encode"].transformers_[0][1][1].scale_[0] = 0.5
-    fitted.cache_clear()
-    with pytest.raises(Unscorable):
-        explaining.explainer(artifact)(row)
+def test_before_columns_that_nobody_knows_the_features_themselves_are_tried(
+    method: str, estimator: str, preprocessing: str
+) -> None:
+    pytest.importorskip(estimator.partition(".")[0])
+    artifact = fitted("binary", estimator, repr({"n_estimators": 5, "random_state": 0}), preprocessing)
+    explain = explaining.explainer(artifact)
+    for row in ROWS:
+        found = explain(row)
+        assert found["method"] == method
+        assert found["base"] + math.fsum(found["values"].values()) == pytest.approx(found["output"], abs=1e-6)
+        assert found["probability"] == pytest.approx(artifact.score(pd.DataFrame([row]))[0], abs=1e-12)
 
 
 def test_a_tree_too_large_for_shap_is_asked_as_any_other_model(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,0 +1,339 @@
+"""What a retraining costs beside its estimator's fit, in time and in memory: ``python -m benchmarks retrain``.
+
+Each measurement has a process of its own: ``python -m benchmarks.retrain time|share|memory FOLDER …``.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import gc
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import wraps
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+ROOT = Path(__file__).parents[1]
+REPEATS = 3
+MILLION, COLUMNS, WINDOWS = 1_000_000, 25, 4
+MODELS = {
+    "RandomForest, 300 trees": ("sklearn.ensemble.RandomForestClassifier", {"n_estimators": 300, "random_state": 0}),
+    "HistGradientBoosting": ("sklearn.ensemble.HistGradientBoostingClassifier", {"random_state": 0}),
+}
+STEPS = {  # what the table names, and the functions whose time it is
+    "fit": ("training.fitted",),
+    "threshold": ("training.threshold_of",),
+    "ONNX export": ("promoting.export",),
+    "importance": ("promoting.permutation_importance",),
+    "plots": ("evaluation.page",),
+    "registering": ("promoting.register",),
+    "serving check": ("promoting.check_serving",),
+}
+TRIALS = 12
+
+
+def section() -> str:
+    with tempfile.TemporaryDirectory() as folder:
+        months = _customers(Path(folder))
+        timed = {name: _child("time", folder, months, name) for name in MODELS}
+        shared = _child("share", folder, months)
+        million = Path(folder) / "million"
+        _child("million", million)
+        memory = _child("memory", million)
+    return f"""## What a retraining costs beside its fit
+
+Of 7,043 customers ({"StreamFlow" if "streamflow" in months else "generated"}) with 19 features, of which a fifth is
+held out: from labelled rows to a version that a clean process has loaded and scored (`promoting.train`, `register`,
+`check_serving`), in a warm process. Seconds, median of {REPEATS}. *Fit* is preprocessing and estimator on all
+training rows; what follows it is part of *beside the fit*, which also has the steps too small for a column.
+
+| estimator | whole | fit | beside the fit | {" | ".join(name for name in STEPS if name != "fit")} |
+|---|---|---|---|{"---|" * (len(STEPS) - 1)}
+{chr(10).join(_line(name, found) for name, found in timed.items())}
+
+Candidates, strategies and trials share the windows, the splits and the preprocessing. Seconds with that and without,
+the same models: {shared["ways"]} ways in a contest {shared["contest"]:.2f} and {shared["contest_apart"]:.2f}, ratio
+{shared["contest"] / shared["contest_apart"]:.2f}; {TRIALS} trials of a search {shared["search"]:.2f} and
+{shared["search_apart"]:.2f}, ratio {shared["search"] / shared["search_apart"]:.2f}. The models are shallow trees and
+logistic regressions, so that preprocessing is much of the work.
+
+Memory of a training on {MILLION:,} rows of {COLUMNS} columns in {WINDOWS} windows ({memory["frame_mb"]:.0f} MB as a
+frame), HistGradientBoosting with 10 iterations: at its highest {memory["peak_mb"]:.0f} MB above the imports, the frame
+included, which is {memory["peak_mb"] / memory["frame_mb"]:.1f} times the frame; {memory["seconds"]:.0f} s.
+"""
+
+
+def _line(name: str, found: dict[str, float]) -> str:
+    beside = found["whole"] - found["fit"]
+    steps = " | ".join(f"{found[step]:.2f}" for step in STEPS if step != "fit")
+    return f"| {name} | {found['whole']:.2f} | {found['fit']:.2f} | **{beside:.2f}** | {steps} |"
+
+
+def _customers(folder: Path) -> str:
+    from benchmarks.__main__ import _months
+
+    return str(_months(folder)[0])
+
+
+def _child(*arguments: object) -> dict[str, Any]:
+    print(f"retrain: {arguments[0]} …", file=sys.stderr)
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-m", "benchmarks.retrain", *map(str, arguments)],
+        cwd=ROOT, capture_output=True, text=True, check=False,
+        env={k: v for k, v in os.environ.items() if k not in ("PREFECT_API_URL", "MLFLOW_TRACKING_URI")},
+    )  # fmt: skip
+    if done.returncode:
+        sys.exit(f"retrain {arguments[0]} failed:\n{done.stderr[-3000:]}")
+    found: dict[str, Any] = json.loads(done.stdout.strip().splitlines()[-1])
+    return found
+
+
+# Time
+
+
+def _time(folder: str, months: str, name: str) -> dict[str, float]:
+    """Medians over the repeats; the first is for the imports."""
+    from driftloop import promoting, serving_check
+
+    estimator, params = MODELS[name]
+    work = _opened(Path(folder) / "time", months, {"estimator": estimator, "params": params})
+    runs = []
+    serving_check.start()
+    for _ in range(REPEATS + 1):
+        gc.collect()
+        data = promoting.training_data(work, work.newest(), None)
+        with _taken() as spent:
+            began = time.perf_counter()
+            candidate = promoting.train(work, data)
+            version = promoting.register(work, candidate, work.newest()).number
+            made = promoting.check_serving(work, candidate, version, data.holdout.X)
+            spent["whole"] = time.perf_counter() - began
+        if made.serving.problem:
+            sys.exit(made.serving.problem)
+        runs.append(dict(spent))
+    serving_check.stop()
+    return {step: statistics.median(run.get(step, 0.0) for run in runs[1:]) for step in ("whole", *STEPS)}
+
+
+@contextmanager
+def _taken() -> Iterator[dict[str, float]]:
+    """Seconds by step; a step inside another counts for the outer one alone."""
+    import driftloop.evaluation
+    import driftloop.promoting
+    import driftloop.training  # noqa: F401
+
+    spent: dict[str, float] = defaultdict(float)
+    inside: list[str] = []
+
+    def timed(step: str, function: Callable[..., Any]) -> Callable[..., Any]:
+        @wraps(function)
+        def call(*args: Any, **kwargs: Any) -> Any:
+            inside.append(step)
+            began = time.perf_counter()
+            try:
+                return function(*args, **kwargs)
+            finally:
+                inside.pop()
+                if not inside:
+                    spent[step] += time.perf_counter() - began
+
+        return call
+
+    kept = []
+    for step, names in STEPS.items():
+        for name in names:
+            module, _, attribute = name.partition(".")
+            place = sys.modules[f"driftloop.{module}"]
+            kept.append((place, attribute, getattr(place, attribute)))
+            setattr(place, attribute, timed(step, getattr(place, attribute)))
+    try:
+        yield spent
+    finally:
+        for place, attribute, function in kept:
+            setattr(place, attribute, function)
+
+
+def _opened(folder: Path, months: str, model: dict[str, Any], **more: Any) -> Any:
+    """A workspace of the customers' loop with that model."""
+    from benchmarks.naive_loop import CATEGORICAL, NUMERIC
+    from driftloop.contract import Loop
+    from driftloop.ledger import Ledger
+    from driftloop.registry import Registry
+    from driftloop.settings import Settings
+    from driftloop.windows import open_windows
+    from driftloop.workspace import Workspace
+
+    folder.mkdir(exist_ok=True)
+    settings = Settings.from_env({"DRIFTLOOP_HOME": str(Path(tempfile.mkdtemp(dir=folder)))}, folder)
+    loop = Loop.model_validate(
+        {
+            "name": "retrain",
+            "task": "binary",
+            "target": "churn_label",
+            "entity": "user_id",
+            "windows": {"path": months},
+            "features": {"numeric": NUMERIC, "categorical": CATEGORICAL},
+            "model": model,
+            "training": {"strategy": "latest"},
+        }
+        | more
+    )
+    windows = open_windows(loop, Path(months), settings)
+    return Workspace(
+        folder, settings, loop, windows, Ledger(settings.ledger_url, loop.name), Registry(settings, loop.name)
+    )
+
+
+# What is shared
+
+
+def _share(folder: str, months: str) -> dict[str, float]:
+    from driftloop import contest, promoting, search, training
+
+    depths = {"max_depth": {"low": 1, "high": 6}}
+    tree, linear = "sklearn.tree.DecisionTreeClassifier", "sklearn.linear_model.LogisticRegression"
+    boosted = "sklearn.ensemble.HistGradientBoostingClassifier"
+    candidates = [
+        {"estimator": tree, "params": {"max_depth": 3}},
+        {"estimator": linear, "params": {"C": 0.01}},
+        {"estimator": boosted, "params": {"max_iter": 5}},
+    ]
+    strategies = ["all", "latest"]
+    work = _opened(Path(folder) / "share", months, {"candidates": candidates}, training={"strategies": strategies})
+    data = promoting.training_data(work, work.newest(), None)
+    aside = contest.set_aside(work.loop, data.parts)
+
+    def held() -> None:
+        contest.hold(work.loop, work.loop.model.recipes, aside, None)
+
+    model = {"estimator": tree, "space": depths, "search": {"trials": TRIALS, "pruning": False}}
+    one = _opened(Path(folder) / "share", months, model)
+
+    def searched() -> None:
+        with tempfile.TemporaryDirectory() as place:
+            search.tune(one.loop, data.training, Path(place) / "s.db")
+
+    of, encoded = training.Encodings.of, search.Rows.encoded
+
+    def of_afresh(self: Any, *args: Any) -> Any:
+        self._rows = None
+        return of(self, *args)
+
+    def encoded_afresh(self: Any, *args: Any) -> Any:
+        self._preprocessing = None
+        return encoded(self, *args)
+
+    found: dict[str, float] = {"ways": len(candidates) * len(strategies)}
+    held(), searched()
+    found["contest"], found["search"] = _median(held), _median(searched)
+    training.Encodings.of = of_afresh  # type: ignore[method-assign]
+    search.Rows.encoded = encoded_afresh  # type: ignore[method-assign]
+    found["contest_apart"], found["search_apart"] = _median(held), _median(searched)
+    return found
+
+
+def _median(what: Callable[[], None]) -> float:
+    taken = []
+    for _ in range(3):
+        began = time.perf_counter()
+        what()
+        taken.append(time.perf_counter() - began)
+    return statistics.median(taken)
+
+
+# Memory
+
+
+def _million(folder: str) -> dict[str, float]:
+    """Windows of numbers and a few categories, in files."""
+    place = Path(folder) / "windows"
+    place.mkdir(parents=True)
+    numeric = [f"n{i}" for i in range(COLUMNS - 5)]
+    for n in range(WINDOWS):
+        rng = np.random.default_rng(n)
+        rows = MILLION // WINDOWS
+        table = pd.DataFrame({name: rng.normal(size=rows) for name in numeric})
+        for i in range(5):
+            table[f"c{i}"] = pd.Categorical.from_codes(rng.integers(0, 8, rows), [f"kind {k}" for k in range(8)])
+        table["y"] = table["n0"] + table["n1"] + rng.normal(size=rows) > 0
+        table.to_parquet(place / f"2024-{n + 1:02}.parquet")
+    return {}
+
+
+def _memory(folder: str) -> dict[str, float]:
+    """The highest resident size while a candidate is made of windows that are read, above what the imports took."""
+    import mlflow  # noqa: F401
+
+    from driftloop import exporting, promoting  # noqa: F401
+    from driftloop.contract import Loop
+    from driftloop.ledger import Ledger
+    from driftloop.registry import Registry
+    from driftloop.settings import Settings
+    from driftloop.windows import open_windows
+    from driftloop.workspace import Workspace
+
+    numeric, categorical = [f"n{i}" for i in range(COLUMNS - 5)], [f"c{i}" for i in range(5)]
+    loop = Loop.model_validate(
+        {
+            "name": "million",
+            "task": "binary",
+            "target": "y",
+            "features": {"numeric": numeric, "categorical": categorical},
+            "model": {
+                "estimator": "sklearn.ensemble.HistGradientBoostingClassifier",
+                "params": {"max_iter": 10, "random_state": 0},
+            },
+        }
+    )
+    settings = Settings.from_env({"DRIFTLOOP_HOME": folder}, Path(folder))
+    windows = open_windows(loop, Path(folder), settings)
+    work = Workspace(
+        Path(folder), settings, loop, windows, Ledger(settings.ledger_url, loop.name), Registry(settings, loop.name),
+        checks=_NoChecks(),
+    )  # fmt: skip
+    before = _resident("VmRSS")
+    frame = sum(work.read(window).X.memory_usage(index=False).sum() for window in work.windows.ids())
+    gc.collect()
+    ctypes.CDLL("libc.so.6").malloc_trim(0)  # what reading left behind is not training's
+    Path("/proc/self/clear_refs").write_text("5", encoding="ascii")  # the highest begins anew
+    began = time.perf_counter()
+    data = promoting.training_data(work, work.newest(), None)
+    promoting.train(work, data)
+    return {
+        "frame_mb": frame / 1e6,
+        "peak_mb": (_resident("VmHWM") - before) / 1e6,
+        "seconds": time.perf_counter() - began,
+    }
+
+
+class _NoChecks:
+    """A serving check is another process."""
+
+    def start(self) -> None: ...
+
+    def check(self, request: Any) -> Any: ...
+
+
+def _resident(name: str) -> int:
+    """Bytes, as Linux counts them."""
+    lines = Path("/proc/self/status").read_text(encoding="ascii").splitlines()
+    return next(1024 * int(line.split()[1]) for line in lines if line.startswith(name))
+
+
+if __name__ == "__main__":
+    from driftloop.settings import apply_defaults
+
+    apply_defaults(os.environ)
+    run = {"time": _time, "share": _share, "million": _million, "memory": _memory}[sys.argv[1]]
+    print(json.dumps(run(*sys.argv[2:])))

@@ -1,0 +1,251 @@
+"""What goes in front of an estimator, by its kind, and what a user may put in its place."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import skops.io
+from sklearn.compose import TransformedTargetRegressor
+from sklearn.pipeline import Pipeline
+
+from driftloop import contract
+from driftloop.artifact import REVIEWED_TYPES, score
+from driftloop.contract import Loop
+from driftloop.encoding import Codes, Numbers, OneHot, blocks
+from driftloop.errors import ContractError
+from driftloop.frame import MISSING
+from driftloop.recipe import build, in_one_thread
+from tests.fakes import a_loop
+
+BOOSTERS = ("xgboost", "lightgbm", "catboost")
+TREES = [
+    ("sklearn.tree.DecisionTree", {}),
+    ("sklearn.tree.ExtraTree", {}),
+    ("sklearn.ensemble.RandomForest", {"n_estimators": 3}),
+    ("sklearn.ensemble.ExtraTrees", {"n_estimators": 3}),
+    ("sklearn.ensemble.HistGradientBoosting", {"max_iter": 3}),
+    ("xgboost.XGB", {"n_estimators": 3}),
+    ("lightgbm.LGBM", {"n_estimators": 3}),
+]
+FEATURES = {"numeric": ["fee", "rare"], "categorical": ["plan", "paperless"]}
+
+
+def loop(estimator: str, task: str = "binary", **model: Any) -> Loop:
+    return a_loop(task=task, features=FEATURES, model={"estimator": estimator} | model)
+
+
+def rows(n: int = 200) -> tuple[pd.DataFrame, pd.Series]:
+    """Features in the form of frame.features; what decides is which plan, out of order, and whether fee is null."""
+    rng = np.random.default_rng(0)
+    fee, plan = rng.normal(0, 1, n), rng.choice(["a", "b", "c", "d", MISSING], n)
+    fee[::5] = np.nan
+    X = pd.DataFrame({"fee": fee, "rare": np.nan, "plan": plan, "paperless": rng.choice(["True", "False"], n)})
+    return X.astype({"plan": object, "paperless": object}), pd.Series((np.isin(plan, ["a", "c"]) ^ np.isnan(fee)) * 1)
+
+
+def made(estimator: str, task: str = "binary", **model: Any) -> Pipeline:
+    if (package := estimator.partition(".")[0]) in BOOSTERS:
+        pytest.importorskip(package)
+    X, y = rows()
+    pipeline = build(loop(estimator, task, **model)).fit(X, y)
+    in_one_thread(pipeline)
+    return pipeline
+
+
+def copied(pipeline: Pipeline) -> Pipeline:
+    """As a registry hands it back: only with reviewed types."""
+    return skops.io.loads(skops.io.dumps(pipeline), trusted=list(REVIEWED_TYPES))
+
+
+@pytest.mark.parametrize(("estimator", "params"), TREES)
+@pytest.mark.parametrize(("task", "suffix"), [("binary", "Classifier"), ("regression", "Regressor")])
+def test_trees_get_codes_and_nulls_as_they_are(estimator: str, params: dict[str, Any], task: str, suffix: str) -> None:
+    pipeline = made(estimator + suffix, task, params=params | {"random_state": 0})
+    X, _ = rows()
+    numbers, words = blocks(pipeline["encode"], *FEATURES.values())
+    assert isinstance(numbers, Numbers)
+    assert isinstance(words, Codes)
+    assert (numbers.mean, numbers.scale) == (None, None)
+    odd = X.head(2).assign(fee=[np.nan, 3.0], plan=["of tomorrow", "d"])
+    encoded = pipeline["encode"].transform(odd)
+    assert np.isnan(encoded[0, [0, 2]]).all(), "a null, and a category that training never met"
+    assert encoded[1, [0, 2]].tolist() == [3.0, 4.0]
+    assert score(copied(pipeline), pd.concat([X, odd]), task) == pytest.approx(
+        score(pipeline, pd.concat([X, odd]), task), abs=0
+    )
+
+
+def test_gradient_boosting_which_takes_no_nulls_gets_medians_and_a_code_for_the_unknown() -> None:
+    pipeline = made("sklearn.ensemble.GradientBoostingClassifier", params={"n_estimators": 3})
+    odd = rows()[0].head(1).assign(fee=np.nan, plan="of tomorrow")
+    assert pipeline["encode"].transform(odd)[0, [0, 2]].tolist() == [rows()[0]["fee"].median(), -1.0]
+    pipeline.predict_proba(odd)
+
+
+@pytest.mark.parametrize(
+    "estimator",
+    [
+        "sklearn.ensemble.HistGradientBoostingClassifier",
+        "xgboost.XGBClassifier",
+        "lightgbm.LGBMClassifier",
+        "catboost.CatBoostClassifier",
+    ],
+)
+def test_who_can_splits_on_sets_of_categories(estimator: str) -> None:
+    """Two splits are enough for every row, which they are not where categories are numbers in an order."""
+    params = {
+        "sklearn": {"max_iter": 9, "learning_rate": 0.5, "max_depth": 2},
+        "xgboost": {"n_estimators": 20, "learning_rate": 0.5, "max_depth": 2, "max_cat_to_onehot": 1},
+        "lightgbm": {
+            "n_estimators": 20,
+            "learning_rate": 0.5,
+            "max_depth": 2,
+            "min_data_per_group": 1,
+            "cat_smooth": 0,
+        },
+        "catboost": {"n_estimators": 20, "learning_rate": 0.5, "depth": 3},
+    }[estimator.partition(".")[0]]
+    pipeline = made(estimator, params=params)
+    X, y = rows()
+    assert (pipeline.predict(X) == y).mean() > 0.95
+    if "cat" not in estimator:
+        from driftloop.trees import trees_of
+
+        trees = trees_of(pipeline["model"], binary=True)
+        assert trees is not None
+        assert any(tree.members for tree in trees.trees)
+
+
+def test_catboost_takes_the_words_themselves_prints_nothing_and_is_stored(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    pipeline = made("catboost.CatBoostClassifier", params={"n_estimators": 3})
+    odd = rows()[0].head(2).assign(plan=["of tomorrow", MISSING], fee=np.nan)
+    assert score(copied(pipeline), odd, "binary") == pytest.approx(score(pipeline, odd, "binary"), abs=0)
+    assert list(tmp_path.iterdir()) == []
+    assert capfd.readouterr().out == ""
+
+
+def test_more_categories_than_bins_share_one_of_them() -> None:
+    rng = np.random.default_rng(0)
+    X = rows(2000)[0].assign(plan=np.where(rng.random(2000) < 0.5, "most", rng.integers(0, 900, 2000).astype(str)))
+    pipeline = build(loop("sklearn.ensemble.HistGradientBoostingClassifier", params={"max_iter": 3}))
+    pipeline.fit(X, (X["plan"] == "most").astype(int))
+    codes = blocks(pipeline["encode"], *FEATURES.values())[1].codes[0]
+    assert len(set(codes.values())) == 255
+    assert list(codes.values()).count(codes["most"]) == 1
+    assert (pipeline.predict(X) == (X["plan"] == "most")).all()
+
+
+@pytest.mark.parametrize(
+    ("estimator", "task"),
+    [
+        ("sklearn.linear_model.LogisticRegression", "binary"),
+        ("sklearn.neural_network.MLPClassifier", "binary"),
+        ("sklearn.neighbors.KNeighborsRegressor", "regression"),
+        ("tests.own.Share", "binary"),
+        ("xgboost.XGBClassifier", "binary"),
+    ],
+)
+def test_everything_else_gets_medians_one_scale_and_a_column_a_category(estimator: str, task: str) -> None:
+    params = {"booster": "gblinear"} if "xgboost" in estimator else {"tol": 1.0} if "MLP" in estimator else {}
+    numbers, words = blocks(made(estimator, task, params=params)["encode"], *FEATURES.values())
+    assert isinstance(numbers, Numbers)
+    assert numbers.fill is not None
+    assert numbers.scale is not None
+    assert isinstance(words, OneHot)
+
+
+def test_what_loop_toml_says_of_categories_is_left_as_it_is() -> None:
+    estimator = "sklearn.ensemble.HistGradientBoostingClassifier"
+    pipeline = build(loop(estimator, params={"categorical_features": [3]}))
+    assert pipeline["model"].categorical_features == [3]
+
+
+# own
+
+
+def test_an_own_factory_comes_in_front_of_any_estimator() -> None:
+    pipeline = made("sklearn.tree.DecisionTreeClassifier", preprocessing="tests.own.scaled")
+    assert isinstance(blocks(pipeline["encode"], *FEATURES.values())[1], OneHot)
+
+
+@pytest.mark.parametrize(
+    ("path", "message"),
+    [
+        ("tests.nowhere.encoder", "model.preprocessing = 'tests.nowhere.encoder' cannot be imported"),
+        ("tests.own.encoder", "model.preprocessing = 'tests.own.encoder' cannot be imported"),
+        ("tests.own.nothing", "expected a function of .numeric, categorical. .* it returned NoneType"),
+        ("tests.own.broken", r"model.preprocessing = 'tests.own.broken' failed for \(\['fee', .*: KeyError: 'plan'"),
+    ],
+)
+def test_a_factory_that_gives_no_transformer_is_a_contract_error(path: str, message: str) -> None:
+    with pytest.raises(ContractError, match=message):
+        build(loop("sklearn.tree.DecisionTreeClassifier", preprocessing=path))
+
+
+def test_parameters_that_do_not_fit_an_own_class_are_a_contract_error() -> None:
+    with pytest.raises(ContractError, match=r"model\.params does not fit tests\.own\.Share: .*'posterior'"):
+        build(loop("tests.own.Share", params={"posterior": 1}))
+
+
+def test_a_module_that_fails_in_its_own_way_is_a_contract_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "half_written.py").write_text("def f(:\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(ContractError, match=r"model\.estimator = 'half_written\.Best' cannot be imported: "):
+        build(loop("half_written.Best"))
+
+
+def test_a_booster_that_is_not_installed_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(__import__("sys").modules, "lightgbm", None)
+    with pytest.raises(ContractError, match=r"pip install 'driftloop\[lightgbm\]'"):
+        build(loop("lightgbm.LGBMClassifier"))
+
+
+# the target's scale
+
+
+@pytest.mark.parametrize(
+    ("estimator", "asked", "scaled"),
+    [
+        ("tests.own.Mean", None, False),
+        ("tests.own.Mean", True, True),
+        ("sklearn.neural_network.MLPRegressor", None, True),
+        ("sklearn.neural_network.MLPRegressor", False, False),
+    ],
+)
+def test_a_networks_target_is_scaled_and_anothers_where_asked(estimator: str, asked: bool | None, scaled: bool) -> None:
+    model = {} if asked is None else {"scale_target": asked}
+    assert isinstance(build(loop(estimator, "regression", **model))["model"], TransformedTargetRegressor) == scaled
+
+
+def test_a_scaled_target_has_mean_nought_and_the_prediction_its_own_unit() -> None:
+    X, _ = rows()
+    y = np.arange(200.0) * 1e6
+    pipeline = build(loop("tests.own.Mean", "regression", scale_target=True)).fit(X, y)
+    seen = pipeline["model"].regressor_.seen_
+    assert (seen.mean(), seen.std()) == (pytest.approx(0, abs=1e-12), pytest.approx(1))
+    assert pipeline.predict(X[:1]) == pytest.approx([y.mean()])
+
+
+def test_a_target_of_classes_cannot_be_scaled() -> None:
+    text = 'name="x"\ntask="binary"\ntarget="y"\n[model]\nestimator="sklearn.svm.SVC"\nscale_target=true\n'
+    with pytest.raises(ContractError, match='scale_target is for task = "regression" only'):
+        contract.parse(text)
+
+
+def test_one_thread_serves_what_many_trained() -> None:
+    X, y = rows()
+    forest = "sklearn.ensemble.RandomForestRegressor"
+    pipeline = build(loop(forest, "regression", params={"n_estimators": 2}, scale_target=True))
+    assert pipeline["model"].regressor.n_jobs == -1
+    pipeline.fit(X, y)
+    in_one_thread(pipeline)
+    assert pipeline["model"].regressor_.n_jobs == 1

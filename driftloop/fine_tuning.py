@@ -20,7 +20,7 @@ def way(estimator: Any) -> Way | None:
     """How the estimator can learn on: by passes, by more trees or stages, by more iterations; None where it cannot."""
     inner = core(estimator)
     params = inner.get_params()
-    if hasattr(inner, "partial_fit"):
+    if hasattr(inner, "partial_fit") and params.get("solver") != "lbfgs":  # which has no passes, whatever it offers
         return "partial_fit"
     if "warm_start" not in params or type(inner).__name__.startswith(SAME_ROWS_ONLY):
         return None

@@ -154,7 +154,7 @@ def _set(loop: Loop, strategy: str, parts: Sequence[Window], base: Base | None) 
 
 def _value(loop: Loop, model: object, window: Window) -> float:
     assert window.y is not None, "only labelled windows come here"
-    predicted = Predictions(score(model, window.X, loop.task))
+    predicted = Predictions(score(model, window.X, loop.task, window.labels))
     return METRICS[loop.promotion.metric](window.y.to_numpy(), predicted)
 
 

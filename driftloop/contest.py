@@ -167,7 +167,7 @@ class _Trials:
         if learnt.rows.y.nunique() < 2:
             return None
         model = fitted(self.loop, recipe, learnt, self.encodings)
-        found = Predictions(score(model, self.validation.X, self.loop.task))
+        found = Predictions(score(model, self.validation.X, self.loop.task, self.validation.labels))
         threshold = threshold_of(self.loop, recipe, learnt) if self.metric.of_labels else None
         return found if threshold is None else replace(found, threshold=threshold)
 

@@ -81,8 +81,9 @@ def _learn_on(model: Any, Z: Any, y: np.ndarray, epochs: int) -> None:
     else:
         passing = {"warm_start": True, "max_iter": epochs}
     model.set_params(**passing)
-    if getattr(model, "best_loss_", 0.0) is None:
-        model.best_loss_ = np.inf  # a network that stopped early has none, and its passes look at it
+    stopped_early = getattr(model, "best_loss_", 0.0) is None  # a network then knows a best score instead
+    if stopped_early:
+        model.best_loss_ = np.inf
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)  # a few iterations are what was asked for
         if how == "partial_fit":
@@ -90,6 +91,8 @@ def _learn_on(model: Any, Z: Any, y: np.ndarray, epochs: int) -> None:
                 model.partial_fit(Z, y)
         else:
             model.fit(Z, y)
+    if stopped_early and how == "partial_fit":
+        model.best_loss_ = None
     model.set_params(**{name: params[name] for name in passing})
 
 

@@ -172,7 +172,7 @@ def _passes(loop: Loop, month: Month, champion: Candidate) -> bool:
 
 
 def _predict(loop: Loop, model: Candidate, window: Window) -> Predictions:
-    return predictions(score(model.estimator, window.X, loop.task), model.facts)
+    return predictions(score(model.estimator, window.X, loop.task, model.facts.labels), model.facts)
 
 
 def _value(loop: Loop, model: Candidate, window: Window) -> float:

@@ -38,6 +38,7 @@ from driftloop.report import training_json
 from driftloop.settings import without_password
 from driftloop.strategy import TrainingSet, joined
 from driftloop.training import Candidate, comparable, described, evaluate
+from driftloop.trees import BOOSTED, HISTOGRAM
 from driftloop.workspace import Workspace
 
 ROWS = 5_000  # of the newest window, on which it is exported and tried in a clean process
@@ -228,9 +229,19 @@ def _candidate(
     features = _features_of(fetched.estimator, work.loop)
     loop, columns = work.loop.model_copy(update={"features": features}), list(features.names)
     estimator = as_pipeline(fetched.estimator)
-    labelled, labels = newest_labelled(work, newest.id, None), None
+    labelled: Window | None = newest_labelled(work, newest.id, None)
+    labels: tuple[str, ...] | None = None
+    if loop.task == "multiclass":
+        labels = tuple(sorted(map(category, estimator.classes_.tolist())))
+        _rename_classes(estimator["model"], [labels.index(category(c)) for c in estimator.classes_.tolist()])
+        labelled = labelled.among(labels) if labelled else None
     if loop.task == "binary":
         labels, event = event_of(estimator.classes_, labelled.labels if labelled else None, loop)
+        if not event and isinstance(estimator["model"], (*BOOSTED, *HISTOGRAM)):
+            raise ContractError(  # their trees give the odds of the second class, and are read as those of the event
+                f"the model is a {type(estimator['model']).__name__} whose first class is the event, {labels[1]}: fit "
+                f"it with 1 for the event and 0 for the other label."
+            )
         _number_classes(estimator["model"], event)
     notes = _tried(work, loop, estimator, newest)
     if left := [name for name in work.loop.columns.names if name not in columns]:
@@ -251,7 +262,7 @@ def _candidate(
 
 def _scored(loop: Loop, made: Candidate, later: Window) -> Candidate:
     rows = replace(later, X=later.X[list(loop.columns.names)])
-    predicted = predictions(score(made.estimator, rows.X, loop.task), made.facts)
+    predicted = predictions(score(made.estimator, rows.X, loop.task, made.facts.labels), made.facts)
     facts = made.facts.model_copy(update={"metrics": evaluate(loop, rows, predicted)})
     return weighed(loop, replace(made, facts=facts), rows)
 
@@ -272,7 +283,7 @@ def as_pipeline(estimator: Any) -> Pipeline:
 
 
 def _require_kind(estimator: Any, task: str) -> None:
-    asked = "predict_proba" if task == "binary" else "predict"
+    asked = "predict" if task == "regression" else "predict_proba"
     if not hasattr(estimator, asked) or (task == "regression" and is_classifier(estimator)):
         raise ContractError(
             f"the model is a {type(estimator).__name__}; task {task} needs a fitted scikit-learn "
@@ -296,7 +307,7 @@ def _features_of(estimator: Any, loop: Loop) -> Features:
     return found
 
 
-def event_of(classes: Sequence[Any], labels: tuple[str, str] | None, loop: Loop) -> tuple[tuple[str, str], int]:
+def event_of(classes: Sequence[Any], labels: tuple[str, ...] | None, loop: Loop) -> tuple[tuple[str, ...], int]:
     """How the labels are spelled, (negative, positive), and which of the model's two classes is the event.
 
     ``labels`` are the windows', None while none has any: then the classes are taken for them. Else the classes are
@@ -320,14 +331,16 @@ def event_of(classes: Sequence[Any], labels: tuple[str, str] | None, loop: Loop)
 def _number_classes(model: Any, event: int) -> None:
     """Let a classifier's classes be 0 and 1, the event 1: that is what is scored."""
     found = np.asarray(model.classes_)
-    if found.dtype.kind in "biuf" and found[event] == 1 and found[1 - event] == 0:
-        return
+    if not (found.dtype.kind in "biuf" and found[event] == 1 and found[1 - event] == 0):
+        _rename_classes(model, [0, 1] if event else [1, 0])
+
+
+def _rename_classes(model: Any, places: list[int]) -> None:
     try:
-        model.classes_ = np.array([0, 1] if event else [1, 0])
+        model.classes_ = np.array(places)
     except AttributeError:
         raise ContractError(
-            f"the classes of a fitted {type(model).__name__} cannot be renamed: fit it with 1 for the event and 0 "
-            f"for the other label."
+            f"the classes of a fitted {type(model).__name__} cannot be renamed: fit it with {places} for its classes."
         ) from None
 
 
@@ -341,6 +354,7 @@ def _tried(work: Workspace, loop: Loop, estimator: Pipeline, newest: Window) -> 
         warnings.simplefilter("always")
         try:
             scores = np.asarray(score(estimator, X, loop.task))
+            several = scores.shape[1:] if loop.task == "multiclass" else ()
         except Exception as error:  # it may be anybody's estimator
             because = f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
             raise ContractError(
@@ -349,7 +363,7 @@ def _tried(work: Workspace, loop: Loop, estimator: Pipeline, newest: Window) -> 
             ) from error
     if any("was fitted without feature names" in str(warning.message) for warning in said):
         raise ContractError(f"{found}: it was fitted without names for them. Fit it on a DataFrame.")
-    if scores.shape != (len(X),) or not np.isfinite(scores).all():
+    if scores.shape != (len(X), *several) or not np.isfinite(scores).all():
         raise ContractError(f"{found}: expected a finite number a row, got shape {scores.shape} of {scores.dtype}.")
     if len(raw := work.windows.read(newest.id)) != len(X):
         return []  # the file has other rows than were scored

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -72,11 +73,12 @@ class Artifact:
     compiled: Compiled | None = None
 
     def score(self, rows: pd.DataFrame) -> np.ndarray:
-        """Shape (rows,): the probability of the positive label, or the predicted value.
+        """Shape (rows,): the probability of the positive label, or the predicted value; (rows, labels) for multiclass.
 
         ``rows`` needs the features as columns; other columns are ignored. Raises ValueError naming a wrong one.
         """
-        return score(self.estimator, features(rows, self.facts.numeric, self.facts.categorical), self.facts.task)
+        X = features(rows, self.facts.numeric, self.facts.categorical)
+        return score(self.estimator, X, self.facts.task, self.facts.labels)
 
     def predict(self, rows: pd.DataFrame) -> Predictions:
         """``score`` with the threshold from which on the model says yes."""
@@ -106,8 +108,16 @@ class Artifact:
             raise ArtifactError(f"the compiled model scores the stored sample rows up to {difference:.3g} differently")
 
 
-def score(estimator: Any, X: pd.DataFrame, task: str) -> np.ndarray:
-    """Shape (rows,): the probability of class 1 for a binary task, else the prediction."""
+def score(estimator: Any, X: pd.DataFrame | np.ndarray, task: str, labels: Sequence[str] | None = None) -> np.ndarray:
+    """Shape (rows,): the probability of class 1 for a binary task, else the prediction.
+
+    For a multiclass task the probabilities of all ``labels``, shape (rows, labels): 0 of one that no training row had.
+    """
+    if task == "multiclass":
+        known = np.asarray(estimator.classes_, dtype=int)
+        scores = np.zeros((len(X), len(labels or known)))
+        scores[:, known] = estimator.predict_proba(X)
+        return scores
     if task == "binary":
         return np.asarray(estimator.predict_proba(X)[:, list(estimator.classes_).index(1)], dtype=float)
     return np.asarray(estimator.predict(X), dtype=float)

@@ -65,7 +65,11 @@ def adoption_card(facts: Facts, metric: str, serving: ServingCheck, by: str, why
 
 
 def _training(facts: Facts) -> str:
-    event = f" The event is `{facts.target} = {facts.labels[1]}`." if facts.labels else ""
+    event = ""
+    if facts.labels:
+        event = f" The event is `{facts.target} = {facts.labels[1]}`."
+    if facts.labels and facts.task == "multiclass":
+        event = f" `{facts.target}` is one of {', '.join(facts.labels)}."
     again = (
         f" Fitted again with the holdout's rows after version {facts.refit_of}, the same recipe without them, passed."
         if facts.refit_of
@@ -205,7 +209,7 @@ def _importance(facts: Facts, metric: str) -> str:
 
 
 def _calibration(facts: Facts) -> str:
-    if facts.labels is None:
+    if facts.labels is None or facts.task == "multiclass":
         return ""
     if facts.threshold is None:
         return "**Threshold.** The training rows were too few to choose one: it says yes from 0.5 on."

@@ -99,7 +99,7 @@ def _sides(work: Workspace, window: str | None) -> tuple[Side, Side]:
 
 
 def _row(loop: Loop, model: str, recipe: Recipe, made: Candidate, holdout: Window, seconds: float) -> Json:
-    predicted = predictions(score(made.estimator, holdout.X, loop.task), made.facts)
+    predicted = predictions(score(made.estimator, holdout.X, loop.task, made.facts.labels), made.facts)
     return {
         "model": model,
         "estimator": recipe.name,

@@ -42,7 +42,7 @@ class Compiled:
         self._numeric, self._categorical = NUMERIC in inputs, CATEGORICAL in inputs
 
     def score(self, numbers: np.ndarray, words: np.ndarray) -> np.ndarray:
-        """Shape (rows,), float64: the probability of the positive label, or the predicted value.
+        """float64: the probability of the positive label or the value, shape (rows,); of each class, (rows, labels).
 
         ``numbers`` is float64 (rows, numeric features), a null NaN; ``words`` holds category strings, dtype object
         (rows, categorical features), a null frame.MISSING; each in the order of the facts. A score is NaN where the
@@ -66,7 +66,7 @@ def _encodable(word: str) -> str:
 
 
 def differences(native: np.ndarray, compiled: np.ndarray) -> np.ndarray:
-    """Shape (rows,): how far a compiled score lies from the native one, relative to it where that is above 1.
+    """In the scores' shape: how far a compiled score lies from the native one, relative to it where that is above 1.
 
     Two scores of which neither is a finite number are taken for one: the API answers with neither.
     """

@@ -18,6 +18,7 @@ from driftloop.paired import Gain, paired_gain
 from driftloop.strategy import Base, TrainingSet, joined, training_set
 from driftloop.training import Encodings, comparable, fitted, threshold_of
 
+MIN_ROWS = 30  # of fewer validation rows a bound says little, least of all the bootstrap's
 Parts = Sequence[Window]  # the training rows of each labelled window, oldest first, without the holdout's
 
 
@@ -55,7 +56,7 @@ def set_aside(loop: Loop, parts: Parts) -> Aside:
         return Aside(tuple(parts), None, "; ".join(error.problems))
     known = tuple(part.where(~mask) for part, mask in zip(parts, masks, strict=True))
     validation = newest.where(masks[-1])
-    if not comparable(loop, validation):
+    if len(validation.X) < MIN_ROWS or not comparable(loop, validation):
         why = f"the {len(validation.X)} validation rows of {newest.id} are too few to tell models apart"
         return Aside(tuple(parts), None, why)
     return Aside(known, validation)
@@ -166,7 +167,7 @@ class _Trials:
         if learnt.rows.y.nunique() < 2:
             return None
         model = fitted(self.loop, recipe, learnt, self.encodings)
-        found = Predictions(score(model, self.validation.X, self.loop.task))
+        found = Predictions(score(model, self.validation.X, self.loop.task, self.validation.labels))
         threshold = threshold_of(self.loop, recipe, learnt) if self.metric.of_labels else None
         return found if threshold is None else replace(found, threshold=threshold)
 

@@ -31,6 +31,7 @@ Listed = Annotated[tuple[T, ...], Field(strict=False)]  # TOML has lists where t
 
 DOTTED = r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)+"
 DEFAULT_METRIC = {"binary": "auc", "multiclass": "log_loss", "regression": "rmse"}
+LIVE_METRIC = {"binary": "auc", "multiclass": "accuracy", "regression": "mae"}  # what one logged number can tell
 AUTO = ("all", "rolling:3", "latest")
 StrategyName = Annotated[
     str,

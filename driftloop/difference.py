@@ -76,6 +76,8 @@ def _compared(work: Workspace, before: Champion, after: Champion) -> tuple[Json 
     seen = [v.version for v in (before, after) if v.artifact.facts.refit_of and newest.id in v.artifact.facts.windows]
     if seen:
         return None, f"version {seen[0]} has learnt from all rows of {newest.id}, the newest window with labels"
+    if before.artifact.facts.labels != after.artifact.facts.labels:
+        return None, "they learnt other labels"
     if not comparable(work.loop, rows):
         return None, f"the {len(rows.X)} holdout rows of {newest.id} that neither has seen cannot carry a comparison"
     return _scores(work, before, after, rows), None

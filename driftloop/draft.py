@@ -18,6 +18,7 @@ from driftloop.tables import read_table
 from driftloop.windows import SUFFIXES, FolderWindows, open_windows
 
 TARGET_NAMES = ("target", "label", "y", "churn", "churn_label", "class", "outcome")
+MOST_CLASSES = 20  # of a target that --task does not speak of; `frame` takes more
 FEW = 10  # owners whose rows come again and again; a share of fewer cannot be held out
 MANY = 50  # a string column with more distinct values than this, in most rows its own, names rows and is no category
 
@@ -42,9 +43,10 @@ class Draft:
     @property
     def toml(self) -> str:
         """A commented loop.toml."""
-        estimator = "Classifier" if self.task == "binary" else "Regressor"
-        balanced = 'class_weight = "balanced", ' if self.task == "binary" else ""
-        metric = "auc" if self.task == "binary" else "rmse"
+        estimator = "Regressor" if self.task == "regression" else "Classifier"
+        # a leaf of one row gives all other classes the probability 0, which costs the log loss much
+        own = {"binary": 'class_weight = "balanced", ', "multiclass": "min_samples_leaf = 5, "}.get(self.task, "")
+        metric = contract.DEFAULT_METRIC[self.task]
         unit = ", in the target's units" if self.task == "regression" else ""
         lines = [
             f"name = {_toml(self.name)}  # registry model name and Prefect tag",
@@ -76,7 +78,7 @@ class Draft:
             "",
             "[model]",
             f'estimator = "sklearn.ensemble.RandomForest{estimator}"',
-            f"params = {{ n_estimators = 300, {balanced}random_state = 42 }}",
+            f"params = {{ n_estimators = 300, {own}random_state = 42 }}",
             "",
             "[training]",
             'strategy = "all"  # "all" labelled windows so far, "rolling:3" or "latest"',
@@ -242,15 +244,22 @@ def guess_target(columns: Sequence[str]) -> str | None:
 
 
 def guess_task(target: pd.Series) -> str:
-    """Binary for two values, regression for numbers. Raises ContractError for anything else."""
+    """Binary for two values, multiclass for some words or a few whole numbers, regression for other numbers.
+
+    Raises ContractError for anything else.
+    """
     distinct = target.dropna().unique()
     if len(distinct) == 2:
         return "binary"
+    few = 2 < len(distinct) <= MOST_CLASSES and 2 * len(distinct) <= target.count()
+    if few and (_is_text(target) or _is_whole(target)):
+        return "multiclass"
     if pd.api.types.is_numeric_dtype(target) and not pd.api.types.is_bool_dtype(target):
         return "regression"
     raise ContractError(
         f"target {target.name} holds {len(distinct)} different values, e.g. {', '.join(map(str, distinct[:3]))}: "
-        f"expected two labels (binary) or numbers (regression). Name another column with --target."
+        f"expected two labels (binary), 3 to {MOST_CLASSES} that come again (multiclass) or numbers (regression). Name "
+        f"another column with --target, or say --task multiclass."
     )
 
 
@@ -325,6 +334,13 @@ def _names_categories(column: pd.Series) -> bool:
     """Whether a text column holds categories: few enough, and any at all."""
     few = max(2, min(MANY, len(column) // 2))
     return _is_text(column) and bool(column.notna().any()) and categories(column).nunique() <= few
+
+
+def _is_whole(column: pd.Series) -> bool:
+    """Integers, and what a null among them makes of them."""
+    if pd.api.types.is_float_dtype(column):
+        return bool(column.isna().any() and (column.dropna() % 1 == 0).all())
+    return bool(pd.api.types.is_integer_dtype(column))
 
 
 def _is_text(column: pd.Series) -> bool:

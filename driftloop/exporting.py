@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -16,7 +17,7 @@ from driftloop.encoding import Numbers, blocks
 from driftloop.facts import CompiledFacts, Facts
 from driftloop.graph import graph
 from driftloop.odd_rows import odd_rows
-from driftloop.trees import trees_of
+from driftloop.trees import Tree, trees_by_class, trees_of
 
 EDGES = 60  # splits of each column whose neighbourhood is tried
 
@@ -51,7 +52,7 @@ def _export(estimator: Pipeline, facts: Facts, rows: pd.DataFrame) -> Exported:
         )
 
     try:
-        native, overflows = _native(estimator, everything, facts.task)
+        native, overflows = _native(estimator, everything, facts)
     except Exception as error:  # noqa: BLE001  # an estimator may be anybody's; the API answers with what it says
         return refused(f"scikit-learn itself cannot score extreme rows ({_first_line(error)})")
     numbers, words = arrays(everything, facts)
@@ -80,20 +81,23 @@ def _export(estimator: Pipeline, facts: Facts, rows: pd.DataFrame) -> Exported:
     return refused(f"its scores differ from scikit-learn's by up to {found:.2g} on {tried:,} rows", found)
 
 
-def _native(estimator: Pipeline, rows: pd.DataFrame, task: str) -> tuple[np.ndarray, bool]:
+def _native(estimator: Pipeline, rows: pd.DataFrame, facts: Facts) -> tuple[np.ndarray, bool]:
     """The pipeline's scores, and whether it refuses rows with a value that float32 cannot hold: theirs are NaN."""
     try:
-        return score(estimator, rows, task), False
+        return score(estimator, rows, facts.task, facts.labels), False
     except ValueError:
         holds = ~np.isinf(np.asarray(estimator["encode"].transform(rows)).astype("float32")).any(axis=1)
-        scores = np.full(len(rows), np.nan)
-        scores[holds] = score(estimator, rows[holds], task)
+        held = score(estimator, rows[holds], facts.task, facts.labels)
+        scores = np.full((len(rows), *held.shape[1:]), np.nan)
+        scores[holds] = held
         return scores, True
 
 
 def _first_line(error: Exception) -> str:
     if type(error).__name__ == "MissingShapeCalculator":
         return "skl2onnx has no converter for it"
+    if type(error) is NotImplementedError:  # ours, see encoding.blocks
+        return f"there is no graph for {error}"
     lines = str(error).strip().splitlines() or [""]
     said = lines[0].rpartition("Status Message: ")[2].removeprefix("[ONNXRuntimeError] : ")
     return f"{type(error).__name__}: {said[:200]}"
@@ -102,16 +106,14 @@ def _first_line(error: Exception) -> str:
 def _edges(estimator: Pipeline, facts: Facts) -> Mapping[str, np.ndarray]:
     """Values of numeric columns at which the model's trees split, some of each."""
     try:
-        encoded, trees = (
-            blocks(estimator["encode"], facts.numeric, facts.categorical),
-            trees_of(estimator["model"], binary=facts.task == "binary"),
-        )
+        encoded = blocks(estimator["encode"], facts.numeric, facts.categorical)
+        trees = _trees(estimator["model"], facts)
     except NotImplementedError:
         return {}
-    if trees is None:
+    if not trees:
         return {}
-    feature = np.concatenate([tree.feature[tree.left >= 0] for tree in trees.trees])
-    threshold = np.concatenate([tree.threshold[tree.left >= 0] for tree in trees.trees])
+    feature = np.concatenate([tree.feature[tree.left >= 0] for tree in trees])
+    threshold = np.concatenate([tree.threshold[tree.left >= 0] for tree in trees])
     found, column = {}, 0
     for block in encoded:
         for i, name in enumerate(block.owners):
@@ -121,3 +123,10 @@ def _edges(estimator: Pipeline, facts: Facts) -> Mapping[str, np.ndarray]:
                 found[name] = at if block.mean is None or block.scale is None else at * block.scale[i] + block.mean[i]
             column += 1
     return found
+
+
+def _trees(model: Any, facts: Facts) -> list[Tree]:
+    if facts.task == "multiclass":
+        return [tree for one in trees_by_class(model) or () for tree in one.trees]
+    one = trees_of(model, binary=facts.task == "binary")
+    return [] if one is None else list(one.trees)

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
 
 @dataclass(frozen=True)
@@ -111,8 +111,10 @@ class SearchFacts(BaseModel):
 class Facts(BaseModel):
     """What a version says about itself, stored in the MLmodel file under ``metadata.driftloop``.
 
-    ``sample`` are a few training rows as the API would receive them and ``sample_scores`` what the
-    candidate gave for them: a copy that does not reproduce them does not serve. ``metrics`` are those of the holdout.
+    ``labels`` are as the target spells them: (negative, positive) of a binary model, all classes of a multiclass one;
+    None for a regression. ``sample`` are a few training rows as the API would receive them and ``sample_scores`` what
+    the candidate gave for them (a row of probabilities each where there are several classes): a copy that does not
+    reproduce them does not serve. ``metrics`` are those of the holdout.
     ``threshold``: a binary model says yes from this probability on; None where the rows were too few to choose it.
     ``quartiles`` cut the numeric columns of the training rows. ``refit_of``: the version that was judged, where this
     one is its recipe fitted again with the holdout's rows. ``compiled``: None where nobody tried. ``statistics`` are
@@ -136,7 +138,7 @@ class Facts(BaseModel):
     loop: str
     task: str
     target: str
-    labels: tuple[str, str] | None
+    labels: Annotated[tuple[str, ...], Field(min_length=2)] | None
     numeric: tuple[str, ...]
     categorical: tuple[str, ...]
     categories: dict[str, tuple[str, ...]]
@@ -146,7 +148,7 @@ class Facts(BaseModel):
     holdout: str
     metrics: dict[str, float]
     sample: tuple[dict[str, float | str | None], ...]
-    sample_scores: tuple[float, ...]
+    sample_scores: tuple[float, ...] | tuple[tuple[float, ...], ...]
     threshold: float | None = None
     quartiles: dict[str, tuple[float, ...]] = {}
     refit_of: str | None = None

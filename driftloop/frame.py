@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
 import numpy as np
@@ -15,6 +15,7 @@ from driftloop.contract import Label, Loop
 from driftloop.errors import LabelsNotReady, WindowError
 
 T = TypeVar("T", pd.Series, pd.DataFrame)
+MOST_LABELS = 100  # of a multiclass target; more are values, or names of rows
 
 
 @dataclass(frozen=True)
@@ -22,11 +23,13 @@ class Window:
     """The checked rows of one period.
 
     ``X`` holds exactly the loop's features: float64 for numeric, str for categorical ones.
-    ``y`` is float64, aligned with X: 0/1 for binary, the value for regression, NaN where a row has no label;
-    None when the window has no labels yet. ``labels`` are the (negative, positive) labels as the user spells them,
-    binary only. ``entity`` and ``timestamp`` are aligned with X where the loop has them.
-    ``notes`` are findings that do not stop the loop. ``slicing`` holds the columns of promotion.slices, features
-    or not: float64 for numbers, else category strings. ``left_out``: how many rows schema.yaml had put aside.
+    ``y`` is float64, aligned with X: 0/1 for binary, the label's place among ``labels`` for multiclass, the value for
+    regression, NaN where a row has no label; None when the window has no labels yet. ``labels`` are as the user spells
+    them: (negative, positive) for binary, those of the window in sort order for multiclass. ``entity`` and
+    ``timestamp`` are aligned with X where the loop has them. ``notes`` are findings that do not stop the loop.
+    ``slicing`` holds the columns of promotion.slices, features or not: float64 for numbers, else category strings.
+    ``left_out``: how many rows schema.yaml had put aside.
+    ``of``: the rows of several windows, of whose memory these are a piece.
     """
 
     id: str
@@ -34,10 +37,11 @@ class Window:
     y: pd.Series | None
     entity: pd.Series | None
     timestamp: pd.Series | None
-    labels: tuple[str, str] | None = None
+    labels: tuple[str, ...] | None = None
     notes: tuple[str, ...] = ()
     slicing: pd.DataFrame | None = None
     left_out: int = 0
+    of: Window | None = field(default=None, repr=False, compare=False)
 
     @property
     def labelled(self) -> Window:
@@ -52,19 +56,34 @@ class Window:
 
     def where(self, mask: np.ndarray) -> Window:
         """The rows under a boolean mask of shape (rows,)."""
+        if mask.all():
+            return self
 
         def cut(column: T | None) -> T | None:
-            return None if column is None else column[mask].reset_index(drop=True)
+            return None if column is None else numbered(column[mask])
 
-        X = self.X[mask].reset_index(drop=True)
         return replace(
             self,
-            X=X,
+            X=numbered(self.X[mask]),
             y=cut(self.y),
             entity=cut(self.entity),
             timestamp=cut(self.timestamp),
             slicing=cut(self.slicing),
+            of=None,
         )
+
+    def among(self, labels: tuple[str, ...]) -> Window:
+        """A multiclass window with ``y`` as places among ``labels``. Raises WindowError where it has others."""
+        if self.y is None or self.labels is None or self.labels == labels:
+            return self
+        if new := [label for label in self.labels if label not in labels]:
+            problem = (
+                f"label {', '.join(new)} is none of those that the model learnt, {', '.join(labels)}; for a model "
+                f"that knows it give the loop a new name"
+            )
+            raise WindowError(self.id, [problem])
+        places = self.y.map(dict(enumerate(map(labels.index, self.labels)))).astype("float64")
+        return replace(self, y=places, labels=labels, of=None)
 
     @property
     def fingerprint(self) -> str:
@@ -74,6 +93,12 @@ class Window:
             if part is not None:
                 digest.update(pd.util.hash_pandas_object(part, index=False).to_numpy().tobytes())
         return digest.hexdigest()
+
+
+def numbered(rows: T) -> T:
+    """The same rows with places from 0 for an index, which costs no copy as reset_index does."""
+    rows.index = pd.RangeIndex(len(rows))
+    return rows
 
 
 def categories(column: pd.Series) -> pd.Series:
@@ -167,13 +192,20 @@ def _slicing(rows: pd.DataFrame, X: pd.DataFrame, loop: Loop) -> pd.DataFrame | 
 
 
 def target(values: pd.Series, loop: Loop) -> pd.Series:
-    """The target as float64: 0/1 for binary, the value for regression; NaN where the label is missing."""
+    """The target as float64, see Window; NaN where the label is missing."""
     if loop.task == "regression":
         return _numbers(values, f"target {loop.target}")
     labels = categories(values)
     distinct = sorted(set(labels) - {MISSING})
     if not distinct:
         return pd.Series(np.nan, index=values.index)
+    if loop.task == "multiclass":
+        if len(distinct) > MOST_LABELS:
+            raise ValueError(
+                f"target {loop.target}: expected at most {MOST_LABELS} labels for task multiclass, found "
+                f"{len(distinct)}: {distinct[:5]}"
+            )
+        return labels.map({label: place for place, label in enumerate(distinct)}).astype("float64")
     positive = category(positive_label(values, loop.positive))
     if len(distinct) > 2:
         raise ValueError(
@@ -184,8 +216,10 @@ def target(values: pd.Series, loop: Loop) -> pd.Series:
     return (labels == positive).astype("float64").where(values.notna())
 
 
-def _labels(values: pd.Series, loop: Loop) -> tuple[str, str] | None:
+def _labels(values: pd.Series, loop: Loop) -> tuple[str, ...] | None:
     distinct = sorted(set(categories(values)) - {MISSING})
+    if loop.task == "multiclass":
+        return tuple(distinct) or None
     if loop.task != "binary" or len(distinct) != 2:
         return None
     positive = category(positive_label(values, loop.positive))

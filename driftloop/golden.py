@@ -1,14 +1,15 @@
 """golden.csv: known cases that a candidate must not break when the champion keeps them.
 
-A row is one case: the model's features, and what is expected of them. ``expect`` is the right label (binary) or value
+A row is one case: the model's features, and what is expected of them. ``expect`` is the right label, or value
 (regression, within ``tolerance``), or ``rises`` or ``falls``: what the prediction must do when the feature named by
-``change`` takes the value under ``to``. ``case`` names the row in messages.
+``change`` takes the value under ``to``; a multiclass model has no one number that could. ``case`` names the row in
+messages.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -49,14 +50,22 @@ class Cases:
         said = f"{self.cases}{self.before.to_json()}{self.after.to_json()}" if self.cases else ""
         return hashlib.blake2b(said.encode(), digest_size=8).hexdigest() if said else ""
 
-    def broken(self, predict: Callable[[pd.DataFrame], Predictions], labels: tuple[str, str] | None) -> dict[int, str]:
-        """What the model gets wrong: a sentence by the case's place. ``labels``: a binary model's, event last."""
+    def broken(self, predict: Callable[[pd.DataFrame], Predictions], labels: tuple[str, ...] | None) -> dict[int, str]:
+        """What the model gets wrong: a sentence by the case's place. ``labels``: a classifier's, by class."""
         if not self.cases:
             return {}
         before, after = predict(self.before), predict(self.after)
-        judged = zip(self.cases, before.scores.tolist(), after.scores.tolist(), strict=True)
-        said = [_broken(case, now, then, before.threshold, labels) for case, now, then in judged]
-        return {place: sentence for place, sentence in enumerate(said) if sentence}
+        found = {}
+        for place, (case, now, then) in enumerate(zip(self.cases, before.scores, after.scores, strict=True)):
+            if case.expect in DIRECTIONS and before.scores.ndim == 1:
+                said = _turned(case, now, then)
+            elif labels is not None:
+                said = _mistaken(case, labels[int(before.labels[place])])
+            else:
+                said = _off(case, now)
+            if said:
+                found[place] = said
+        return found
 
     def unseen(self, seen: Mapping[str, set[str]]) -> list[str]:
         """Notes on categories that no window has: a model knows nothing of them."""
@@ -66,12 +75,14 @@ class Cases:
                 notes.append(f"column {name} holds {', '.join(new)}, which no window has")
         return notes
 
-    def require_labels(self, labels: tuple[str, str], source: str) -> None:
+    def require_labels(self, labels: Sequence[str], task: str, source: str) -> None:
         """Raise ContractError when a right answer is none of the target's labels."""
+        directions = DIRECTIONS if task == "binary" else ()
         for case in self.cases:
-            if case.expect not in (*DIRECTIONS, *labels):
+            if case.expect not in (*directions, *labels):
+                others = f", {' or '.join(directions)}" if directions else ""
                 raise ContractError(
-                    f"{source}, {case.name}: expect is {case.expect!r}; expected {' or '.join(labels)}, rises or falls."
+                    f"{source}, {case.name}: expect is {case.expect!r}; expected {' or '.join(labels)}{others}."
                 )
 
 
@@ -94,13 +105,18 @@ def parse(rows: pd.DataFrame, loop: Loop, source: str) -> Cases:
     for position, row in enumerate(rows.to_dict("records")):
         where = f"{source}, row {position + 2}"
         cases.append(_case(row, loop, where, position))
-        if cases[-1].expect in DIRECTIONS:
+        if cases[-1].expect in DIRECTIONS and loop.task != "multiclass":
             name = row["change"]
             if name not in loop.columns.names or pd.isna(row["to"]):
                 raise ContractError(f"{where}: {cases[-1].expect} needs a feature under change and its value under to.")
             if row["to"] == row[name]:
                 raise ContractError(f"{where}: {name} is {row['to']} already, so nothing changes.")
             changed.loc[position, name] = row["to"]
+        elif loop.task == "multiclass" and (pd.notna(row["change"]) or pd.notna(row["to"])):
+            raise ContractError(
+                f"{where}: change and to are for a prediction that rises or falls; a multiclass model's is a label. "
+                f"Leave them empty and expect the right one."
+            )
         elif pd.notna(row["change"]) or pd.notna(row["to"]):
             raise ContractError(f"{where}: change and to are for rises and falls, expect is {row['expect']!r}.")
     return Cases(tuple(cases), _features(rows, loop.columns, source), _features(changed, loop.columns, source))
@@ -111,9 +127,9 @@ def _case(row: Mapping[Any, Any], loop: Loop, where: str, position: int) -> Case
     expect = row["expect"].strip() if isinstance(row["expect"], str) else row["expect"]
     if pd.isna(expect):
         raise ContractError(f"{where}: expect is empty; expected a right answer, rises or falls.")
-    if expect in DIRECTIONS:
+    if expect in DIRECTIONS and loop.task != "multiclass":
         return Case(name, expect)
-    if loop.task == "binary":
+    if loop.task != "regression":
         return Case(name, category(_unspelled(pd.Series([expect])).iloc[0]))
     tolerance = _number(row["tolerance"], "tolerance", where)
     if tolerance < 0:
@@ -148,13 +164,16 @@ def _unspelled(column: pd.Series) -> pd.Series:
     return column if numbers.isna().sum() > column.isna().sum() else numbers
 
 
-def _broken(case: Case, before: float, after: float, threshold: float, labels: tuple[str, str] | None) -> str | None:
-    if case.expect in DIRECTIONS:
-        kept = after > before if case.expect == "rises" else after < before
-        return None if kept else f"{case.name}: goes from {before:.4g} to {after:.4g}, expected that it {case.expect}"
-    if labels is not None:
-        label = labels[before >= threshold]
-        return None if label == case.expect else f"{case.name}: says {label}, expected {case.expect}"
+def _turned(case: Case, before: float, after: float) -> str | None:
+    kept = after > before if case.expect == "rises" else after < before
+    return None if kept else f"{case.name}: goes from {before:.4g} to {after:.4g}, expected that it {case.expect}"
+
+
+def _mistaken(case: Case, label: str) -> str | None:
+    return None if label == case.expect else f"{case.name}: says {label}, expected {case.expect}"
+
+
+def _off(case: Case, value: float) -> str | None:
     assert isinstance(case.expect, float), "a right answer of a regression is a number"
-    kept = abs(before - case.expect) <= case.tolerance
-    return None if kept else f"{case.name}: says {before:.4g}, expected {case.expect:g} within {case.tolerance:g}"
+    kept = abs(value - case.expect) <= case.tolerance
+    return None if kept else f"{case.name}: says {value:.4g}, expected {case.expect:g} within {case.tolerance:g}"

@@ -20,7 +20,7 @@ from sklearn.preprocessing import StandardScaler
 from driftloop.compiled import CATEGORICAL, NUMERIC, SCORE
 from driftloop.encoding import Codes, Numbers, OneHot, blocks
 from driftloop.facts import Facts
-from driftloop.trees import KINDS, Trees, table, trees_of
+from driftloop.trees import KINDS, Trees, table, trees_by_class, trees_of
 
 if TYPE_CHECKING:
     from onnx import ModelProto, NodeProto
@@ -69,21 +69,31 @@ def graph(estimator: Pipeline, facts: Facts, *, exactly: bool = True, guarded: b
     made, model, imports = _Graph(), estimator["model"], ML_OPSET if exactly else SKL2ONNX_ML_OPSET
     encoded, width = _encode(made, estimator["encode"], facts)
     binary, plain = facts.task == "binary", "plain"
-    if exactly and (trees := trees_of(model, binary=binary)) is not None:
-        _add_trees(made, trees, encoded, "raw")
+    several = facts.labels if facts.task == "multiclass" else None
+    if several:
+        _add_classes(made, model, encoded, width, len(several), exactly=exactly)
+    elif exactly and (trees := trees_of(model, binary=binary)) is not None:
+        _add_trees(made, (trees,), encoded, "raw")
         made.node("Reshape", ["raw", made.constant("flat", [-1], np.int64)], "plain")
     elif isinstance(model, TransformedTargetRegressor):
-        _add_converted(made, model.regressor_, width, binary=False, exactly=exactly)
+        given = _add_converted(made, model.regressor_, width, exactly=exactly)
+        made.node("Reshape", [given, made.constant("flat", [-1], np.int64)], "plain")
         plain = _add_scaled_back(made, model.transformer_)
     elif exactly and isinstance(model, LOGISTIC):
         _add_logistic(made, model, encoded)
     else:
-        _add_converted(made, model, width, binary=binary, exactly=exactly)
+        given = _add_converted(made, model, width, exactly=exactly)
+        if binary:
+            column = made.constant("event", list(model.classes_).index(1), np.int64)
+            made.node("Gather", [given, column], "plain", axis=1)
+        else:
+            made.node("Reshape", [given, made.constant("flat", [-1], np.int64)], "plain")
     if guarded:
         made.node("Cast", [encoded], "rounded", to=TensorProto.FLOAT)
         made.node("IsInf", ["rounded"], "infinite")
         made.node("Cast", ["infinite"], "marks", to=TensorProto.DOUBLE)
-        made.node("ReduceSum", ["marks", made.constant("columns", [1], np.int64)], "marked", keepdims=0)
+        axis = made.constant("columns", [1], np.int64)
+        made.node("ReduceSum", ["marks", axis], "marked", keepdims=int(bool(several)))
         made.node("Greater", ["marked", made.constant("zero", 0)], "any")
         made.node("Where", ["any", made.constant("nothing", np.nan), "zero"], "guard")
         made.node("Cast", [plain], "number", to=TensorProto.DOUBLE)
@@ -98,7 +108,8 @@ def graph(estimator: Pipeline, facts: Facts, *, exactly: bool = True, guarded: b
         )
         if columns
     ]
-    outputs = [helper.make_tensor_value_info(SCORE, TensorProto.DOUBLE, [None])]
+    shape = [None, len(several)] if several else [None]
+    outputs = [helper.make_tensor_value_info(SCORE, TensorProto.DOUBLE, shape)]
     nodes = _needed(made.nodes)
     used = {name for node in nodes for name in {*node.input, *_read_inside(node)}}
     constants = [constant for constant in made.constants if constant.name in used]
@@ -185,6 +196,23 @@ def _add_logistic(made: _Graph, model: Any, encoded: str) -> None:
     made.node("Sigmoid", ["logit"], "plain")
 
 
+def _add_classes(made: _Graph, model: Any, encoded: str, width: int, labels: int, *, exactly: bool) -> None:
+    """Name plain the probability of each label, shape (rows, labels): 0 of one that no training row had."""
+    from onnx import TensorProto
+
+    known = np.asarray(model.classes_, dtype=int)
+    if exactly and (by_class := trees_by_class(model)) is not None:
+        given = _add_trees(made, by_class, encoded, "by_class")
+    elif exactly and isinstance(model, LOGISTIC) and len(known) == len(model.coef_):
+        made.node("MatMul", [encoded, made.constant("coefficients", model.coef_.T)], "product")
+        made.node("Add", ["product", made.constant("intercept", model.intercept_)], "logits")
+        given = made.node("Softmax", ["logits"], "by_class", axis=1)
+    else:
+        given = _add_converted(made, model, width, exactly=exactly)
+    made.node("Cast", [given], "double", to=TensorProto.DOUBLE)
+    made.node("MatMul", ["double", made.constant("places", np.eye(labels)[known])], "plain")
+
+
 def _add_scaled_back(made: _Graph, scaler: Any) -> str:
     """The prediction in the target's own unit; returns its name."""
     from onnx import TensorProto
@@ -196,7 +224,8 @@ def _add_scaled_back(made: _Graph, scaler: Any) -> str:
     return made.node("Add", ["spread", made.constant("target/mean", scaler.mean_[0])], "shifted")
 
 
-def _add_converted(made: _Graph, model: Any, width: int, *, binary: bool, exactly: bool) -> None:
+def _add_converted(made: _Graph, model: Any, width: int, *, exactly: bool) -> str:
+    """The name of what skl2onnx's part gives: the prediction, or the probabilities of all classes."""
     from onnx import TensorProto, compose
 
     proto = compose.add_prefix(_skl2onnx(model, width, exactly=exactly), "model/")
@@ -205,12 +234,7 @@ def _add_converted(made: _Graph, model: Any, width: int, *, binary: bool, exactl
         made.node("Cast", ["exact"], ENCODED, to=TensorProto.FLOAT)
     made.nodes += list(proto.graph.node)
     made.constants += list(proto.graph.initializer)
-    given = proto.graph.output[-1].name  # a classifier's first is the label
-    if binary:
-        column = made.constant("event", list(model.classes_).index(1), np.int64)
-        made.node("Gather", [given, column], "plain", axis=1)
-    else:
-        made.node("Reshape", [given, made.constant("flat", [-1], np.int64)], "plain")
+    return str(proto.graph.output[-1].name)  # a classifier's first is the label
 
 
 def _skl2onnx(model: Any, width: int, *, exactly: bool) -> ModelProto:
@@ -237,15 +261,22 @@ def _skl2onnx(model: Any, width: int, *, exactly: bool) -> ModelProto:
 def _convert_nested(scope: Any, operator: Any, container: Any) -> None:
     """Trees inside another estimator, such as a vote, in doubles too; called by skl2onnx."""
     model, outputs = operator.raw_operator, [value.full_name for value in operator.outputs]
-    binary = is_classifier(model)
-    trees = trees_of(model, binary=binary)
-    if trees is None or (binary and len(model.classes_) != 2):
-        raise NotImplementedError(f"no trees in doubles for this {type(model).__name__}")
     made, prefix = _Graph(), scope.get_unique_variable_name("trees")
-    second = _add_trees(made, trees, operator.inputs[0].full_name, f"{prefix}/" if binary else outputs[0], prefix)
-    if binary:
-        made.node("Sub", [made.constant(f"{prefix}/one", 1), second], f"{prefix}/first")
-        made.node("Concat", [f"{prefix}/first", second], outputs[1], axis=1)
+    classes = len(model.classes_) if is_classifier(model) else 0
+    if classes > 2:
+        trees = trees_by_class(model)
+    else:
+        one = trees_of(model, binary=bool(classes))
+        trees = None if one is None else (one,)
+    if trees is None:
+        raise NotImplementedError(f"no trees in doubles for this {type(model).__name__}")
+    given = _add_trees(made, trees, operator.inputs[0].full_name, f"{prefix}/" if classes else outputs[0], prefix)
+    if classes == 2:
+        made.node("Sub", [made.constant(f"{prefix}/one", 1), given], f"{prefix}/first")
+        made.node("Concat", [f"{prefix}/first", given], outputs[1], axis=1)
+    elif classes:
+        made.node("Identity", [given], outputs[1])
+    if classes:
         made.node("ArgMax", [outputs[1]], f"{prefix}/place", axis=1, keepdims=0)
         labels = made.constant(f"{prefix}/labels", model.classes_, np.int64)
         made.node("Gather", [labels, f"{prefix}/place"], outputs[0])
@@ -254,13 +285,22 @@ def _convert_nested(scope: Any, operator: Any, container: Any) -> None:
     container.node_domain_version_pair_sets.add(("", OPSET))  # it knows no newer ai.onnx.ml; the whole graph names it
 
 
-def _add_trees(made: _Graph, ensemble: Trees, encoded: str, output: str, prefix: str = "trees") -> str:
-    """``output`` gets the shape (rows, 1)."""
-    from onnx import TensorProto, numpy_helper
+def _add_trees(made: _Graph, ensembles: tuple[Trees, ...], encoded: str, output: str, prefix: str = "trees") -> str:
+    """``output`` gets the shape (rows, ensembles); they differ in their trees and their ``base`` only."""
+    from onnx import TensorProto
 
-    if ensemble.rounded:
+    if ensembles[0].rounded:
         made.node("Cast", [encoded], f"{prefix}/float", to=TensorProto.FLOAT)
         encoded = made.node("Cast", [f"{prefix}/float"], f"{prefix}/rounded", to=TensorProto.DOUBLE)
+    # one operator for all of them takes several times as long for many rows as one for each
+    sums = [_add_sum(made, one, encoded, f"{prefix}/{place}") for place, one in enumerate(ensembles)]
+    together = made.node("Concat", sums, f"{prefix}/sums", axis=1) if len(sums) > 1 else sums[0]
+    return made.node(ensembles[0].link, [together], output)
+
+
+def _add_sum(made: _Graph, ensemble: Trees, encoded: str, prefix: str) -> str:
+    from onnx import numpy_helper
+
     grown = table(ensemble.trees)
     modes, optional = np.full(len(grown.threshold), AT_MOST, np.uint8), {}
     if grown.missing_left.any():
@@ -288,5 +328,4 @@ def _add_trees(made: _Graph, ensemble: Trees, encoded: str, output: str, prefix:
         leaf_weights=numpy_helper.from_array(ensemble.factor * grown.leaf),
         **optional,
     )
-    made.node("Add", [f"{prefix}/sum", made.constant(f"{prefix}/base", ensemble.base)], f"{prefix}/shifted")
-    return made.node(ensemble.link, [f"{prefix}/shifted"], output)
+    return made.node("Add", [f"{prefix}/sum", made.constant(f"{prefix}/base", ensemble.base)], f"{prefix}/shifted")

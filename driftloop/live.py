@@ -13,7 +13,7 @@ import pandas as pd
 
 from driftloop import frame
 from driftloop.category import category
-from driftloop.contract import Loop
+from driftloop.contract import LIVE_METRIC, Loop
 from driftloop.metrics import METRICS, Predictions
 
 FALSE_ALARM = 0.001  # how often a look at unchanged data says otherwise: daily looks, once in some three years
@@ -21,9 +21,10 @@ FALSE_ALARM = 0.001  # how often a look at unchanged data says otherwise: daily 
 
 @dataclass(frozen=True)
 class LiveMetrics:
-    """A version in production. ``metric`` is auc or mae, ``value`` None while labels do not tell, ``on`` its rows.
+    """A version in production. ``metric`` is that of LIVE_METRIC, ``value`` None while labels do not tell.
 
-    An auc needs both labels, a mae one. ``unread``: newest labels that are none of this task's, left out.
+    An auc needs both labels, the others one. ``on``: its rows. ``unread``: newest labels that are none of this task's,
+    left out.
     """
 
     version: str
@@ -42,13 +43,19 @@ def live_metrics(
     version: str,
     rows: int,
     labelled: int,
-    labels: tuple[str, str] | None = None,
+    labels: tuple[str, ...] | None = None,
 ) -> LiveMetrics:
-    """The metric of one version on ``found``, its labelled rows, with columns prediction and feedback.
+    """The metric of one version on ``found``, its labelled rows, with columns prediction, label and feedback.
 
-    ``rows`` and ``labelled`` are counts over the whole log. ``labels`` are the champion's (negative, positive).
+    ``rows`` and ``labelled`` are counts over the whole log. ``labels`` are the champion's, see Facts.
     """
-    metric = "auc" if loop.task == "binary" else "mae"
+    metric = LIVE_METRIC[loop.task]
+    if loop.task == "multiclass":
+        names = found["feedback"].map(category, na_action="ignore")
+        known = names.isin(labels).to_numpy() if labels else names.notna().to_numpy()
+        on = int(known.sum())
+        value = float((names == found["label"])[known].mean()) if on else None
+        return LiveMetrics(version, rows, labelled, metric, value, on, len(names) - on)
     y = _truth(found["feedback"], loop, labels)
     known = y.notna().to_numpy()
     on = int(known.sum())
@@ -60,7 +67,7 @@ def live_metrics(
     return LiveMetrics(version, rows, labelled, metric, value, on, len(y) - on)
 
 
-def _truth(feedback: pd.Series, loop: Loop, labels: tuple[str, str] | None) -> pd.Series:
+def _truth(feedback: pd.Series, loop: Loop, labels: tuple[str, ...] | None) -> pd.Series:
     """Labels as float64: 0/1 or the value; NaN for what is neither of a binary loop's labels, or no number."""
     if loop.task == "regression":
         numbers = pd.to_numeric(feedback.map(lambda label: None if isinstance(label, bool) else label), errors="coerce")

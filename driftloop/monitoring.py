@@ -120,7 +120,7 @@ def read_current(work: Workspace, window: str) -> Window:
 def beside_champion(current: Window, champion: Champion) -> Window:
     """The window with what is new to the champion among its notes. Raises WindowError when its labels are."""
     facts = champion.artifact.facts
-    _require_labels(current, facts.labels)
+    current = _of_labels(current, facts.labels, facts.task)
     return replace(current, notes=current.notes + unseen_categories(current, facts.categories))
 
 
@@ -257,12 +257,14 @@ def require_rule(work: Workspace, facts: Facts, version: str) -> None:
 
 
 def read_labelled(
-    work: Workspace, until: str, *, limit: int | None, labels: tuple[str, str] | None
+    work: Workspace, until: str, *, limit: int | None, labels: tuple[str, ...] | None
 ) -> tuple[list[Window], list[WindowError]]:
     """The labelled rows of the newest ``limit`` usable windows up to ``until``, and what is wrong with those passed by.
 
-    Oldest first. ``labels`` is how the champion's were spelled; without one, the newest window's spelling counts.
+    Oldest first. ``labels`` are the champion's; without one, a binary target's are the newest window's, and those of
+    a multiclass target all that the windows hold, of which each shares some with the newest.
     """
+    several = work.loop.task == "multiclass" and labels is None
     good: list[Window] = []
     bad: list[WindowError] = []
     for window in reversed(labelled_ids(work, until)):
@@ -273,20 +275,41 @@ def read_labelled(
             if not read.labelled_rows:
                 continue
             labels = labels or read.labels
-            _require_labels(read, labels)
+            if several:
+                _require_shared(read, labels)
+            else:
+                read = _of_labels(read, labels, work.loop.task)
             work.rule.check(read.labelled)
         except WindowError as error:
             bad.append(error)
         else:
             good.append(read.labelled)
+    if several:
+        every = tuple(sorted({label for window in good for label in window.labels or ()}))
+        good = [window.among(every) for window in good]
     return good[::-1], bad[::-1]
 
 
-def _require_labels(window: Window, labels: tuple[str, str] | None) -> None:
-    """Raise WindowError where 0 and 1 have become no and yes: the event could be the other one."""
-    if window.labels and labels and window.labels != labels:
-        here, there = " and ".join(window.labels), " and ".join(labels)
-        raise WindowError(window.id, [f"its labels are {here}, those of the other windows {there}"])
+def _of_labels(window: Window, labels: tuple[str, ...] | None, task: str) -> Window:
+    """The window with its target in terms of ``labels``.
+
+    Raises WindowError where a class is new, and where 0 and 1 have become no and yes: the event could be the other one.
+    """
+    if not (window.labels and labels) or window.labels == labels:
+        return window
+    if task == "multiclass":
+        return window.among(labels)
+    raise _spelled_otherwise(window, labels)
+
+
+def _require_shared(window: Window, labels: tuple[str, ...] | None) -> None:
+    if window.labels and labels and not set(window.labels) & set(labels):
+        raise _spelled_otherwise(window, labels)
+
+
+def _spelled_otherwise(window: Window, labels: tuple[str, ...]) -> WindowError:
+    here, there = " and ".join(window.labels or ()), " and ".join(labels)
+    return WindowError(window.id, [f"its labels are {here}, those of the other windows {there}"])
 
 
 def newest_labelled(work: Workspace, until: str, champion: Champion | None) -> Window | None:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -34,14 +32,15 @@ WORDS = (
     "🙂" * 3,
     "x" * 5000,
 )
-KEPT = object()  # the base row's own value
+LETTERS = np.array(list("aZ09 _-\u00e9\u4e16\U0001f600\n\t'\"\\"))
+SEED = 0
 
 
 def odd_rows(
     rows: pd.DataFrame, numeric: Sequence[str], categories: Mapping[str, Sequence[str]], edges: Mapping[str, np.ndarray]
 ) -> pd.DataFrame:
     """Rows with ``rows``' columns, the same each time: an extreme in each numeric column, nothing but nulls, and
-    MADE more in which hypothesis changes some values of real rows.
+    MADE more in which some values of real rows are changed, of few columns in one and of nearly all in another.
 
     ``edges`` holds values of numeric columns near which the model's answer jumps: each is tried with the two doubles
     next to it.
@@ -49,7 +48,7 @@ def odd_rows(
     base: list[Any] = rows.iloc[np.unique(np.linspace(0, len(rows) - 1, MADE, dtype=int))].to_dict("records")
     first, nothing = base[0], {name: np.nan if name in numeric else MISSING for name in rows.columns}
     extremes = [dict(first) | {name: value} for name in numeric for value in (LARGEST, -LARGEST)]
-    made = _made(base, _choices(rows, numeric, categories, edges))
+    made = _made(base, _choices(rows, numeric, categories, edges), frozenset(numeric))
     return pd.DataFrame([nothing, *extremes, *made], columns=rows.columns).astype(rows.dtypes)
 
 
@@ -63,45 +62,33 @@ def _choices(
         points = np.concatenate([values, (values[:-1] + values[1:]) / 2, edges.get(name, np.empty(0))])
         beside = [np.nextafter(points, side) for side in (-np.inf, np.inf)]
         near = np.concatenate([points, points.astype("float32"), *beside])
-        found[name] = [np.nan, *EXTREMES, *near[np.abs(near) <= LARGEST].tolist()]
+        found[name] = [*EXTREMES, *near[np.abs(near) <= LARGEST].tolist()]
     for name, known in categories.items():
         altered = [change(word) for word in known[:3] for change in (str.upper, str.title, "{}\0".format, " {}".format)]
-        found[name] = [MISSING, *WORDS, *known[:50], *altered]
+        found[name] = [*WORDS, *known[:50], *altered]
     return found
 
 
-def _made(base: Sequence[Mapping[str, Any]], choices: Mapping[str, Sequence[Any]]) -> list[dict[str, Any]]:
-    from hypothesis import HealthCheck, Phase, given, settings
-    from hypothesis import strategies as st
-    from hypothesis.configuration import set_hypothesis_home_dir
+def _made(
+    base: Sequence[Mapping[str, Any]], choices: Mapping[str, Sequence[Any]], numeric: frozenset[str]
+) -> list[dict[str, Any]]:
+    rng = np.random.default_rng(SEED)
+    changed = rng.random((MADE, len(choices))) < rng.random((MADE, 1))
+    values = [_changes(rng, listed, number=name in numeric) for name, listed in choices.items()]
+    return [
+        dict(base[i % len(base)])
+        | {name: column[i] for name, column, is_new in zip(choices, values, changed[i], strict=True) if is_new}
+        for i in range(MADE)
+    ]
 
-    numbers = st.floats(-LARGEST, LARGEST)
-    words = st.text(alphabet="aZ09 _-\u00e9\u4e16\U0001f600\n\t'\"\\", max_size=12)
-    row = st.fixed_dictionaries(
-        {
-            name: st.one_of(st.just(KEPT), st.sampled_from(values), numbers if isinstance(values[0], float) else words)
-            for name, values in choices.items()
-        }
-    )
-    found: list[dict[str, Any]] = []
 
-    @settings(
-        max_examples=MADE,
-        derandomize=True,
-        database=None,
-        deadline=None,
-        phases=[Phase.generate],
-        suppress_health_check=list(HealthCheck),
-    )
-    @given(row)
-    def collect(changes: dict[str, Any]) -> None:
-        kept = base[len(found) % len(base)]
-        found.append({name: kept[name] if value is KEPT else value for name, value in changes.items()})
-
-    with tempfile.TemporaryDirectory() as place:
-        set_hypothesis_home_dir(Path(place))  # it keeps notes on the modules it sees, by default where one stands
-        try:
-            collect()
-        finally:
-            set_hypothesis_home_dir(None)
-    return found
+def _changes(rng: np.random.Generator, listed: Sequence[Any], *, number: bool) -> list[Any]:
+    """Of each six one is a null, one has any number or word, the others are listed."""
+    kind, place = rng.integers(0, 6, MADE), rng.integers(0, len(listed), MADE)
+    if number:
+        any_bits = rng.integers(0, 2**64, MADE, dtype=np.uint64).view(float)  # of all magnitudes alike
+        anything = np.where(np.abs(any_bits) <= LARGEST, any_bits, rng.normal(0, 1e3, MADE)).tolist()
+    else:
+        anything = ["".join(rng.choice(LETTERS, length)) for length in rng.integers(0, 13, MADE)]
+    null = np.nan if number else MISSING
+    return [(null, anything[i], listed[place[i]])[min(kind[i], 2)] for i in range(MADE)]

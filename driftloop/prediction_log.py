@@ -34,7 +34,8 @@ Feedback = tuple[str, int, Label | float]  # request id, row, the true label
 class Record:
     """One answered row. ``row`` is its place in the request, ``time`` nanoseconds since the epoch (UTC).
 
-    ``prediction`` is the probability of the event, or the value; ``label`` what a binary model answered.
+    ``prediction`` is the probability of the event, or of the label that a multiclass model answered, or the value;
+    ``label`` what a classifier answered.
     """
 
     request_id: str
@@ -286,11 +287,11 @@ def rows_of(found: pd.DataFrame, names: Sequence[str]) -> pd.DataFrame:
 
 
 def standing_by_version(
-    store: Store, loop: Loop, limit: int = 10_000, labels: tuple[str, str] | None = None
+    store: Store, loop: Loop, limit: int = 10_000, labels: tuple[str, ...] | None = None
 ) -> list[LiveMetrics]:
     """Rows, labelled rows and live metric of each version in the log; the metric is of its newest ``limit`` labels.
 
-    ``labels`` are the champion's (negative, positive), binary only. Raises Unreachable.
+    ``labels`` are the champion's, see Facts. Raises Unreachable.
     """
     from driftloop.live import live_metrics
 

@@ -85,6 +85,11 @@ def training_data(
             f"no window up to {until} has usable labels, so there is nothing to train on. Labels are read from "
             f"{work.loop.windows.labels or f'the column {work.loop.target} of each window'}."
         )
+    if good[-1].labels is not None and len(good[-1].labels) < 2:
+        raise LabelsNotReady(
+            f"all labels up to {until} are {good[-1].labels[0]}: there is nothing to tell apart yet. Train when others "
+            f"are in."
+        )
     parts, holdout = split_parts(good, work.rule)
     if champion:
         holdout = unseen(champion.artifact.facts.adopted, holdout)
@@ -102,6 +107,11 @@ def require_comparable(work: Workspace, champion: Champion, data: TrainingData) 
     """
     require_same_task(work.loop, champion)
     facts = champion.artifact.facts
+    if data.holdout.labels != facts.labels:
+        raise ContractError(
+            f"champion {champion.version} learnt the labels {', '.join(facts.labels or ())}, the candidate "
+            f"{', '.join(data.holdout.labels or ())}: their scores do not compare. Train again."
+        )
     require_rule(work, facts, champion.version)
     if data.windows[-1] < facts.windows[-1]:
         raise ContractError(
@@ -138,7 +148,8 @@ def train(work: Workspace, data: TrainingData, champion: Champion | None = None)
         progress.tell(f"fitting {chosen.recipe.name} on all training rows")
     learnt = training_set(chosen.strategy, data.parts, recipe=chosen.recipe, base=base, seed=loop.name)
     candidate = fit_set(loop, chosen.recipe, learnt, str(work.rule))
-    predicted = predictions(score(candidate.estimator, data.holdout.X, loop.task), candidate.facts)
+    scores = score(candidate.estimator, data.holdout.X, loop.task, candidate.facts.labels)
+    predicted = predictions(scores, candidate.facts)
     assert data.holdout.y is not None, "its rows are labelled"
     found = {
         "metrics": evaluate(loop, data.holdout, predicted),
@@ -188,7 +199,7 @@ def weighed(loop: Loop, candidate: Candidate, holdout: Window) -> Candidate:
     facts = candidate.facts
 
     def predict(X: pd.DataFrame) -> Predictions:  # not by the graph, which takes longer for rows by the thousand
-        return predictions(score(candidate.estimator, X, facts.task), facts)
+        return predictions(score(candidate.estimator, X, facts.task, facts.labels), facts)
 
     found = permutation_importance(loop.promotion.metric, holdout.X, holdout.y.to_numpy(), predict)
     if found is None:
@@ -198,7 +209,7 @@ def weighed(loop: Loop, candidate: Candidate, holdout: Window) -> Candidate:
 
 def check_serving(work: Workspace, candidate: Candidate, version: str, rows: pd.DataFrame) -> Registered:
     """Load the version in a clean process as the API would, and see that it scores ``rows`` as the candidate did."""
-    scores = score(candidate.estimator, rows, work.loop.task)
+    scores = score(candidate.estimator, rows, work.loop.task, candidate.facts.labels)
     found = work.checks.check(Request(work.settings, work.loop.name, version, rows, scores))
     return Registered(candidate, version, found)
 

@@ -327,5 +327,5 @@ def _signature(facts: Facts) -> ModelSignature:
 
     inputs = [ColSpec(DataType.double, name, required=False) for name in facts.numeric]
     inputs += [ColSpec(DataType.string, name, required=False) for name in facts.categorical]
-    output = DataType.long if facts.task == "binary" else DataType.double
+    output = DataType.double if facts.task == "regression" else DataType.long
     return ModelSignature(inputs=Schema(inputs), outputs=Schema([ColSpec(output)]))

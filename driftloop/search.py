@@ -149,6 +149,7 @@ def in_time(part: Window) -> Window:
         entity=put(part.entity),
         timestamp=put(part.timestamp),
         slicing=put(part.slicing),
+        of=None,
     )
 
 
@@ -307,7 +308,7 @@ class _Study:
 
     def _value(self, recipe: Recipe, place: int) -> float:
         X, y, held, truth = self.rows.encoded(recipe, place)
-        scores = score(build(self.loop, recipe)[-1].fit(X, y), held, self.loop.task)
+        scores = score(build(self.loop, recipe)[-1].fit(X, y), held, self.loop.task, self.rows.training.labels)
         threshold = best_f1_threshold(truth, scores) if self.metric.of_labels and self.loop.task == "binary" else 0.5
         value = self.metric(truth, Predictions(scores, threshold))
         if not np.isfinite(value):

@@ -9,7 +9,7 @@ from itertools import pairwise
 import numpy as np
 import pandas as pd
 
-from driftloop.metrics import METRICS, Array, Predictions
+from driftloop.metrics import AUCS, METRICS, Array, Predictions
 from driftloop.paired import Gain, paired_gain
 
 QUANTILES = (0.25, 0.5, 0.75)
@@ -90,7 +90,7 @@ def compare_slices(
         if rows < policy.min_rows:
             unjudged.append(f"{name} ({rows} rows)")
             continue
-        if metric == "auc" and (fewer := int(min(y[mask].sum(), rows - y[mask].sum()))) < MIN_CLASS_ROWS:
+        if metric in AUCS and (fewer := _fewest(y[mask], candidate)) < MIN_CLASS_ROWS:
             unjudged.append(f"{name} ({fewer} rows of one class)")
             continue
         try:
@@ -111,6 +111,12 @@ def compare_slices(
         for (s, gain), p in zip(found, adjusted, strict=True)
     )
     return Slices(judged, tuple(unjudged))
+
+
+def _fewest(y: Array, predicted: Predictions) -> int:
+    """The rows of the rarest class."""
+    classes = 2 if predicted.scores.ndim == 1 else predicted.scores.shape[1]
+    return int(np.bincount(y.astype(int), minlength=classes).min())
 
 
 def holm(p_values: Sequence[float]) -> list[float]:

@@ -49,6 +49,8 @@ class Tree:
 class Trees:
     """An additive ensemble: ``base`` plus ``factor`` times each tree's leaf, then ``link`` (an operator of ONNX).
 
+    With the link Softmax it is one of several, a class each, that the operator takes together.
+
     A row goes left where its value is at most the threshold, or its code is a member; ``rounded``: where its value
     rounded to float32 is.
     """
@@ -98,20 +100,53 @@ def _scaled_back(model: TransformedTargetRegressor) -> Trees | None:
     return replace(trees, base=trees.base * scale + mean, factor=trees.factor * scale)
 
 
+def trees_by_class(model: Any) -> tuple[Trees, ...] | None:
+    """What gives the probability of each of a fitted classifier's classes; None as of ``trees_of``."""
+    places = range(len(model.classes_))
+    if isinstance(model, (*SINGLE_TREES, *FORESTS)):
+        grown = model.estimators_ if isinstance(model, FORESTS) else [model]
+        return tuple(Trees(tuple(_tree_of(tree, place) for tree in grown), factor=1 / len(grown)) for place in places)
+    if len(places) == 2:
+        return None  # boosting then has trees of one class only
+    if isinstance(model, BOOSTED) and model.init in (None, "zero"):
+        base = model._raw_predict_init(np.zeros((1, model.n_features_in_)))[0]  # noqa: SLF001  # not public
+        return tuple(
+            Trees(
+                tuple(_tree_of(tree, 0) for tree in model.estimators_[:, place]),
+                base=float(base[place]),
+                factor=model.learning_rate,
+                link="Softmax",
+            )
+            for place in places
+        )
+    if isinstance(model, HISTOGRAM):
+        base = model._baseline_prediction[0]  # noqa: SLF001  # not public
+        return tuple(
+            Trees(tuple(_histogram_trees(model, place)), float(base[place]), link="Softmax", rounded=False)
+            for place in places
+        )
+    return None
+
+
 def _tree(model: Any, *, binary: bool) -> Tree:
+    return _tree_of(model, list(model.classes_).index(1) if binary else 0)
+
+
+def _tree_of(model: Any, place: int) -> Tree:
+    """The tree that gives what stands at one place of a leaf's values."""
     grown = model.tree_
-    value = grown.value[:, 0, list(model.classes_).index(1) if binary else 0]
+    value = grown.value[:, 0, place]
     missing_left = grown.missing_go_to_left.astype(bool)
     return Tree(grown.children_left, grown.children_right, grown.feature, grown.threshold, value, missing_left)
 
 
-def _histogram_trees(model: Any) -> Iterator[Tree]:
-    """Inside, a model has the categorical columns first and numbers their values anew."""
+def _histogram_trees(model: Any, place: int = 0) -> Iterator[Tree]:
+    """Those of one class. Inside, a model has the categorical columns first and numbers their values anew."""
     of, known = np.arange(model.n_features_in_), []
     if model.is_categorical_ is not None:
         of = np.concatenate([np.flatnonzero(model.is_categorical_), np.flatnonzero(~model.is_categorical_)])
         known = model._preprocessor.named_transformers_["encoder"].categories_  # noqa: SLF001  # not public
-    for (predictor,) in model._predictors:  # noqa: SLF001  # not public
+    for predictor in (grown[place] for grown in model._predictors):  # noqa: SLF001  # not public
         nodes = predictor.nodes
         leaf = nodes["is_leaf"].astype(bool)
         left, right = (np.where(leaf, -1, nodes[side].astype(np.int64)) for side in ("left", "right"))

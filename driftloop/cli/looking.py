@@ -12,6 +12,8 @@ from driftloop.cli import options
 from driftloop.cli.options import as_json, loop_dir, print_json
 from driftloop.errors import ContractError, DriftloopError
 
+TASKS = ("binary", "multiclass", "regression")  # contract.Task; --help does without pydantic
+
 if TYPE_CHECKING:
     from datetime import datetime
 
@@ -25,7 +27,7 @@ if TYPE_CHECKING:
 @click.command()
 @loop_dir
 @click.option("--target", metavar="T", help="The column to predict.")
-@click.option("--task", metavar="K", type=click.Choice(["binary", "regression"]), help="binary or regression.")
+@click.option("--task", metavar="K", type=click.Choice(TASKS), help=f"{', '.join(TASKS[:-1])} or {TASKS[-1]}.")
 @click.option("--positive", metavar="P", help="The label that is the event (binary).")
 @click.option("--entity", metavar="E", help="The column that says who owns a row.")
 @click.option("--timestamp", metavar="C", help="A time column inside a window.")
@@ -148,6 +150,7 @@ def check(folder: Path, as_json: bool) -> None:
     _check_values(loop, windows.ids())
     found: list[dict[str, Any]] = []
     seen: dict[str, set[str]] = {}
+    labels: set[str] = set()
     newest: reading.Newest = {}
     for name in track(windows.ids(), "checking", transient=True, console=render.progress_console()):
         row: dict[str, Any] = {"window": name, "rows": None, "labelled": None, "problems": [], "notes": []}
@@ -163,11 +166,12 @@ def check(folder: Path, as_json: bool) -> None:
                 "labelled": window.labelled_rows,
                 "notes": [*window.notes, *frame.unseen(window, seen)],
             }
-            if window.labels:
-                cases.require_labels(window.labels, str(folder / golden.FILE))
+            labels |= set(window.labels or ())
             for column in loop.columns.categorical:
                 seen[column] = seen.get(column, set()) | set(window.X[column])
         found.append(row)
+    if labels:
+        cases.require_labels(sorted(labels), loop.task, str(folder / golden.FILE))
     for note in cases.unseen(seen):
         click.echo(f"Noted: {folder / golden.FILE}: {note}.", err=True)
     if not found:

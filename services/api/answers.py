@@ -20,6 +20,11 @@ class Label(BaseModel):
     probability: float
 
 
+class Class(BaseModel):
+    label: str
+    probabilities: dict[str, float]
+
+
 class Value(BaseModel):
     prediction: float
 
@@ -33,12 +38,20 @@ class LabelAnswer(Answered, Label):
     """One row of a binary loop; ``probability`` is that of the positive label."""
 
 
+class ClassAnswer(Answered, Class):
+    """One row of a multiclass loop: the likeliest label, and the probability of each."""
+
+
 class ValueAnswer(Answered, Value):
     """One row of a regression loop."""
 
 
 class LabelAnswers(Answered):
     predictions: list[Label]
+
+
+class ClassAnswers(Answered):
+    predictions: list[Class]
 
 
 class ValueAnswers(Answered):
@@ -152,9 +165,9 @@ class Model(Standing):
     origin: Literal["registry", "disk"]
     engine: Literal["onnx", "native"]
     compiled: Compilation | None
-    task: Literal["binary", "regression"]
+    task: Literal["binary", "multiclass", "regression"]
     target: str
-    labels: tuple[str, str] | None
+    labels: tuple[str, ...] | None
     threshold: float | None
     metrics: dict[str, float]
     baseline: dict[str, float]
@@ -182,18 +195,31 @@ class Problems(BaseModel):
 
 def answer_types(facts: Facts) -> tuple[type[Answered], type[Answered]]:
     """The models of the two answers, one row's and a batch's."""
-    return (LabelAnswer, LabelAnswers) if facts.task == "binary" else (ValueAnswer, ValueAnswers)
+    kinds: dict[str, tuple[type[Answered], type[Answered]]] = {
+        "binary": (LabelAnswer, LabelAnswers),
+        "multiclass": (ClassAnswer, ClassAnswers),
+        "regression": (ValueAnswer, ValueAnswers),
+    }
+    return kinds[facts.task]
 
 
 def answer(
     champion: Champion, scores: np.ndarray, request_id: str, batch: bool
 ) -> tuple[bytes, list[float], list[str | None]]:
-    """(the body, the scores, the labels) of a request's rows, in their order; labels are None for a regression."""
+    """(the body, the scores, the labels) of a request's rows, in their order; labels are None for a regression.
+
+    The score of a row of several classes is the probability of its label.
+    """
     values, labels = scores.tolist(), champion.facts.labels
     head: dict[str, Any] = {"request_id": request_id, "version": champion.version.number}
     if labels is None:
         words: list[str | None] = [None] * len(values)
         said: list[dict[str, Any]] = [{"prediction": value} for value in values]
+    elif champion.facts.task == "multiclass":
+        words = [labels[place] for place in scores.argmax(axis=1).tolist()]
+        every = [dict(zip(labels, row, strict=True)) for row in values]
+        said = [{"label": word, "probabilities": row} for word, row in zip(words, every, strict=True)]
+        values = scores.max(axis=1).tolist()
     else:
         threshold = champion.threshold
         words = [labels[value >= threshold] for value in values]

@@ -72,7 +72,7 @@ class Champion:
 
 def _signature(facts: Facts) -> dict[str, Any]:
     inputs = [_number(name, facts) for name in facts.numeric] + [_category(name, facts) for name in facts.categorical]
-    return {"inputs": inputs, "outputs": [{"type": "long" if facts.task == "binary" else "double"}]}
+    return {"inputs": inputs, "outputs": [{"type": "double" if facts.task == "regression" else "long"}]}
 
 
 def _number(name: str, facts: Facts) -> dict[str, Any]:
@@ -113,8 +113,8 @@ class Holder:
         facts = read_facts(folder)
         if facts.loop != self.loop:
             raise ArtifactError(f"the model was trained for the loop {facts.loop}, not for {self.loop}")
-        if facts.task == "binary" and facts.labels is None:
-            raise ArtifactError("the model is binary and does not say how its labels are spelled")
+        if facts.task != "regression" and facts.labels is None:
+            raise ArtifactError(f"the model is {facts.task} and does not say how its labels are spelled")
         schema = RequestSchema.of(facts, self._max_rows)
         made = Champion(version, facts, schema, scorer(folder, facts, self._scoring), datetime.now(UTC), origin)
         _give_back_memory()

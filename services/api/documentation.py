@@ -104,7 +104,7 @@ def describe(openapi: Json, champion: Champion | None, limits: Serving) -> Json:
     return openapi
 
 
-def _label(labels: tuple[str, str] | None) -> Json:
+def _label(labels: tuple[str, ...] | None) -> Json:
     """What a label may be: a word of the loop's, or the truth value or integer that the word stands for."""
     if labels is None:
         return {"title": "Label", "type": "number"}

@@ -29,13 +29,15 @@ class Explanation(BaseModel):
 
     ``base`` is the mean output of the version's stored sample rows, and each of ``values`` what this row's value of
     that feature moved it by, null values included. ``scale`` is what they are measured in: a linear classifier is
-    additive in its log-odds, everything else in the probability or the predicted value itself. ``probability`` is that
-    of the positive label, as /predict gives it, null for a regression. ``method``: values of a linear model and of
+    additive in its log-odds, everything else in the probability or the predicted value itself. ``label`` is the one
+    whose probability is explained: the positive one, of several the one that /predict answers, null for a regression.
+    ``probability`` is what /predict gives for it. ``method``: values of a linear model and of
     trees are exact; ``kernel`` asks the model about subsets of the features, all of them up to nine features.
     """
 
     request_id: str
     version: str
+    label: str | None
     scale: Literal["probability", "log-odds", "value"]
     method: Literal["linear", "tree", "kernel"]
     base: float

@@ -5,7 +5,9 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Callable, Iterator
+from copy import copy
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -39,14 +41,19 @@ class Way:
 
 
 class Encoded:
-    """The estimator behind a version's preprocessing, with the stored sample rows and the feature of each column."""
+    """The estimator behind a version's preprocessing, with the stored sample rows and the feature of each column.
+
+    Of several classes it is about the one at ``place`` among the labels.
+    """
+
+    place: int | None = None
 
     def __init__(self, artifact: Artifact, owners: list[str]) -> None:
         import numpy as np
 
         self._artifact, self.owners = artifact, owners
-        self.model, self.binary = artifact.estimator["model"], artifact.facts.task == "binary"
-        self.scale: Scale = "probability" if self.binary else "value"
+        self.model, self.task = artifact.estimator["model"], artifact.facts.task
+        self.scale: Scale = "value" if self.task == "regression" else "probability"
         self.names = [*artifact.facts.numeric, *artifact.facts.categorical]
         self.background = np.asarray(self._encoded(artifact.sample), dtype=float)
 
@@ -61,12 +68,24 @@ class Encoded:
         return np.asarray(self._encoded(features(pd.DataFrame([row]), facts.numeric, facts.categorical)), dtype=float)
 
     def predict(self, rows: np.ndarray) -> np.ndarray:
-        """Shape (rows,): the probability of the positive label, or the value."""
-        import numpy as np
+        """Shape (rows,): the probability of the positive label, or of the one it is about, or the value."""
+        scores = self._scores(rows)
+        return scores if self.place is None else scores[:, self.place]
 
-        if not self.binary:
-            return np.asarray(self.model.predict(rows), dtype=float)
-        return np.asarray(self.model.predict_proba(rows)[:, list(self.model.classes_).index(1)], dtype=float)
+    def about(self, place: int | None) -> Encoded:
+        """The same, about the class at another place."""
+        one = copy(self)
+        one.place = place
+        return one
+
+    def said(self, x: np.ndarray) -> int | None:
+        """The place of the label that /predict answers; None where there are not several."""
+        return int(self._scores(x)[0].argmax()) if self.task == "multiclass" else None
+
+    def _scores(self, rows: np.ndarray) -> np.ndarray:
+        from driftloop.artifact import score
+
+        return score(self.model, rows, self.task, self._artifact.facts.labels)
 
     def output(self, x: np.ndarray) -> float:
         return float(self.predict(x)[0])
@@ -84,7 +103,7 @@ class Raw(Encoded):
         self._strange: dict[str, str] = {}  # of the row in question, what is none of these
         super().__init__(artifact, [*facts.numeric, *facts.categorical])
 
-    def predict(self, rows: np.ndarray) -> np.ndarray:
+    def _scores(self, rows: np.ndarray) -> np.ndarray:
         import pandas as pd
 
         frame = pd.DataFrame(rows, columns=self.names)
@@ -121,13 +140,19 @@ def explainer(artifact: Artifact) -> Explain:
     """
     from services.api.scoring import Unscorable
 
-    encoded = _encoded(artifact)
-    ways = list(_ways(encoded))
+    encoded, labels = _encoded(artifact), artifact.facts.labels
+
+    @cache
+    def about(place: int | None) -> tuple[Encoded, list[Way]]:
+        one = encoded.about(place)
+        return one, list(_ways(one))
 
     def explain(row: Row) -> dict[str, Any]:
         try:
             x = encoded.row(row)
-            probability = encoded.output(x) if encoded.binary else None
+            place = encoded.said(x)
+            one, ways = about(place)
+            probability = None if labels is None else one.output(x)
             for way in ways:
                 output, (base, values) = way.output(x), way.values(x)
                 if _add_up(base, values.tolist(), output):
@@ -139,9 +164,10 @@ def explainer(artifact: Artifact) -> Explain:
         by_feature = dict.fromkeys(encoded.names, 0.0)
         for name, value in zip(encoded.owners, values.tolist(), strict=True):
             by_feature[name] += value
+        label = None if labels is None else labels[1 if place is None else place]
         return {
-            "scale": way.scale, "method": way.method, "base": base, "output": output, "probability": probability,
-            "values": by_feature,
+            "label": label, "scale": way.scale, "method": way.method, "base": base, "output": output,
+            "probability": probability, "values": by_feature,
         }  # fmt: skip
 
     return explain
@@ -155,12 +181,16 @@ def _add_up(base: float, values: list[float], output: float) -> bool:
 
 def _ways(encoded: Encoded) -> Iterator[Way]:
     """Those that fit the model, the exact ones first; the last one fits every model."""
-    from driftloop.trees import trees_of
+    from driftloop.trees import trees_by_class, trees_of
 
     if not isinstance(encoded, Raw):
         if linear := _linear(encoded):
             yield linear
-        trees = trees_of(encoded.model, binary=encoded.binary)
+        if encoded.place is None:
+            trees = trees_of(encoded.model, binary=encoded.task == "binary")
+        else:
+            by_class, known = trees_by_class(encoded.model), list(encoded.model.classes_)
+            trees = by_class[known.index(encoded.place)] if by_class else None
         if trees and trees.link in ("Identity", "Sigmoid") and all(map(_known_to_shap, trees.trees)):
             yield _tree(encoded, trees)
     yield _kernel(encoded)
@@ -182,12 +212,14 @@ def _linear(encoded: Encoded) -> Way | None:
         return None
     intercept = float(np.ravel(encoded.model.intercept_)[0])
     raw = encoded.background @ coefficients + intercept
-    if not np.allclose(expit(raw) if encoded.binary else raw, encoded.predict(encoded.background), rtol=ADDITIVE):
+    if not np.allclose(
+        expit(raw) if encoded.task == "binary" else raw, encoded.predict(encoded.background), rtol=ADDITIVE
+    ):
         return None
     made = shap.LinearExplainer((coefficients, intercept), encoded.background)
     return Way(
         "linear",
-        "log-odds" if encoded.binary else "value",
+        "log-odds" if encoded.task == "binary" else "value",
         lambda x: float((x @ coefficients)[0] + intercept),
         lambda x: (float(made.expected_value), np.asarray(made.shap_values(x))[0]),
     )

@@ -62,7 +62,7 @@ class CompiledScorer:
             self._wide, self._wide_from = wide(cores), int(WIDE_SECONDS / self._row_seconds)
 
     def score(self, rows: Sequence[Row]) -> np.ndarray:
-        """Shape (rows,): the probability of the positive label, or the predicted value."""
+        """Shape (rows,): the probability of the positive label, or the value; (rows, labels) for several classes."""
         numbers = np.array([self._numbers(row) for row in rows], dtype=np.float64)  # None becomes NaN
         words = np.array([_spelled(self._words(row)) for row in rows], dtype=object)
         return _numbers((self._wide if len(rows) >= self._wide_from else self._model).score(numbers, words))
@@ -114,10 +114,11 @@ def _spelled(words: Sequence[Any]) -> Sequence[str]:
 
 def _numbers(scores: np.ndarray) -> np.ndarray:
     """The scores, where each is one. Raises Unscorable: JSON has no word for what is no number."""
-    if len(scores) == 1 and math.isfinite(scores[0]):  # a fraction of what it takes to look at an array
+    if scores.shape == (1,) and math.isfinite(scores[0]):  # a fraction of what it takes to look at an array
         return scores
     if not (found := np.isfinite(scores)).all():
-        raise Unscorable(f"a value of row {int(found.argmin())} is too large for it")
+        row = int(found.reshape(len(scores), -1).all(axis=1).argmin())
+        raise Unscorable(f"a value of row {row} is too large for it")
     return scores
 
 

@@ -23,7 +23,7 @@ from typing import Any
 
 from driftloop import contract
 from driftloop.compiled import read_facts
-from driftloop.contract import Loop
+from driftloop.contract import LIVE_METRIC, Loop
 from driftloop.errors import ArtifactError, DriftloopError
 from driftloop.facts import Facts, Version
 from driftloop.health import Health, decide_rollback
@@ -215,12 +215,12 @@ class Scribing:
             log.warning("scribe.standing_not_written error=%s", error.strerror)
 
 
-def _live(store: Store, loop: Loop, labels: tuple[str, str] | None) -> dict[str, Any]:
+def _live(store: Store, loop: Loop, labels: tuple[str, ...] | None) -> dict[str, Any]:
     """By version: rows, labelled rows, and the metric where labels tell one."""
     counts = store.counts()
     if any(labelled for _, labelled in counts.values()):
         return {one.version: asdict(one) for one in standing_by_version(store, loop, labels=labels)}
-    metric = "auc" if loop.task == "binary" else "mae"
+    metric = LIVE_METRIC[loop.task]
     return {v: {"rows": rows, "labelled": 0, "metric": metric, "value": None} for v, (rows, _) in counts.items()}
 
 

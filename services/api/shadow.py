@@ -8,11 +8,14 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from driftloop.contract import Loop
 from driftloop.errors import DriftloopError, Unreachable
 from driftloop.facts import Version
 from driftloop.prediction_log import Feedback, Record, Store, open_store
 from driftloop.settings import Settings
+from services.api.answers import answer
 from services.api.champion import Champion, Holder
 from services.api.scoring import Unscorable
 from services.api.source import RegistrySource
@@ -67,22 +70,22 @@ class Shadow:
         if not known:
             return
         try:
-            scores = challenger.scorer.score([dict(r.features) for r in known]).tolist()
+            scores = challenger.scorer.score([dict(r.features) for r in known])
         except (Unscorable, ValueError) as error:
             self.trouble = (
                 f"version {challenger.version.number} cannot score what version {known[0].version} did: {error}"
             )
             self.skipped += len(known)
             return
-        labels = challenger.facts.labels
-        words = [labels[score >= challenger.threshold] if labels else None for score in scores]
+        _, values, words = answer(challenger, scores, "", batch=True)
         self.rows += len(known)
-        self._apart += sum(abs(score - r.prediction) for score, r in zip(scores, known, strict=True))
+        apart = _beside(challenger, scores, known) - np.array([r.prediction for r in known])
+        self._apart += float(np.abs(apart).sum())
         self._agreed += sum(word == r.label for word, r in zip(words, known, strict=True))
         number = challenger.version.number
         kept = [
             Record(r.request_id, r.row, r.time, number, {}, score, word, 0.0)
-            for r, score, word in zip(known, scores, words, strict=True)
+            for r, score, word in zip(known, values, words, strict=True)
         ]
         self._keep(lambda: self.store.append(kept))
 
@@ -106,12 +109,12 @@ class Shadow:
         """What /model tells; None without a challenger. ``agreement`` is None for a regression, and before any row."""
         if self._version is None:
             return None
-        binary = self._challenger is not None and self._challenger.facts.labels is not None
+        says = self._challenger is not None and self._challenger.facts.labels is not None
         return {
             "version": self._version.number,
             "rows": self.rows,
             "skipped": self.skipped,
-            "agreement": self._agreed / self.rows if binary and self.rows else None,
+            "agreement": self._agreed / self.rows if says and self.rows else None,
             "difference": self._apart / self.rows if self.rows else None,
             "trouble": self.trouble,
         }
@@ -131,3 +134,14 @@ class Shadow:
         self._challenger = self.trouble = None
         self.rows = self.skipped = self._agreed = 0
         self._apart = 0.0
+
+
+def _beside(challenger: Champion, scores: np.ndarray, answered: Sequence[Record]) -> np.ndarray:
+    """What stands beside the champion's numbers: of several classes the probability of the label that it answered."""
+    labels = challenger.facts.labels
+    if labels is None or scores.ndim == 1:
+        return scores
+    places = {label: place for place, label in enumerate(labels)}
+    return np.array(
+        [row[places[r.label]] if r.label in places else 0.0 for row, r in zip(scores, answered, strict=True)]
+    )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import re
 from collections.abc import Sequence
@@ -91,13 +92,18 @@ def _inputs(inputs: Sequence[Json]) -> Row:
 def _number(one: Json) -> float | None:
     key, low, high = f"number:{one['name']}", one["low"], one["high"]
     # not as the field's own default, with which it could not be emptied
-    st.session_state.setdefault(key, one["default"])
+    st.session_state.setdefault(key, _brief(one["default"]))
     whole = all(value is not None and float(value).is_integer() for value in (low, high, one["default"]))
     span = "" if low is None else f", {shown(low)}\u00a0–\u00a0{shown(high)}"
     found = st.number_input(
         plain(one["name"] + span), value=None, step=1.0 if whole else 0.1, format="%g", key=key, placeholder="unknown"
     )
     return None if found is None else float(found)
+
+
+def _brief(value: float | None) -> float | None:
+    """As many decimals as make six digits, so that it can be read."""
+    return round(value, max(0, 5 - math.floor(math.log10(abs(value))))) if value else value
 
 
 def _category(one: Json) -> str | None:
@@ -151,7 +157,7 @@ def _from(model: Json) -> str:
 def _strange(inputs: Sequence[Json], row: Row) -> list[str]:
     """Features whose number lies outside the training rows' range."""
     return [
-        f"{one['name']} {shown(value)}"
+        f"{one['name']} {shown(value, 6)}"
         for one in inputs
         if one["low"] is not None and isinstance(value := row[one["name"]], float)
         if not one["low"] <= value <= one["high"]

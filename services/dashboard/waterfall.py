@@ -14,7 +14,7 @@ from services.dashboard.client import Json, Row
 
 MOST = 10  # features with a bar of their own
 UP, DOWN, ENDS = "#c4473a", "#2f6fb0", "#555555"
-ROW_HEIGHT = 30
+ROW_HEIGHT, AXIS_HEIGHT = 26, 60
 WIDEST = 40  # characters of a category
 
 
@@ -29,13 +29,13 @@ class Bar:
     text: str
 
 
-def shown(value: float) -> str:
-    """A number for people: some four digits, never an exponent for what is read as an amount.
+def shown(value: float, digits: int = 4) -> str:
+    """A number for people: some digits, never an exponent for what is read as an amount.
 
     >>> [shown(value) for value in (0.123456, 70.5, 412345.7, -0.00001234)]
     ['0.1235', '70.5', '412,346', '-1.234e-05']
     """
-    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}"
+    return f"{value:,.0f}" if abs(value) >= 10 ** (digits - 1) else f"{value:.{digits}g}"
 
 
 def bars(explanation: Json, row: Row) -> list[Bar]:
@@ -49,7 +49,7 @@ def bars(explanation: Json, row: Row) -> list[Bar]:
     at, made = explanation["base"], [_end("average", explanation["base"])]
     places = _places(steps)
     for label, value in steps:
-        made.append(Bar(label, at, at + value, "up" if value >= 0 else "down", f"{value:+,.{places}f}"))
+        made.append(Bar(label, at, at + value, "up" if value >= 0 else "down", f"{value:+z,.{places}f}"))
         at += value
     return [*made, _end("this row", explanation["output"])]
 
@@ -69,7 +69,7 @@ def _said(value: float | str | None) -> str:
         return "(missing)"
     if isinstance(value, str):
         return value if len(value) <= WIDEST else f"{value[:WIDEST]}…"
-    return shown(value)
+    return shown(value, 6)
 
 
 def chart(steps: list[Bar], scale: str) -> alt.LayerChart:
@@ -97,4 +97,4 @@ def chart(steps: list[Bar], scale: str) -> alt.LayerChart:
         moves.encode(x=x, x2="end:Q", color=color),
         ends.encode(x=x, color=color),
         texts.encode(x="right:Q", text="text:N", color=color),
-    ).properties(height=ROW_HEIGHT * len(table))
+    ).properties(height=ROW_HEIGHT * len(table) + AXIS_HEIGHT)

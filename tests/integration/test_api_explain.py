@@ -70,7 +70,7 @@ def test_values_by_the_users_feature_names_add_up_to_what_predict_answers(
         answered = asked(row, **{"X-Request-ID": "mine"})
         found = answered.json()
         assert list(found) == [
-            "request_id", "version", "scale", "method", "base", "output", "probability", "values",
+            "request_id", "version", "label", "scale", "method", "base", "output", "probability", "values",
         ]  # fmt: skip
         assert (answered.status_code, found["request_id"], found["version"]) == (200, "mine", "1")
         assert list(found["values"]) == ["fee", "monthly usage", "plan", "paperless"]

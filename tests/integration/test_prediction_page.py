@@ -29,7 +29,7 @@ def category(name, known, default):
 CHURN = {
     "loop": "churn", "version": "3", "task": "binary", "target": "left_[x]", "labels": ["stayed", "gone"],
     "threshold": 0.4, "max_rows": 2,
-    "signature": {"inputs": [number("fee", 10.0, 99.5, 50.25), number("visits", 0.0, 9.0, 3.0), number("old"),
+    "signature": {"inputs": [number("fee", 10.0, 99.5, 50.2500001234), number("visits", 0.0, 9.0, 3.0), number("old"),
                              category("plan", ["basic", "full"], "full"), category("city", ["Lyon"], None)]},
 }  # fmt: skip
 DEFAULTS = {"fee": 50.25, "visits": 3.0, "old": None, "plan": "full", "city": None}

@@ -296,10 +296,12 @@ def test_the_odd_rows_hold_nulls_extremes_unseen_categories_and_the_neighbours_o
     assert np.isfinite(odd[["fee", "usage"]]).any().all()
 
 
-def test_hypothesis_leaves_nothing_behind(tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-    assert exported("linear_model.Ridge", task="regression").content is not None
-    assert list(tmp_path.iterdir()) == []
+def test_many_odd_rows_have_a_null_or_an_unseen_category() -> None:
+    candidate, X = fitted("linear_model.LogisticRegression")
+    odd = odd_rows(X, candidate.facts.numeric, candidate.facts.categories, {})
+    assert (odd["usage"].isna().mean(), (odd["plan"] == MISSING).mean()) > (0.05, 0.05)
+    assert (~odd["plan"].isin([*candidate.facts.categories["plan"], MISSING])).mean() > 0.1
+    assert ((odd["usage"].abs() > 0) & (odd["usage"].abs() < 1e-100)).any()
 
 
 # the measure

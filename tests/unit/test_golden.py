@@ -162,8 +162,8 @@ def test_a_right_value_needs_a_tolerance() -> None:
 def test_a_right_answer_is_one_of_the_targets_labels() -> None:
     found = cases("case,fee,plan,expect,change,to", "a,1,basic,True,,", "b,1,basic,rises,fee,2", "c,1,basic,maybe,,")
     with pytest.raises(ContractError, match=r"^golden.csv, c: expect is 'maybe'; expected False or True, rises or fa"):
-        found.require_labels(LABELS, "golden.csv")
-    replace(found, cases=found.cases[:2]).require_labels(LABELS, "golden.csv")
+        found.require_labels(LABELS, "binary", "golden.csv")
+    replace(found, cases=found.cases[:2]).require_labels(LABELS, "binary", "golden.csv")
 
 
 # what a model breaks

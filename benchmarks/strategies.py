@@ -83,7 +83,7 @@ def _abrupt(rng: np.random.Generator) -> list[tuple[Array, Array]]:
 
 
 def _growing(rng: np.random.Generator) -> list[tuple[Array, Array]]:
-    return [_linear(rng, 100, np.full(40, 0.08 * n), 2.0) for n in range(13)]
+    return [_linear(rng, 200, np.full(80, 0.06 * n), 2.0) for n in range(13)]
 
 
 def _steady(rng: np.random.Generator) -> list[tuple[Array, Array]]:

@@ -38,6 +38,7 @@ from driftloop.report import training_json
 from driftloop.settings import without_password
 from driftloop.strategy import TrainingSet, joined
 from driftloop.training import Candidate, comparable, described, evaluate
+from driftloop.trees import BOOSTED, HISTOGRAM
 from driftloop.workspace import Workspace
 
 ROWS = 5_000  # of the newest window, on which it is exported and tried in a clean process
@@ -236,6 +237,11 @@ def _candidate(
         labelled = labelled.among(labels) if labelled else None
     if loop.task == "binary":
         labels, event = event_of(estimator.classes_, labelled.labels if labelled else None, loop)
+        if not event and isinstance(estimator["model"], (*BOOSTED, *HISTOGRAM)):
+            raise ContractError(  # their trees give the odds of the second class, and are read as those of the event
+                f"the model is a {type(estimator['model']).__name__} whose first class is the event, {labels[1]}: fit "
+                f"it with 1 for the event and 0 for the other label."
+            )
         _number_classes(estimator["model"], event)
     notes = _tried(work, loop, estimator, newest)
     if left := [name for name in work.loop.columns.names if name not in columns]:

@@ -18,6 +18,7 @@ from driftloop.paired import Gain, paired_gain
 from driftloop.strategy import Base, TrainingSet, joined, training_set
 from driftloop.training import Encodings, comparable, fitted, threshold_of
 
+MIN_ROWS = 30  # of fewer validation rows a bound says little, least of all the bootstrap's
 Parts = Sequence[Window]  # the training rows of each labelled window, oldest first, without the holdout's
 
 
@@ -55,7 +56,7 @@ def set_aside(loop: Loop, parts: Parts) -> Aside:
         return Aside(tuple(parts), None, "; ".join(error.problems))
     known = tuple(part.where(~mask) for part, mask in zip(parts, masks, strict=True))
     validation = newest.where(masks[-1])
-    if not comparable(loop, validation):
+    if len(validation.X) < MIN_ROWS or not comparable(loop, validation):
         why = f"the {len(validation.X)} validation rows of {newest.id} are too few to tell models apart"
         return Aside(tuple(parts), None, why)
     return Aside(known, validation)

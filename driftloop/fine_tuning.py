@@ -20,7 +20,7 @@ def way(estimator: Any) -> Way | None:
     """How the estimator can learn on: by passes, by more trees or stages, by more iterations; None where it cannot."""
     inner = core(estimator)
     params = inner.get_params()
-    if hasattr(inner, "partial_fit"):
+    if hasattr(inner, "partial_fit") and params.get("solver") != "lbfgs":  # which has no passes, whatever it offers
         return "partial_fit"
     if "warm_start" not in params or type(inner).__name__.startswith(SAME_ROWS_ONLY):
         return None
@@ -81,6 +81,9 @@ def _learn_on(model: Any, Z: Any, y: np.ndarray, epochs: int) -> None:
     else:
         passing = {"warm_start": True, "max_iter": epochs}
     model.set_params(**passing)
+    stopped_early = getattr(model, "best_loss_", 0.0) is None  # a network then knows a best score instead
+    if stopped_early:
+        model.best_loss_ = np.inf
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)  # a few iterations are what was asked for
         if how == "partial_fit":
@@ -88,6 +91,8 @@ def _learn_on(model: Any, Z: Any, y: np.ndarray, epochs: int) -> None:
                 model.partial_fit(Z, y)
         else:
             model.fit(Z, y)
+    if stopped_early and how == "partial_fit":
+        model.best_loss_ = None
     model.set_params(**{name: params[name] for name in passing})
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
 import numpy as np
@@ -29,6 +29,7 @@ class Window:
     ``timestamp`` are aligned with X where the loop has them. ``notes`` are findings that do not stop the loop.
     ``slicing`` holds the columns of promotion.slices, features or not: float64 for numbers, else category strings.
     ``left_out``: how many rows schema.yaml had put aside.
+    ``of``: the rows of several windows, of whose memory these are a piece.
     """
 
     id: str
@@ -40,6 +41,7 @@ class Window:
     notes: tuple[str, ...] = ()
     slicing: pd.DataFrame | None = None
     left_out: int = 0
+    of: Window | None = field(default=None, repr=False, compare=False)
 
     @property
     def labelled(self) -> Window:
@@ -54,18 +56,20 @@ class Window:
 
     def where(self, mask: np.ndarray) -> Window:
         """The rows under a boolean mask of shape (rows,)."""
+        if mask.all():
+            return self
 
         def cut(column: T | None) -> T | None:
-            return None if column is None else column[mask].reset_index(drop=True)
+            return None if column is None else numbered(column[mask])
 
-        X = self.X[mask].reset_index(drop=True)
         return replace(
             self,
-            X=X,
+            X=numbered(self.X[mask]),
             y=cut(self.y),
             entity=cut(self.entity),
             timestamp=cut(self.timestamp),
             slicing=cut(self.slicing),
+            of=None,
         )
 
     def among(self, labels: tuple[str, ...]) -> Window:
@@ -79,7 +83,7 @@ class Window:
             )
             raise WindowError(self.id, [problem])
         places = self.y.map(dict(enumerate(map(labels.index, self.labels)))).astype("float64")
-        return replace(self, y=places, labels=labels)
+        return replace(self, y=places, labels=labels, of=None)
 
     @property
     def fingerprint(self) -> str:
@@ -89,6 +93,12 @@ class Window:
             if part is not None:
                 digest.update(pd.util.hash_pandas_object(part, index=False).to_numpy().tobytes())
         return digest.hexdigest()
+
+
+def numbered(rows: T) -> T:
+    """The same rows with places from 0 for an index, which costs no copy as reset_index does."""
+    rows.index = pd.RangeIndex(len(rows))
+    return rows
 
 
 def categories(column: pd.Series) -> pd.Series:

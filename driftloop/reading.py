@@ -90,7 +90,8 @@ def notes(report: Json | None) -> list[str]:
         return []
     said = [f"schema.yaml: {broken['sentence']}" for broken in report["checks"] if broken["level"] == "warning"]
     bad = report["bad_rows"]
-    return said + [f"{bad:,} rows break an error of schema.yaml and are left out"] * bool(bad)
+    total = bad + report["kept_rows"]
+    return said + [f"{bad:,} of {total:,} rows break an error of schema.yaml and are left out"] * bool(bad)
 
 
 def _kept(

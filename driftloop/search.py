@@ -149,6 +149,7 @@ def in_time(part: Window) -> Window:
         entity=put(part.entity),
         timestamp=put(part.timestamp),
         slicing=put(part.slicing),
+        of=None,
     )
 
 

@@ -12,7 +12,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from driftloop.fine_tuning import core
-from driftloop.frame import T, Window
+from driftloop.frame import T, Window, numbered
 
 if TYPE_CHECKING:
     from sklearn.pipeline import Pipeline
@@ -75,7 +75,12 @@ def _limit(strategy: str) -> int | None:
 
 
 def joined(parts: Sequence[Window]) -> Window:
-    """The rows of several windows as one, named after the newest."""
+    """The rows of several windows as one, named after the newest; no copy where they are the pieces of one."""
+    whole = parts[0].of
+    if whole and all(part.of is whole for part in parts) and sum(len(part.X) for part in parts) == len(whole.X):
+        return whole
+    if len(parts) == 1:
+        return replace(parts[0], timestamp=None, of=None)
     return replace(
         parts[-1],
         X=pd.concat([part.X for part in parts], ignore_index=True),
@@ -84,7 +89,31 @@ def joined(parts: Sequence[Window]) -> Window:
         slicing=_joined([part.slicing for part in parts]),
         timestamp=None,
         left_out=sum(part.left_out for part in parts),
+        of=None,
     )
+
+
+def pieces(parts: Sequence[Window]) -> tuple[Window, ...]:
+    """The same windows as pieces of their rows put together, so that these are in memory once."""
+    whole, found, start = joined(parts), [], 0
+    for part in parts:
+        end = start + len(part.X)
+
+        def piece(column: T | None, start: int = start, end: int = end) -> T | None:
+            return None if column is None else numbered(column.iloc[start:end])
+
+        found.append(
+            replace(
+                part,
+                X=numbered(whole.X.iloc[start:end]),
+                y=piece(whole.y),
+                entity=piece(whole.entity),
+                slicing=piece(whole.slicing),
+                of=whole,
+            )
+        )
+        start = end
+    return tuple(found)
 
 
 def _joined(columns: Sequence[T | None]) -> T | None:

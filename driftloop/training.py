@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
+from sklearn.ensemble import ExtraTreesClassifier, RandomForestClassifier
 from sklearn.pipeline import Pipeline
 from sklearn.utils.validation import has_fit_parameter
 
@@ -26,13 +27,14 @@ from driftloop.paired import detectable_gain, paired_gain
 from driftloop.promotion import Comparison
 from driftloop.recipe import build, in_one_thread
 from driftloop.slices import NO_SLICES, SlicePolicy, compare_slices, quartiles
-from driftloop.strategy import TrainingSet, joined
+from driftloop.strategy import TrainingSet, joined, pieces
 
 if TYPE_CHECKING:
     from driftloop.search import Searched
 
 SAMPLE_ROWS = 20
 FOLDS = 3
+BAGGED_TREES = 100  # of which a row is scored by some 37
 FOLD_ROWS = 6_000  # the folds' fits together then cost less than the model's own; one number needs no more rows
 
 
@@ -100,7 +102,7 @@ def split_parts(windows: Sequence[Window], rule: HoldoutRule) -> tuple[tuple[Win
     for window in windows:
         _labels(window)
     masks = [rule.mask(window, newest=window is newest) for window in windows]
-    parts = tuple(window.where(~mask) for window, mask in zip(windows, masks, strict=True))
+    parts = pieces([window.where(~mask) for window, mask in zip(windows, masks, strict=True)])
     return parts, replace(newest.where(masks[-1]), left_out=0)  # what was left out is counted once, with the parts
 
 
@@ -114,7 +116,13 @@ def fit_set(loop: Loop, recipe: Recipe, learnt: TrainingSet, rule: str) -> Candi
 
     Raises DriftloopError when the estimator refuses them.
     """
-    return _candidate(loop, recipe, learnt, rule, threshold_of(loop, recipe, learnt))
+    pipeline = fitted(loop, recipe, learnt)
+    scores = out_of_bag(loop, pipeline, learnt.rows) if learnt.base is None else None
+    if scores is None:
+        threshold = threshold_of(loop, recipe, learnt)
+    else:
+        threshold = best_f1_threshold(_labels(learnt.rows).to_numpy(), scores, learnt.weights)
+    return described(loop, recipe, learnt, rule, threshold, pipeline)
 
 
 def _candidate(loop: Loop, recipe: Recipe, learnt: TrainingSet, rule: str, threshold: float | None) -> Candidate:
@@ -147,26 +155,26 @@ def described(
         sample_scores=score(pipeline, sample, loop.task, training.labels).tolist(),
         threshold=threshold,
         quartiles=quartiles(training.X) | ({} if training.slicing is None else quartiles(training.slicing)),
-        statistics=statistics(training.X[list(loop.columns.numeric)]),
+        statistics=statistics({name: training.X[name] for name in loop.columns.numeric}),
         recipe=base.facts.recipe if base else recipe and recipe.model_dump(mode="json"),
         strategy=learnt.strategy,
         note=learnt.note,
         effective_rows=learnt.effective_rows,
         tuned_from=base.version if base else None,
-        ranges=ranges(training.X[list(loop.columns.numeric)]),
+        ranges=ranges({name: training.X[name] for name in loop.columns.numeric}),
         modes={name: str(training.X[name].mode()[0]) for name in loop.columns.categorical},
         left_out=training.left_out,
     )
     return Candidate(pipeline, facts)
 
 
-def statistics(numbers: pd.DataFrame) -> dict[str, tuple[float, float]]:
+def statistics(numbers: Mapping[str, pd.Series] | pd.DataFrame) -> dict[str, tuple[float, float]]:
     """Mean and standard deviation (of the rows, not of a population they stand for) of each column with a value."""
     present = {name: column.dropna().to_numpy() for name, column in numbers.items()}
     return {str(name): (float(x.mean()), float(x.std())) for name, x in present.items() if len(x)}
 
 
-def ranges(numbers: pd.DataFrame) -> dict[str, tuple[float, float, float]]:
+def ranges(numbers: Mapping[str, pd.Series] | pd.DataFrame) -> dict[str, tuple[float, float, float]]:
     """Smallest, median and largest value of each column with one; the median is a value that is there."""
     present = {str(name): column.dropna().to_numpy() for name, column in numbers.items()}
     found = {name: np.quantile(x, (0, 0.5, 1), method="lower").tolist() for name, x in present.items() if len(x)}
@@ -239,6 +247,29 @@ def threshold_of(loop: Loop, recipe: Recipe, learnt: TrainingSet) -> float | Non
         model = fitted(loop, recipe, used.where(fold != held))
         scores[fold == held] = score(model, used.rows.X[fold == held], loop.task)
     return best_f1_threshold(y, scores, used.weights)
+
+
+def out_of_bag(loop: Loop, pipeline: Pipeline, rows: Window) -> np.ndarray | None:
+    """The event's probability for each training row by the trees of a forest that did not draw it, shape (rows,).
+
+    None where that would not be honest or is not there: the rows of one owner, or of one time, tell of each other;
+    another estimator; fewer than BAGGED_TREES trees. Costs no fit, where folds cost three.
+    """
+    forest = pipeline["model"]
+    apart = loop.holdout.by != "time" and (rows.entity is None or rows.entity.is_unique)
+    if loop.task != "binary" or not apart or not isinstance(forest, RandomForestClassifier | ExtraTreesClassifier):
+        return None
+    if not forest.bootstrap or len(forest.estimators_) < BAGGED_TREES or rows.y is None or rows.y.nunique() < 2:
+        return None
+    encoded = np.asarray(pipeline[:-1].transform(rows.X), dtype=np.float32)
+    event, total, votes = list(forest.classes_).index(1), np.zeros(len(encoded)), np.zeros(len(encoded))
+
+    for tree, drawn in zip(forest.estimators_, forest.estimators_samples_, strict=True):
+        left = np.ones(len(encoded), dtype=bool)
+        left[drawn] = False
+        total[left] += tree.predict_proba(encoded[left], check_input=False)[:, event]
+        votes[left] += 1
+    return total / votes if votes.all() else None
 
 
 def folds(training: Window, *, in_order: bool, count: int = FOLDS, most: int = FOLD_ROWS) -> np.ndarray:

@@ -241,9 +241,13 @@ def _time(moment: pd.Timestamp) -> str:
     return f"{moment:%Y-%m-%d %H:%M:%S}"
 
 
+def _spelled(value: object) -> str:
+    return f"{value:.12g}" if isinstance(value, float) else str(value)
+
+
 def _finding(rule: Rule, places: np.ndarray | None, rows: pd.DataFrame) -> Finding:
     if places is None or rule.check == "nulls":
         return Finding(rule, places)
     column = rows[rule.column if rule.column in rows else rule.column.partition(" and ")[0]]
-    distinct = column.iloc[places[:1000]].map(str).drop_duplicates().head(EXAMPLES)
+    distinct = column.iloc[places[:1000]].map(_spelled).drop_duplicates().head(EXAMPLES)
     return Finding(rule, places, tuple(text[:LONGEST] for text in distinct))

@@ -28,7 +28,7 @@ from driftloop.settings import Settings, without_password
 from driftloop.training import require_strategies
 from driftloop.windows import Windows, none_yet, open_windows
 
-CACHED_ROWS = 2_000_000
+CACHED_ROWS = 300_000  # larger windows are read again, so that training has their memory
 KEPT_MODELS = 2  # a champion, and the version it is compared with
 
 

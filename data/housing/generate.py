@@ -15,7 +15,7 @@ WINDOWS, ROWS, SEED = 10, 1_500, 1990
 # how far each window has moved, from the blocks around San Francisco (0) to those around Los Angeles (1)
 SOUTH = (0.0, 0.0, 0.02, 0.2, 0.45, 0.7, 0.9, 0.9, 0.9, 1.0)
 COAST = ((32.5, 33.7, 34.4, 35.6, 36.8, 37.8, 39.0, 41.9), (117.2, 118.2, 119.7, 121.1, 121.9, 122.5, 123.7, 124.2))
-CITIES = ((37.8, -122.4, 1.6), (34.05, -118.4, 1.5))  # latitude, longitude, and what being there is worth
+CITIES = ((37.8, -122.4, 2.0), (34.05, -118.4, 1.8))  # latitude, longitude, and what being there is worth
 NULLS = 0.01  # of AveBedrms, as in the census
 
 
@@ -35,8 +35,8 @@ def blocks(first: int, rows: int, south: float, rng: np.random.Generator) -> pd.
     rooms = np.clip(rng.lognormal(1.3 - 0.12 * south + 0.27 * np.log(income), 0.2), 1, 50)
     bedrooms = rng.lognormal(0.06 - 0.05 * south, 0.1, rows)
     occupancy = np.clip(rng.lognormal(1.0 + 0.12 * south, 0.22, rows), 0.7, 20)
-    nearness = sum(worth * np.exp(-np.hypot(latitude - north, longitude - east) / 0.4) for north, east, worth in CITIES)
-    value = 0.1 + 0.36 * income + nearness + 0.5 * np.exp(-inland / 0.2) + 0.005 * age - 0.15 * (occupancy - 2.8)
+    nearness = sum(worth * np.exp(-np.hypot(latitude - north, longitude - east) / 0.5) for north, east, worth in CITIES)
+    value = 0.36 * income + nearness + 0.5 * np.exp(-inland / 0.2) + 0.005 * age - 0.15 * (occupancy - 2.8)
     return pd.DataFrame(
         {
             "block": np.arange(first, first + rows),
@@ -48,7 +48,7 @@ def blocks(first: int, rows: int, south: float, rng: np.random.Generator) -> pd.
             "AveOccup": occupancy.round(6),
             "Latitude": latitude.round(2),
             "Longitude": longitude.round(2),
-            "MedHouseVal": np.clip(value * rng.lognormal(0, 0.2, rows), 0.15, 5.00001).round(3),
+            "MedHouseVal": np.clip(value * rng.lognormal(0, 0.12, rows), 0.15, 5.00001).round(3),
         }
     )
 

@@ -60,7 +60,7 @@ def test_a_window_goes_on_without_its_bad_rows(loop, monitor, mode):
     ]  # fmt: skip
     entry = loop.open().ledger.entries("2024-01")[-1]
     assert (entry.kind, entry.details["report"]["validation"]) == (Kind.VERDICT, found)
-    assert "3 rows break an error of schema.yaml and are left out" in entry.details["notes"]
+    assert "3 of 600 rows break an error of schema.yaml and are left out" in entry.details["notes"]
     file = loop.home / "quarantine" / "churn" / "2024-01.csv"
     assert (found.get("file") == str(file)) is file.exists() is (mode == "quarantine")
     if mode == "quarantine":

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from sklearn.compose import ColumnTransformer, make_column_transformer
-from sklearn.ensemble import RandomForestClassifier
+from sklearn.ensemble import HistGradientBoostingClassifier, RandomForestClassifier
 from sklearn.impute import SimpleImputer
 from sklearn.linear_model import LinearRegression, LogisticRegression
 from sklearn.pipeline import Pipeline, make_pipeline
@@ -267,6 +267,16 @@ def test_words_for_classes_become_numbers_also_where_the_event_sorts_first(
     adopt(work, estimator, "2024-02", monkeypatch)
     assert work.champion().artifact.facts.metrics["auc"] > 0.6
     np.testing.assert_allclose(work.champion().artifact.score(rows), expected)
+
+
+def test_boosted_trees_whose_first_class_is_the_event_are_refused(work: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = some_rows(300, seed=9)
+    for table in [*work.windows.tables.values(), rows]:
+        table["left"] = np.where(table["left"], "A gone", "stayed")
+    work.loop = a_loop(positive="A gone")
+    model = HistGradientBoostingClassifier(max_iter=2).fit(rows[["fee"]], rows["left"])
+    with pytest.raises(ContractError, match=r"HistGradientBoostingClassifier whose first class is the event, A gone"):
+        adopt(work, model, "2024-02", monkeypatch)
 
 
 def test_a_bare_estimator_takes_the_features_it_was_fitted_with_in_its_order(

@@ -219,6 +219,14 @@ def test_without_the_file_there_is_no_schema_unless_loop_toml_speaks_of_bad_rows
         schema.load(tmp_path, a_loop())
 
 
+def test_the_example_of_the_documentation_is_one() -> None:
+    text = (Path(__file__).parents[2] / "docs" / "validation.md").read_text(encoding="utf-8")
+    example = text.split("```yaml\n")[1].split("```")[0]
+    features = {"numeric": ["months_active"], "categorical": ["contract_type"]}
+    written = parse(example, a_loop(features=features))
+    assert (written.rows[0].max, written.columns["months_active"].range[0].whole) == (5120, True)
+
+
 # driftloop init and check
 
 

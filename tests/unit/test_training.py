@@ -14,6 +14,7 @@ from scipy.stats import norm, t
 from sklearn.metrics import f1_score
 
 from driftloop.artifact import score
+from driftloop.calibration import best_f1_threshold
 from driftloop.contract import Loop
 from driftloop.errors import ContractError, DriftloopError
 from driftloop.frame import MISSING, Window
@@ -33,6 +34,7 @@ from driftloop.training import (
     evaluate,
     fit,
     folds,
+    out_of_bag,
     refit,
     split,
     statistics,
@@ -516,3 +518,39 @@ def test_on_its_own_rows_the_mean_explains_nothing_of_their_variance(y: list[flo
     found = baseline(REGRESSION, labelled(y), labelled(y))
     assert found.get("r2", 0.0) == pytest.approx(0, abs=1e-6)
     assert found["rmse"] == pytest.approx(np.std(y), rel=1e-6, abs=1e-6)
+
+
+# out of bag
+
+
+def a_forest(**changes: Any) -> Loop:
+    params = {"n_estimators": 100, "random_state": 0, "max_depth": 3, "n_jobs": 1}
+    return a_loop(model={"estimator": "sklearn.ensemble.RandomForestClassifier", "params": params | changes})
+
+
+def test_a_forests_threshold_comes_from_the_trees_that_did_not_draw_the_row() -> None:
+    loop = a_forest()
+    candidate, training, _ = trained(loop, some_rows(150))
+    scores = out_of_bag(loop, candidate.estimator, training)
+    assert scores is not None
+    assert training.y is not None
+    again = build(a_forest(oob_score=True)).fit(training.X, training.y.astype(int))["model"]
+    assert scores == pytest.approx(again.oob_decision_function_[:, 1])
+    assert candidate.facts.threshold == best_f1_threshold(training.y.to_numpy(), scores)
+
+
+@pytest.mark.parametrize("changes", [{"bootstrap": False}, {"n_estimators": 30}])
+def test_without_trees_enough_that_did_not_draw_a_row_folds_are_asked(changes: dict[str, Any]) -> None:
+    loop = a_forest(**changes)
+    candidate, training, _ = trained(loop, some_rows(60))
+    assert out_of_bag(loop, candidate.estimator, training) is None
+    assert candidate.facts.threshold is not None
+
+
+def test_where_rows_tell_of_each_other_a_tree_that_did_not_draw_one_knows_too_much() -> None:
+    loop = a_forest()
+    candidate, training, _ = trained(loop, some_rows(60))
+    shared = replace(training, entity=pd.Series([f"u{n // 2}" for n in range(len(training.X))]))
+    in_order = loop.model_copy(update={"holdout": loop.holdout.model_copy(update={"by": "time"})})
+    assert out_of_bag(loop, candidate.estimator, shared) is None
+    assert out_of_bag(in_order, candidate.estimator, training) is None

@@ -82,7 +82,9 @@ def candidate(text: str, seed: int, names: dict[str, str] | None = None) -> trai
     loop = contract.parse(text)
     window = frame.check(rows(seed).rename(columns=names or {}), loop, f"month_{seed:03d}")
     made = training.fit(loop, [window.id], window, HoldoutRule.of(loop))
-    return replace(made, facts=made.facts.model_copy(update={"metrics": {"score": 0.5 + seed / 100}}))
+    return replace(
+        made, facts=made.facts.model_copy(update={"metrics": {"score": 0.5 + seed / 100}, "baseline": {"score": 0.5}})
+    )
 
 
 def compiled_champion(text: str, seed: int) -> Champion:

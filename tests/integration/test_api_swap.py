@@ -121,6 +121,7 @@ def test_docs_and_model_show_the_fields_of_whatever_serves(api_registry: Registr
         about = client.get("/model").json()
         assert [column["name"] for column in about["signature"]["inputs"]] == ["age", "plan"]
         assert (about["loop"], about["windows"], about["metrics"]) == ("churn", ["month_004"], {"score": 0.54})
+        assert about["baseline"] == {"score": 0.5}
         assert about["last_error"] is None
         assert about["since"]
 

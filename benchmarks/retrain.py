@@ -33,7 +33,7 @@ MODELS = {
 }
 STEPS = {  # what the table names, and the functions whose time it is
     "fit": ("training.fitted",),
-    "threshold": ("training.threshold_of",),
+    "threshold": ("training.threshold_of", "training.out_of_bag"),
     "ONNX export": ("promoting.export",),
     "importance": ("promoting.permutation_importance",),
     "plots": ("evaluation.page",),

@@ -37,6 +37,7 @@ from driftloop.training import (
     out_of_bag,
     refit,
     split,
+    split_parts,
     statistics,
 )
 from tests.fakes import a_candidate, a_loop, a_window, some_rows
@@ -554,3 +555,15 @@ def test_where_rows_tell_of_each_other_a_tree_that_did_not_draw_one_knows_too_mu
     in_order = loop.model_copy(update={"holdout": loop.holdout.model_copy(update={"by": "time"})})
     assert out_of_bag(loop, candidate.estimator, shared) is None
     assert out_of_bag(in_order, candidate.estimator, training) is None
+
+
+def test_the_training_rows_of_several_windows_are_in_memory_once() -> None:
+    windows = [a_window(some_rows(seed=n), window=f"2024-0{n}") for n in (1, 2, 3)]
+    parts, _ = split_parts(windows, RULE)
+    whole = joined(parts)
+    for part, window in zip(parts, windows, strict=True):
+        assert np.shares_memory(part.X["fee"].to_numpy(), whole.X["fee"].to_numpy())
+        assert part.fingerprint == window.where(~RULE.mask(window, newest=False)).fingerprint
+    assert whole.X["fee"].tolist() == [fee for part in parts for fee in part.X["fee"]]
+    assert len(joined(parts[1:]).X) == len(whole.X) - len(parts[0].X)
+    assert joined(parts[2:]).fingerprint == parts[2].fingerprint

@@ -175,13 +175,14 @@ def next_windows(stream: Stream) -> list[Next]:
     windows, newest = windows_of(stream, loop)
     found = []
     with ProcessPoolExecutor(os.cpu_count()) as pool:
-        for one in pool.map(partial(_next, loop, windows), newest):
+        for one in pool.map(partial(next_window, loop, windows), newest):
             found.append(one)
             print(f"{stream}: {len(found)} of {len(newest)} windows", file=sys.stderr)
     return found
 
 
-def _next(loop: Loop, windows: Sequence[Window], newest: int) -> Next:
+def next_window(loop: Loop, windows: Sequence[Window], newest: int) -> Next:
+    """The scores of what is made on the window at ``newest`` and before."""
     known, following = windows[: newest + 1], windows[newest + 1]
     parts, _ = split_parts(known, HoldoutRule.of(loop))
     recipes = loop.model.recipes
@@ -215,7 +216,7 @@ Trained anew on every window from the first fifth on (`HistGradientBoosting`, fi
 scored on the next one; the mean. `auto` takes what its contest chose, on validation rows off the training rows.
 Ratio: `auto` against the better of `all` and `rolling:3`, above 1 where it is worse.
 
-| stream | {" | ".join(ON_PUBLIC)} | auto | ratio | auto took |
+| stream, metric | {" | ".join(ON_PUBLIC)} | auto | ratio | auto took |
 |---|{"---|" * (len(ON_PUBLIC) + 3)}
 {_public_lines(there)}
 {skipped}"""

@@ -7,6 +7,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+from driftloop import progress
 from driftloop.artifact import score
 from driftloop.contract import Loop, Recipe
 from driftloop.errors import WindowError
@@ -143,6 +144,7 @@ class _Trials:
     def _try(
         self, recipe: Recipe, learnt: TrainingSet, preferred: Predictions | None
     ) -> tuple[Predictions | None, _Tried]:
+        progress.tell(f"trying {recipe.name} by {learnt.strategy}")
         began = time.perf_counter()
         predicted = self._predicted(recipe, learnt)
         value = math.nan if predicted is None else self.metric(self.y, predicted)

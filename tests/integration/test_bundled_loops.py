@@ -82,7 +82,7 @@ def test_houses_far_south_drift_in_every_column_and_the_best_of_three_models_fol
 
     work = open_workspace(folder, Settings.from_env({"DRIFTLOOP_HOME": str(home)}, Path.cwd()))
     facts = work.champion().artifact.facts
-    tried = {trial.estimator.rpartition(".")[2]: trial.score for trial in facts.contest.trials}
+    tried = {trial.estimator: trial.score for trial in facts.contest.trials}
     assert set(tried) == {"LinearRegression", "RandomForestRegressor", "GradientBoostingRegressor"}
     assert facts.recipe["estimator"].endswith(min(tried, key=tried.get))
     assert not facts.recipe["estimator"].endswith("LinearRegression"), "a city is no straight line"
@@ -145,11 +145,20 @@ def test_real_windows_take_the_place_of_made_up_ones(tmp_path):
 
 def test_the_random_split_shows_every_candidate_beside_the_mean(tmp_path):
     folder = placed("housing", tmp_path, 100, "2024-01", "2024-02")
-    lines = run("housing", "random_split", str(folder)).splitlines()
+    lines = run("housing", "scores", str(folder)).splitlines()
     assert lines[0] == "200 rows of 2 windows, 40 of them held out at random"
     names = ["training", "LinearRegression", "RandomForestRegressor", "GradientBoostingRegressor"]
     assert [line.split()[0] for line in lines[3:]] == names
     assert all(float(line.split()[-1]) <= 1 for line in lines[3:])
+
+
+def test_scores_forward_are_those_of_the_windows_after_the_first(tmp_path):
+    folder = placed("housing", tmp_path, 100, "2024-01", "2024-02", "2024-03")
+    lines = [line.split() for line in run("housing", "scores", str(folder), "--forward").splitlines()]
+    assert lines[0][-3:] == ["LinearRegression", "RandomForest", "GradientBoosting"]
+    assert [line[0] for line in lines[1:]] == ["2024-02", "2024-03", "mean"]
+    first, second, mean = ([float(cell) for cell in line[1:]] for line in lines[1:])
+    assert mean == pytest.approx([(a + b) / 2 for a, b in zip(first, second, strict=True)], abs=0.001)
 
 
 @pytest.mark.realdata
@@ -161,7 +170,7 @@ def test_the_random_split_of_the_census_comes_near_what_was_published(tmp_path):
     head, found, tail = toml.partition(boosting)  # takes as long as all the rest
     assert found
     (tmp_path / "loop.toml").write_text(head + tail.partition("\n\n")[2], encoding="utf-8")
-    lines = run("housing", "random_split", str(tmp_path)).splitlines()
+    lines = run("housing", "scores", str(tmp_path)).splitlines()
     assert lines[0].startswith("20,639 rows of 10 windows")
     rmse, r2 = ({line.split()[0]: float(line.split()[column]) for line in lines[4:]} for column in (-3, -1))
     assert rmse == pytest.approx({"LinearRegression": 0.75, "RandomForestRegressor": 0.51}, abs=0.03)

@@ -32,7 +32,7 @@ PUBLIC = (
     Stream("bank_marketing", "auto", "called", 0.01),
     Stream("car_loan", "auto", "timestamp", 0.01),
 )
-ON_PUBLIC = ("all", "rolling:3", "latest", "mix:0.7", "reweight")
+ON_PUBLIC = ("all", "rolling:3", "latest")
 SEEDS = 5
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import re
 import tempfile
 import warnings
@@ -15,9 +16,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from sklearn.base import is_classifier
-from sklearn.compose import ColumnTransformer
+from sklearn.compose import ColumnTransformer, TransformedTargetRegressor
+from sklearn.exceptions import NotFittedError
 from sklearn.pipeline import Pipeline
 from sklearn.preprocessing import FunctionTransformer
+from sklearn.utils.validation import check_is_fitted
 
 from driftloop.approving import require_words
 from driftloop.artifact import load_skops, predictions, score
@@ -268,15 +271,19 @@ def _scored(loop: Loop, made: Candidate, later: Window) -> Candidate:
 
 
 def as_pipeline(estimator: Any) -> Pipeline:
-    """The fitted estimator in the form of our own: "encode", then "model".
+    """The fitted estimator in the form of our own: "encode", then "model", a target's scaler around the latter only.
 
     >>> from sklearn.linear_model import Ridge
     >>> [name for name, _ in as_pipeline(Ridge()).steps]
     ['encode', 'model']
     """
-    before, model = (
-        (estimator.steps[:-1], estimator.steps[-1][1]) if isinstance(estimator, Pipeline) else ([], estimator)
-    )
+    before: list[tuple[str, Any]] = []
+    model = estimator
+    if isinstance(estimator, Pipeline):
+        before, model = estimator.steps[:-1], estimator.steps[-1][1]
+    elif isinstance(estimator, TransformedTargetRegressor) and isinstance(estimator.regressor_, Pipeline):
+        before, model = estimator.regressor_.steps[:-1], copy.copy(estimator)
+        model.regressor = model.regressor_ = estimator.regressor_.steps[-1][1]
     before = [(name, step) for name, step in before if step not in (None, "passthrough")]
     encode = Pipeline(before) if len(before) > 1 else before[0][1] if before else FunctionTransformer()
     return Pipeline([("encode", encode), ("model", model)])
@@ -289,6 +296,10 @@ def _require_kind(estimator: Any, task: str) -> None:
             f"the model is a {type(estimator).__name__}; task {task} needs a fitted scikit-learn "
             f"{'regressor' if task == 'regression' else 'classifier'} with {asked}."
         )
+    try:
+        check_is_fitted(estimator)
+    except NotFittedError as error:
+        raise ContractError(f"the model cannot answer yet: {error}") from None
 
 
 def _features_of(estimator: Any, loop: Loop) -> Features:

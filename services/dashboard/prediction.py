@@ -19,6 +19,7 @@ from services.dashboard.waterfall import bars, chart, shown
 
 COLUMNS = 3
 PREVIEWED = 100
+LIKELIEST = 5  # labels whose probability is told
 # what may mean something in Markdown; a label is read out as it is written, so what means nothing there stays
 MARKDOWN = re.compile(r"((?<!\w)[-_.]|[-_.](?!\w)|[!-+/:-@\[-^`{-~])")
 
@@ -133,7 +134,7 @@ def _show(answer: Answer) -> None:
     said = prediction["label"] if "label" in prediction else shown(prediction["prediction"])
     st.metric(plain(f"{model['target']}, predicted by version {answer.version}"), plain(said))
     if "label" in prediction:
-        likely = sorted(upload.probabilities(model, prediction).items(), key=lambda one: -one[1])
+        likely = sorted(upload.probabilities(model, prediction).items(), key=lambda one: -one[1])[:LIKELIEST]
         st.caption(
             plain("Probability of " + ", ".join(f"{word}: {shown(value)}" for word, value in likely) + _from(model))
         )
@@ -142,7 +143,7 @@ def _show(answer: Answer) -> None:
     if isinstance(answer.why, str):
         st.info(f"No explanation: {plain(answer.why)}.")
         return
-    st.altair_chart(chart(bars(answer.why, answer.row), _scale(answer.why, model, prediction)))
+    st.altair_chart(chart(bars(answer.why, answer.row), _scale(model, answer.why)))
     st.caption("SHAP values: what moved this row away from the average, the largest first.")
 
 
@@ -164,11 +165,9 @@ def _strange(inputs: Sequence[Json], row: Row) -> list[str]:
     ]
 
 
-def _scale(why: Json, model: Json, prediction: Json) -> str:
+def _scale(model: Json, why: Json) -> str:
     """What the bars are measured in."""
-    if why["scale"] == "value":
-        return str(model["target"])
-    return f"{why['scale']} of {model['labels'][1] if model['task'] == 'binary' else prediction['label']}"
+    return str(model["target"]) if why["label"] is None else f"{why['scale']} of {why['label']}"
 
 
 def _file(api: Api, model: Json) -> None:

@@ -36,7 +36,7 @@ DEFAULTS = {"fee": 50.25, "visits": 3.0, "old": None, "plan": "full", "city": No
 SPEND = CHURN | {"task": "regression", "target": "spend", "labels": None, "threshold": None}
 KIND = CHURN | {"task": "multiclass", "target": "kind", "labels": ["a", "b", "c"], "threshold": None}
 WHY = {
-    "version": "3", "scale": "log-odds", "method": "linear", "base": 0.5, "output": 0.75,
+    "version": "3", "label": "gone", "scale": "log-odds", "method": "linear", "base": 0.5, "output": 0.75,
     "values": {"fee": 0.5, "visits": -0.25, "old": 0.0, "plan": 0.0, "city": 0.0},
 }  # fmt: skip
 LIKELY = {"label": "gone", "probability": 0.68}
@@ -136,7 +136,7 @@ def test_a_row_is_predicted_and_explained_as_it_was_given(opened):
 
 
 def test_a_value_is_predicted_in_the_targets_unit(opened):
-    with api(SPEND, {"prediction": 412345.7}, (200, WHY | {"scale": "value"})) as (url, _):
+    with api(SPEND, {"prediction": 412345.7}, (200, WHY | {"scale": "value", "label": None})) as (url, _):
         page = press(opened(url), "Predict")
     assert [(m.label, m.value) for m in page.metric] == [("spend, predicted by version 3", "412,346")]
     assert not any("robability" in caption.value for caption in page.caption)
@@ -145,7 +145,7 @@ def test_a_value_is_predicted_in_the_targets_unit(opened):
 
 def test_of_several_labels_the_likeliest_stands_first(opened):
     several = {"label": "b", "probabilities": {"a": 0.2, "b": 0.7, "c": 0.1}}
-    with api(KIND, several, (200, WHY | {"scale": "probability"})) as (url, _):
+    with api(KIND, several, (200, WHY | {"scale": "probability", "label": "b"})) as (url, _):
         page = press(opened(url), "Predict")
     assert page.metric[0].value == "b"
     assert shown(page.caption[1]) == "Probability of b: 0.7, a: 0.2, c: 0.1"

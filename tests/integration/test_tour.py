@@ -43,7 +43,8 @@ def test_the_committed_page_is_small_shows_plots_and_knows_no_machine(committed)
 def test_the_tour_runs_and_says_what_it_said(committed, tmp_path, monkeypatch):
     for name in ("JUPYTER_RUNTIME_DIR", "IPYTHONDIR", "TMPDIR"):  # nothing is left behind in the user's own
         monkeypatch.setenv(name, str(tmp_path))
-    monkeypatch.delenv("DRIFTLOOP_LEDGER_URL", raising=False)
+    for name in ("DRIFTLOOP_LEDGER_URL", "MPLBACKEND"):  # Streamlit, in this process, names one that shows nothing
+        monkeypatch.delenv(name, raising=False)
     again = nbformat.from_dict(committed)
     for cell in again.cells:
         if cell.cell_type == "code":

@@ -9,7 +9,7 @@ from typing import Any, cast
 import numpy as np
 import pandas as pd
 import pytest
-from sklearn.compose import ColumnTransformer, make_column_transformer
+from sklearn.compose import ColumnTransformer, TransformedTargetRegressor, make_column_transformer
 from sklearn.ensemble import HistGradientBoostingClassifier, RandomForestClassifier
 from sklearn.impute import SimpleImputer
 from sklearn.linear_model import LinearRegression, LogisticRegression
@@ -323,6 +323,7 @@ class Silent(LinearRegression):
         ({}, LinearRegression(), "task binary needs a fitted scikit-learn classifier with predict_proba"),
         ({"task": "regression"}, LogisticRegression(), "needs a fitted scikit-learn regressor with predict"),
         ({"task": "regression"}, "no model", "the model is a str"),
+        ({}, LogisticRegression(), "cannot answer yet: This LogisticRegression instance is not fitted"),
     ],
 )
 def test_another_kind_of_model_is_refused(
@@ -351,6 +352,16 @@ def test_a_model_that_cannot_answer_is_refused(work: Any, monkeypatch: pytest.Mo
         adopt(work, unnamed, "2024-02", monkeypatch)
     with pytest.raises(ContractError, match=r"expected a finite number a row, got shape \(200,\)"):
         adopt(work, Silent().fit(rows[["fee"]], rows["bill"]), "2024-02", monkeypatch)
+
+
+def test_a_target_scaler_goes_around_the_model_and_not_its_preprocessing() -> None:
+    rows = some_rows(100)
+    inner = make_pipeline(StandardScaler(), LinearRegression())
+    made = TransformedTargetRegressor(inner, transformer=StandardScaler()).fit(rows[["fee"]], 3 * rows["fee"] + 1)
+    found = adopting.as_pipeline(made)
+    assert isinstance(found["encode"], StandardScaler)
+    assert isinstance(found["model"].regressor_, LinearRegression)
+    np.testing.assert_allclose(found.predict(rows[["fee"]]), 3 * rows["fee"] + 1)
 
 
 def test_who_adopts_has_to_say_so(work: Any) -> None:

@@ -28,8 +28,8 @@ TREES = [
     ("sklearn.ensemble.RandomForest", {"n_estimators": 3}),
     ("sklearn.ensemble.ExtraTrees", {"n_estimators": 3}),
     ("sklearn.ensemble.HistGradientBoosting", {"max_iter": 3}),
-    ("xgboost.XGB", {"n_estimators": 3}),
-    ("lightgbm.LGBM", {"n_estimators": 3}),
+    ("xgboost.XGB", {"n_estimators": 3, "n_jobs": 1}),
+    ("lightgbm.LGBM", {"n_estimators": 3, "n_jobs": 1}),
 ]
 FEATURES = {"numeric": ["fee", "rare"], "categorical": ["plan", "paperless"]}
 
@@ -99,7 +99,7 @@ def test_who_can_splits_on_sets_of_categories(estimator: str) -> None:
     """Two splits are enough for every row, which they are not where categories are numbers in an order."""
     params = {
         "sklearn": {"max_iter": 9, "learning_rate": 0.5, "max_depth": 2},
-        "xgboost": {"n_estimators": 20, "learning_rate": 0.5, "max_depth": 2, "max_cat_to_onehot": 1},
+        "xgboost": {"n_estimators": 20, "learning_rate": 0.5, "max_depth": 2, "max_cat_to_onehot": 1, "n_jobs": 1},
         "lightgbm": {
             "n_estimators": 20,
             "learning_rate": 0.5,

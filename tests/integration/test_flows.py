@@ -68,7 +68,7 @@ def test_a_report_has_exactly_the_contract_s_keys(loop, monitor):
     assert set(report["performance"]) == {"metric", "value", "rows"}
     assert set(report["training"]) == {
         "windows", "rows", "version", "metrics", "estimator", "strategy", "note", "effective_rows", "tuned_from",
-        "contest",
+        "contest", "search",
     }  # fmt: skip
     assert set(report["decision"]) == {
         "outcome", "reason", "metric", "candidate", "champion", "gain", "gain_low", "delta", "holdout_rows",

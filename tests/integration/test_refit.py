@@ -12,6 +12,7 @@ from driftloop import approving, monitoring, promoting
 from driftloop.difference import difference
 from driftloop.entry import Kind
 from driftloop.errors import ContractError, DriftloopError, NotWaiting
+from driftloop.report import metrics_json
 from flows.train_and_compare_flow import train_and_compare_flow
 from tests.fakes import FakeChecks
 from tests.integration.conftest import month
@@ -56,9 +57,9 @@ def test_the_version_that_serves_has_learnt_from_the_tail_and_the_next_tail_is_o
     assert report["decision"]["candidate"] == judged.metrics["auc"]
     assert report["training"] == {
         "windows": ["2024-01"], "rows": ALL, "version": "2",
-        "metrics": {f"val_{name}": value for name, value in judged.metrics.items()},
+        "metrics": metrics_json(judged),
         "estimator": judged.recipe["estimator"], "strategy": "all",
-        **dict.fromkeys(("note", "effective_rows", "tuned_from", "contest")),
+        **dict.fromkeys(("note", "effective_rows", "tuned_from", "contest", "search")),
     }  # fmt: skip
     assert (report["decision"]["serving"]["problem"], report["decision"]["serving"]["rows"]) == (None, TAIL)
     assert "refit_of" not in work.registry.tags("1")

@@ -50,7 +50,7 @@ numeric = {json.dumps(NUMERIC)}
 categorical = {json.dumps(CATEGORICAL)}
 [model]
 estimator = "sklearn.ensemble.RandomForestClassifier"
-params = {{ n_estimators = 300, class_weight = "balanced", random_state = 42 }}
+params = {{ n_estimators = 100, class_weight = "balanced", random_state = 42 }}
 [drift]
 threshold = 0.02
 """

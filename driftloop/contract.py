@@ -451,6 +451,10 @@ def _sentence(error: Any) -> str:
     if error["type"] == "missing":
         return f"{key} is missing; it is required"
     message = error["msg"].removeprefix("Value error, ")
-    if key.startswith("alerts"):
-        return f"{key}: {message}"  # an address may hold a token
+    if error["type"] == "string_pattern_mismatch" and key.startswith("training.strateg"):
+        message = (
+            'expected "all", "latest", "rolling:3", "mix:0.7", "fine_tune", "reweight", "reweight:segments" or "auto"'
+        )
+    if key.startswith("alerts") or isinstance(error["input"], dict):
+        return f"{key}: {message}"  # an address may hold a token, and a section's text says nothing of two of its keys
     return message if error["type"] == "value_error" and not key else f"{key} = {error['input']!r}: {message}"

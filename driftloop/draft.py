@@ -81,7 +81,7 @@ class Draft:
             f"params = {{ n_estimators = 300, {own}random_state = 42 }}",
             "",
             "[training]",
-            'strategy = "all"  # "all" labelled windows so far, "rolling:3" or "latest"',
+            'strategy = "all"  # labelled windows so far; "auto" tries fewer too (docs/strategies.md)',
             "",
             "[holdout]",
             f"by = {_toml(self.holdout)}  # rows no model ever trains on; keep it as it is once the loop runs",

@@ -71,6 +71,8 @@ def _state(window: str, entries: list[Entry]) -> str:
     last = next((e for e in reversed(entries) if e.window == window and e.kind in (*ARRIVALS, *TRAININGS)), None)
     if last is None:
         return "new"
+    if last.kind is Kind.VERDICT and last.report and last.report["retrain"]["retrain"]:
+        return "training unfinished"  # a run that came to its end left a decision behind its verdict
     return "quarantined" if last.kind is Kind.QUARANTINE else "monitored"
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
@@ -61,6 +62,15 @@ def training(result: Json, folder: Path) -> None:
     console = out()
     if t.get("contest"):
         _contest(console, t["contest"])
+    if found := t.get("search"):
+        best = (
+            "none came to its end" if found["best"] is None else f"{found['metric']} {written(found['best'])} on folds"
+        )
+        chosen = ", ".join(f"{name} = {value}" for name, value in found["params"].items())
+        console.print(
+            f"Search: {found['trials']} trials in {found['seconds']:.0f} s, best {best} (optimistic, no part of the "
+            f"comparison){f': {escape(chosen)}' if chosen else ''}."
+        )
     console.print(f"Version {t['version']} was {_made(t)} on {t['rows']:,} rows of {_span(t['windows'])}{_worth(t)}.")
     if t.get("note"):
         console.print(f"  Strategy {t['strategy']}: {escape(t['note'])}.")
@@ -227,8 +237,12 @@ def status(found: Json, folder: Path, ledger: str) -> None:
     console.print(table)
     if waiting := [row["window"] for row in found["windows"] if not row["labels"]]:
         console.print(f"Waits for the labels of {_span(waiting)}.")
-    if new := [row["window"] for row in found["windows"] if row["state"] == "new"]:
-        console.print(f"{len(new)} new. Next: driftloop {'monitor' if len(new) == 1 else 'replay'} {folder}")
+    states = {row["window"]: row["state"] for row in found["windows"]}
+    if left := [window for window, state in states.items() if state in ("new", "training unfinished")]:
+        counted = Counter(states[window] for window in left)
+        what = ", ".join(f"{count} {state}" for state, count in counted.items())
+        which = "" if left[-1] == max(states) else f" --window {left[0]}"
+        console.print(f"{what}. Next: driftloop {f'monitor {folder}{which}' if len(left) == 1 else f'replay {folder}'}")
 
 
 def _beside_baseline(metrics: dict[str, float]) -> list[str]:

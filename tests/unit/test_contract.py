@@ -430,3 +430,16 @@ def test_the_digest_of_the_same_text_is_the_same_and_comments_do_not_count() -> 
 def test_a_loop_survives_being_written_as_json(value: str) -> None:
     loop = contract.parse(FULL.replace("n_estimators = 300", f"C = {value}"))
     assert Loop.model_validate_json(loop.model_dump_json(exclude_unset=True)) == loop
+
+
+@pytest.mark.parametrize("line", ['strategy = "rollin:3"', 'strategies = ["all", "newest"]'])
+def test_an_unknown_strategy_is_told_those_there_are(line: str) -> None:
+    with pytest.raises(ContractError, match=r'= \'\w+(:3)?\': expected "all", "latest", .* or "auto"$'):
+        contract.parse(FULL.replace('strategy = "rolling:3"', line))
+
+
+def test_keys_that_exclude_each_other_are_told_without_their_section_s_text() -> None:
+    twice = "[[model.candidates]]\nestimator = 'sklearn.svm.SVC'\n" * 2
+    text = FULL.split("[model]", maxsplit=1)[0] + twice + "[training]" + FULL.split("[training]")[1]
+    with pytest.raises(ContractError, match=r"^loop\.toml: model: \[\[model\.candidates\]\] names SVC more than once"):
+        contract.parse(text)

@@ -63,3 +63,21 @@ def test_a_drifted_columns_mean_and_z_stand_beside_its_score(capsys: pytest.Capt
     assert "plan Z-test p_value 0.0000 0.05 – – –" in said
     said = monitored(capsys, None, drift=drift | {"means": [fee | {"z": None}]})
     assert "one value in training" in said
+
+
+@pytest.mark.parametrize(
+    ("states", "told"),
+    [
+        (("monitored", "new"), "1 new. Next: driftloop monitor homes"),
+        (("new", "quarantined"), "1 new. Next: driftloop monitor homes --window 2024-01"),
+        (("training unfinished", "monitored"), "1 training unfinished. Next: driftloop monitor homes --window 2024-01"),
+        (("training unfinished", "new"), "1 training unfinished, 1 new. Next: driftloop replay homes"),
+    ],
+)
+def test_the_next_command_runs_what_is_left(
+    capsys: pytest.CaptureFixture[str], states: tuple[str, str], told: str
+) -> None:
+    windows = [{"window": f"2024-{n:02}", "labels": True, "state": state} for n, state in enumerate(states, start=1)]
+    found = {"loop": "homes", "champion": None, "challenger": None, "windows": windows, "last": None}
+    render.status(found, Path("homes"), "ledger.db")
+    assert " ".join(capsys.readouterr().out.split()).endswith(told)

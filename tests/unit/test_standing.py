@@ -109,3 +109,13 @@ def test_a_window_is_new_monitored_or_quarantined_by_its_last_row(folder: Path, 
     note(ledger, Kind.VERDICT, "2024-02")
     note(ledger, Kind.QUARANTINE, "2024-01")
     assert [w["state"] for w in stands(folder)["windows"]] == ["quarantined", "monitored"]
+
+
+def test_a_verdict_that_asked_for_a_training_and_has_no_decision_behind_it_is_unfinished(
+    folder: Path, ledger: Ledger
+) -> None:
+    asked = {"report": {"retrain": {"retrain": True, "reason": "first champion"}}}
+    ledger.append(Kind.VERDICT, window="2024-01", version=None, reason="first champion", actor="a", details=asked)
+    assert [window["state"] for window in stands(folder)["windows"]] == ["training unfinished", "new"]
+    note(ledger, Kind.KEEP, "2024-01")
+    assert [window["state"] for window in stands(folder)["windows"]] == ["monitored", "new"]

@@ -193,7 +193,10 @@ def fetch(work: Workspace, uri: str, *, trust_pickle: bool) -> Fetched:
         try:
             flavors = Model.load(str(folder)).flavors
         except Exception as error:  # MLflow and PyYAML raise classes of their own for a damaged MLmodel file
-            raise ArtifactError(f"MODEL = {uri} holds no MLflow model: {error}") from error
+            raise ContractError(
+                f"MODEL = {uri} holds no MLflow model ({' '.join(str(error).split())[:200]}). Expected a folder with a "
+                f"file MLmodel, as mlflow.sklearn.save_model and log_model write it."
+            ) from error
         found = flavors.get("sklearn")
         if found is None:
             raise ContractError(

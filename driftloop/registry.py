@@ -41,6 +41,7 @@ FAILURES = {
     "CUSTOMER_UNAUTHORIZED": "does not let us in",
     "PERMISSION_DENIED": "does not let us in",
 }
+NAME_ONE = "Name one as runs:/RUN/model, models:/NAME/VERSION or a folder, and its server with MLFLOW_TRACKING_URI."
 LIBRARIES = ("scikit-learn", "skops", "numpy", "pandas", "scipy")
 
 
@@ -149,16 +150,16 @@ class Registry:
 
         if Path(uri).is_dir():
             return Path(uri)
+        if ":" not in uri:
+            raise ContractError(f"MODEL = {uri}: there is no such folder. {NAME_ONE}")
         assert self.client is not None, "made for its side: downloads know only the process's address"
         try:
             with self._reachable():
                 return Path(download_artifacts(artifact_uri=uri, dst_path=str(folder)))
         except (NotInRegistry, MlflowException, OSError) as error:
-            raise ContractError(
-                f"MODEL = {without_password(uri)} cannot be read: {without_password(str(error).splitlines()[0])[:300]} "
-                f"Name one as runs:/RUN/model, models:/NAME/VERSION or a folder, and its server with "
-                f"MLFLOW_TRACKING_URI."
-            ) from error
+            cause = error.__cause__ if isinstance(error, NotInRegistry) else error
+            said = without_password(str(cause).splitlines()[0])[:300].rstrip(". ")
+            raise ContractError(f"MODEL = {without_password(uri)} cannot be read: {said}. {NAME_ONE}") from error
 
     def register(
         self, candidate: Candidate, params: Mapping[str, Any], tags: Mapping[str, str], report: str | None

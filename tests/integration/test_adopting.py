@@ -118,13 +118,14 @@ def test_types_that_nobody_reviewed_are_refused_however_they_came(loop):
 @pytest.mark.parametrize("uri", ["runs:/0123456789abcdef0123456789abcdef/model", "models:/nobody/3", "no/such/folder"])
 def test_an_address_that_leads_nowhere_is_said(loop, uri):
     loop.deliver("2024-01", month(1))
-    with pytest.raises(ContractError, match=r"MODEL = .* cannot be read: .* Name one as runs:/RUN/model"):
+    said = r"MODEL = .*(cannot be read: (?!.*ledger).*|no such folder)\. Name one as runs:/RUN/model"
+    with pytest.raises(ContractError, match=said):
         adopting.adopt(loop.open(), uri, "2024-01", "ada", "")
 
 
 def test_a_folder_without_a_scikit_learn_model_is_refused(loop, tmp_path):
     loop.deliver("2024-01", month(1))
-    with pytest.raises(ArtifactError, match="holds no MLflow model"):
+    with pytest.raises(ContractError, match=r"holds no MLflow model .*file MLmodel"):
         adopting.adopt(loop.open(), str(tmp_path), "2024-01", "ada", "")
     (tmp_path / "MLmodel").write_text("flavors: {python_function: {loader_module: x}}\n")
     with pytest.raises(ContractError, match="has the flavor python_function; only models of the flavor sklearn"):

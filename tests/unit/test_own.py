@@ -9,10 +9,13 @@ import sys
 import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
 import pytest
 import skops.io
+from mlflow.models import Model, ModelSignature
+from mlflow.types import ColSpec, Schema
 from sklearn.preprocessing import FunctionTransformer
 
 from driftloop import artifact, monitoring, own
@@ -20,7 +23,8 @@ from driftloop.errors import ArtifactError
 from driftloop.own import Own
 from driftloop.settings import Settings
 from driftloop.workspace import open_workspace
-from tests.fakes import a_candidate, a_loop, some_rows
+from services.api import explaining, scoring
+from tests.fakes import a_candidate, a_loop, some_facts, some_rows
 
 LOOP = """
 name = "own"
@@ -159,20 +163,37 @@ def method_of_a_module(node: dict[str, Any]) -> None:
     node |= module | {"__loader__": "MethodNode", "__id__": 1, "content": {"func": "popen", "obj": module}}
 
 
-@pytest.mark.parametrize("edit", [reexported, method_of_a_module])
-def test_a_hand_edited_model_reaches_no_command_through_what_an_own_module_imports(
-    helpers: None, tmp_path: Path, edit: Callable[[dict[str, Any]], None]
-) -> None:
+@pytest.fixture(params=[reexported, method_of_a_module])
+def edited(helpers: None, tmp_path: Path, request: pytest.FixtureRequest) -> Path:
+    """A version's folder whose model was edited by hand to run what it is given as a command."""
     skops.io.dump(FunctionTransformer(func=subprocess.getoutput), tmp_path / "honest.skops")
     with zipfile.ZipFile(tmp_path / "honest.skops") as honest:
         content = {name: honest.read(name) for name in honest.namelist()}
     schema = json.loads(content["schema.json"])
-    edit(schema["content"]["content"]["func"])
-    with zipfile.ZipFile(tmp_path / "model.skops", "w") as edited:
+    request.param(schema["content"]["content"]["func"])
+    with zipfile.ZipFile(tmp_path / "model.skops", "w") as model:
         for name, data in (content | {"schema.json": json.dumps(schema)}).items():
-            edited.writestr(name, data)
+            model.writestr(name, data)
+    signature = ModelSignature(Schema([ColSpec("double", "fee"), ColSpec("string", "plan")]))
+    Model(signature=signature, metadata={"driftloop": some_facts().model_dump(mode="json")}).save(tmp_path / "MLmodel")
+    return tmp_path
+
+
+@pytest.mark.parametrize(
+    "load",
+    [
+        lambda folder: artifact.load_skops(folder / "model.skops"),
+        artifact.load,
+        lambda folder: scoring.native(folder, Lock()),
+        lambda folder: explaining._Explaining()((folder, None, {})),
+    ],
+    ids=["model", "folder", "api", "explain"],
+)
+def test_a_hand_edited_model_reaches_no_command_through_what_an_own_module_imports(
+    edited: Path, load: Callable[[Path], object]
+) -> None:
     with pytest.raises(ArtifactError, match=r"types that nobody reviewed.*helpers_of_ours\.(getoutput|os\.popen)"):
-        artifact.load_skops(tmp_path / "model.skops")
+        load(edited)
 
 
 def test_a_model_whose_own_module_is_gone_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -54,8 +54,9 @@ REVIEWED_TYPES = (
     "xgboost.sklearn.XGBRFRegressor",
 )
 WHAT_IS_TRUSTED = (
-    "Trusted are the types that driftloop reviewed (docs/estimators.md), and those of the package that loop.toml names "
-    "in model.estimator or model.preprocessing: keep classes of your own in one package with it"
+    "Trusted are the types that driftloop reviewed (docs/estimators.md), and the classes and functions that "
+    "the package defines which loop.toml names in model.estimator or model.preprocessing: keep your own in it, at the "
+    "top of a module"
 )
 SAMPLE_TOLERANCE = 1e-9
 
@@ -135,8 +136,8 @@ def predictions(scores: np.ndarray, facts: Facts) -> Predictions:
 def load(folder: Path) -> Artifact:
     """Load a downloaded model folder without running any code from it.
 
-    Only the types skops trusts, REVIEWED_TYPES and those of the loop's own modules are constructed, whatever list the
-    folder itself carries.
+    Only the types skops trusts, REVIEWED_TYPES and what the loop's own modules define are constructed, whatever list
+    the folder itself carries.
     Raises ArtifactError when it is incomplete, altered, of another format or needs a type nobody reviewed.
     """
     from mlflow.models import Model
@@ -154,7 +155,7 @@ def load(folder: Path) -> Artifact:
 
 
 def trusted_types(estimator: Any) -> list[str]:
-    """REVIEWED_TYPES, and those of the loop's own modules that the estimator holds."""
+    """REVIEWED_TYPES, and what the estimator holds of the loop's own modules, see Own.defines."""
     import skops.io
 
     if not Own.admitted().modules:
@@ -163,11 +164,12 @@ def trusted_types(estimator: Any) -> list[str]:
 
 
 def _own_types(untrusted: list[str]) -> list[str]:
-    return [name for name in untrusted if name.partition(".")[0] in Own.admitted().modules]
+    own = Own.admitted()
+    return [name for name in untrusted if own.defines(name)]
 
 
 def load_skops(file: Path) -> Any:
-    """What skops stored, of types it trusts, REVIEWED_TYPES and those of the loop's own modules.
+    """What skops stored, of types it trusts, REVIEWED_TYPES and what the loop's own modules define.
 
     Raises ArtifactError.
     """

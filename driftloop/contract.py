@@ -173,7 +173,10 @@ class Model(Section):
             raise ValueError("model.estimator is missing; give one, or [[model.candidates]]")
         named = [recipe.name for recipe in self.recipes]
         if twice := sorted({name for name in named if named.count(name) > 1}):
-            raise ValueError(f"[[model.candidates]] names {', '.join(twice)} more than once")
+            raise ValueError(
+                f"[[model.candidates]] names {', '.join(twice)} more than once: candidates are told apart by the "
+                f"name of the estimator's class, without its package"
+            )
         spaces = any(recipe.space for recipe in self.recipes)
         if self.search and not spaces:
             raise ValueError("[model.search] needs a space: [model.space], or space = {…} in a candidate")

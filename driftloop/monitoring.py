@@ -31,10 +31,12 @@ if TYPE_CHECKING:
 
 def run_key(work: Workspace, window: str) -> str:
     """A hash of what a run over the window depends on: its rows, which windows have labels, loop.toml, known cases,
-    and schema.yaml where there is one.
+    and, where there are such, schema.yaml and the loop's own modules.
     """
     own, *schema = work.reading_key(window)
     parts = [work.loop.digest, own, work.golden.digest, *labelled_ids(work, window), *schema]
+    if work.sources:
+        parts.append(work.sources)
     return hashlib.blake2b("\n".join(parts).encode(), digest_size=8).hexdigest()
 
 

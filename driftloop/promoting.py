@@ -173,7 +173,8 @@ def _searched(work: Workspace, parts: Sequence[Window], base: Base | None) -> tu
     strategy = next((name for name in loop.training.names if name != "fine_tune"), "fine_tune")
     ordered = [search.in_time(part) for part in parts]
     learnt = training_set(strategy, ordered, recipe=loop.model.recipes[0], base=base, seed=loop.name)
-    return () if learnt.base else search.tune(loop, learnt.rows, work.settings.home / "searches" / f"{loop.name}.db")
+    store = work.settings.home / "searches" / f"{loop.name}.db"
+    return () if learnt.base else search.tune(loop, learnt.rows, store, sources=work.sources)
 
 
 def learnt_again(work: Workspace, facts: Facts, parts: Sequence[Window]) -> TrainingSet:

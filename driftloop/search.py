@@ -98,11 +98,14 @@ def require(loop: Loop) -> None:
                 ) from None
 
 
-def tune(loop: Loop, training: Window, store: Path, clock: Clock = time.monotonic) -> tuple[Searched, ...]:
+def tune(
+    loop: Loop, training: Window, store: Path, clock: Clock = time.monotonic, *, sources: str = ""
+) -> tuple[Searched, ...]:
     """A search for each recipe with a space, one after another; they share the trials and the seconds of the loop.
 
     ``store``: the database in which trials outlive the process; searched again on the same rows, it goes on there, and
-    what is complete is only read. The parameters given in loop.toml are the first trial.
+    what is complete is only read. ``sources`` tells an edited module of the loop's own apart, see own.sources. The
+    parameters given in loop.toml are the first trial.
     """
     asked, recipes = loop.model.search, [recipe for recipe in loop.model.recipes if recipe.space]
     if asked is None:
@@ -117,7 +120,7 @@ def tune(loop: Loop, training: Window, store: Path, clock: Clock = time.monotoni
         storage = optuna.storages.RDBStorage(f"sqlite:///{store}", {"creator": lambda: _opened(store)})
         try:
             rows = Rows(loop, training, asked.folds)
-            studies = [_Study(loop, recipe, rows, storage, clock) for recipe in recipes]
+            studies = [_Study(loop, recipe, rows, storage, clock, sources) for recipe in recipes]
             for n, study in enumerate(studies):
                 left = asked.timeout_s - sum(one.seconds for one in studies)
                 study.run(asked.trials // len(studies) + (n < asked.trials % len(studies)), left / (len(studies) - n))
@@ -210,16 +213,17 @@ class Rows:
 class _Study:
     """The search of one recipe, as far as it has come."""
 
-    def __init__(self, loop: Loop, recipe: Recipe, rows: Rows, storage: RDBStorage, clock: Clock) -> None:
+    def __init__(self, loop: Loop, recipe: Recipe, rows: Rows, storage: RDBStorage, clock: Clock, sources: str) -> None:
         import optuna
 
         assert loop.model.search is not None, "there is a search for each study"
         self.loop, self.recipe, self.rows, self.clock = loop, recipe, rows, clock
         self.metric = METRICS[loop.promotion.metric]
         self.space = {name: _distribution(values) for name, values in recipe.space.items()}
+        key = [loop.digest, rows.fingerprint, recipe.model_dump_json(), *([sources] if sources else [])]
         self.study: Study = optuna.create_study(
             storage=storage,
-            study_name=f"{recipe.name} {_digest(loop.digest, rows.fingerprint, recipe.model_dump_json())}",
+            study_name=f"{recipe.name} {_digest(*key)}",
             direction="maximize" if self.metric.higher_is_better else "minimize",
             pruner=optuna.pruners.MedianPruner(STARTING_TRIALS)
             if loop.model.search.pruning

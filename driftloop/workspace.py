@@ -10,7 +10,7 @@ from typing import Protocol
 
 import pandas as pd
 
-from driftloop import artifact, draft, golden, reading, schema, serving_check
+from driftloop import artifact, draft, golden, own, reading, recipe, schema, search, serving_check
 from driftloop.artifact import Artifact
 from driftloop.contract import Loop
 from driftloop.entry import REIGNS
@@ -68,6 +68,7 @@ class Workspace:
     golden: Cases = NO_CASES
     checks: ServingChecks = serving_check
     schema: Schema | None = None
+    sources: str = ""  # of the loop's own modules, see own.sources
     _readings: OrderedDict[tuple[str, ...], Reading] = field(default_factory=OrderedDict)
     _newest: Newest = field(default_factory=dict)
     _models: OrderedDict[str, Artifact] = field(default_factory=OrderedDict)
@@ -180,10 +181,24 @@ def open_workspace(folder: Path, settings: Settings) -> Workspace:
     """The workspace of the loop in ``folder``; features left out of loop.toml are inferred from the first window."""
     folder = folder.absolute()
     loop = draft.resolved(folder)
-    require_strategies(loop)
+    _require_models(loop)
     given = loop.model_dump_json(exclude_unset=True)  # what was left out stays left out: some keys exclude others
     work = _workspace(folder, settings, given)
-    return replace(work, golden=known_cases(folder, loop), schema=schema.load(folder, loop))
+    return replace(
+        work,
+        golden=known_cases(folder, loop),
+        schema=schema.load(folder, loop),
+        sources=own.sources(folder, loop),
+    )
+
+
+def _require_models(loop: Loop) -> None:
+    """Raise ContractError where a training would find out late that a recipe cannot be made, searched or learn so."""
+    model = loop.model
+    if model.candidates or model.search or model.preprocessing != "auto":
+        recipe.require(loop)
+    search.require(loop)
+    require_strategies(loop)
 
 
 def known_cases(folder: Path, loop: Loop) -> Cases:

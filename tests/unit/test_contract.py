@@ -247,6 +247,12 @@ def test_a_wrong_key_is_named_with_its_value_and_what_was_expected(top: str, sec
         minimal(top, sections)
 
 
+def test_two_candidates_of_one_class_name_are_refused_with_what_tells_candidates_apart() -> None:
+    two = "".join(f"[[model.candidates]]\nestimator = '{package}.Forest'\n" for package in ("a", "b"))
+    with pytest.raises(ContractError, match=r"names Forest more than once: candidates are told apart by the name of"):
+        contract.parse(MINIMAL.partition("[model]")[0] + two)
+
+
 @pytest.mark.parametrize(
     ("old", "new", "message"),
     [

@@ -179,7 +179,9 @@ def test_the_key_of_a_run_changes_with_data_labels_and_contract(work: Workspace)
     keys.add(monitoring.run_key(work, "2024-02"))
     work.loop = work.loop.model_copy(update={"target": "churned"})
     keys.add(monitoring.run_key(work, "2024-02"))
-    assert len(keys) == 4
+    work.sources = "edited"
+    keys.add(monitoring.run_key(work, "2024-02"))
+    assert len(keys) == 5
 
 
 def test_a_run_that_was_never_made_is_not_finished(work: Workspace) -> None:

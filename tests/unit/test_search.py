@@ -89,6 +89,16 @@ def states(found: Searched) -> list[str]:
     return [trial.state for trial in found.trials]
 
 
+def test_an_edited_module_of_the_loops_own_starts_a_new_search(tmp_path: Path, folds_give: Any, clock: Clock) -> None:
+    loop = searching(trials=1)
+    scores = {}
+    for n, sources in enumerate(("", "a", "", "b")):
+        folds_give(lambda params, place, n=n: n / 10)
+        (found,) = tune(loop, rows_for(loop), tmp_path / "s.db", clock, sources=sources)
+        scores.setdefault(sources, []).append(found.trials[0].score)
+    assert scores == {"": [0.0, 0.0], "a": [pytest.approx(0.1)], "b": [pytest.approx(0.3)]}
+
+
 # what it finds
 
 

@@ -100,3 +100,22 @@ def test_a_loop_with_candidates_and_strategies_is_opened_as_it_was_read(tmp_path
     assert opened.loop == loop == contract.load(tmp_path)
     assert opened.loop.digest == loop.digest
     opened.ledger._engine.dispose()
+
+
+@pytest.mark.parametrize(
+    ("model", "told"),
+    [
+        ("params = { depth = 3 }\n[[model.candidates]]\nestimator = 'sklearn.svm.SVC'", "does not fit .*depth"),
+        ("space = { depth = { low = 1, high = 3 } }\n[model.search]\ntrials = 2", "space of .* has depth"),
+        ("preprocessing = 'nowhere.scaled'", "'nowhere.scaled' cannot be imported"),
+    ],
+)
+def test_a_recipe_that_cannot_be_made_is_told_when_the_loop_is_opened(tmp_path: Path, model: str, told: str) -> None:
+    section = "[[model.candidates]]" if "candidates" in model else "[model]"
+    first, rest = (
+        LOOP.partition("[[model.candidates]]")[0],
+        f"estimator = 'sklearn.tree.DecisionTreeClassifier'\n{model}",
+    )
+    (tmp_path / "loop.toml").write_text(f"{first}{section}\n{rest}\n")
+    with pytest.raises(ContractError, match=told):
+        open_workspace(tmp_path, Settings.from_env({}, tmp_path))

@@ -61,7 +61,9 @@ def training(result: Json, folder: Path) -> None:
     console = out()
     if t.get("contest"):
         _contest(console, t["contest"])
-    console.print(f"Version {t['version']} was {_made(t)} on {t['rows']:,} rows of {_span(t['windows'])}{_worth(t)}.")
+    console.print(
+        f"Version {t['version']} was {_made(t)} on {t['rows']:,} rows of {_span(t['windows'])}{_new(t)}{_worth(t)}."
+    )
     if t.get("note"):
         console.print(f"  Strategy {t['strategy']}: {escape(t['note'])}.")
     console.print(f"[bold]{d['outcome']}[/]: {d['reason']}{_numbers(d)}")
@@ -74,6 +76,10 @@ def training(result: Json, folder: Path) -> None:
 
 def _made(t: Json) -> str:
     return f"fine-tuned from version {t['tuned_from']}" if t.get("tuned_from") else "trained"
+
+
+def _new(t: Json) -> str:
+    return "" if t.get("new_rows") is None else f", {t['new_rows']:,} of them new"
 
 
 def _worth(t: Json) -> str:
@@ -125,6 +131,8 @@ def models(found: Json) -> None:
     for row in rows:
         if row["note"]:
             console.print(f"{row['model']} ({row['estimator']}): {escape(row['note'])}.")
+        if row["new_rows"] is not None:
+            console.print(f"{row['model']} ({row['estimator']}): {row['new_rows']:,} of its rows are new to it.")
         if row["effective_rows"] is not None:
             console.print(
                 f"{row['model']} ({row['estimator']}): worth {row['effective_rows']:,.0f} rows of equal weight."

@@ -189,8 +189,19 @@ def next_window(loop: Loop, windows: Sequence[Window], newest: int) -> Next:
     with threadpool_limits(1):  # a process a core: the trees' threads would only get in each other's way
         auto = contest.hold(loop, recipes, contest.set_aside(loop, parts), None).strategy
         models = {name: fitted(loop, recipes[0], _set(loop, name, known, None)) for name in ON_PUBLIC}
-    scores = {name: _value(loop, model, following) for name, model in models.items()}
+        scores = {name: _value(loop, model, following) for name, model in models.items()}
     return Next({**scores, "auto": scores[auto]}, auto)
+
+
+def loss_of_auto(stream: Stream, found: Sequence[Next]) -> float:
+    """Auto's mean against the better of the means of ``all`` and ``rolling:3``, above 1 where it is worse."""
+    metric, auto = METRICS[loop_of(stream, 0.95).promotion.metric], _mean(found, "auto")
+    sides = [_mean(found, name) for name in ("all", "rolling:3")]
+    return max(sides) / auto if metric.higher_is_better else auto / min(sides)
+
+
+def _mean(found: Sequence[Next], name: str) -> float:
+    return statistics.fmean(one.scores[name] for one in found)
 
 
 # The tables
@@ -241,15 +252,12 @@ def _public_lines(streams: Sequence[Stream]) -> str:
 
 def _public_line(stream: Stream) -> str:
     found, metric = next_windows(stream), METRICS[loop_of(stream, 0.95).promotion.metric]
-    means = {name: statistics.fmean(one.scores[name] for one in found) for name in (*ON_PUBLIC, "auto")}
-    sides = (means["all"], means["rolling:3"])
-    ratio = max(sides) / means["auto"] if metric.higher_is_better else means["auto"] / min(sides)
     digits = 4 if metric.higher_is_better else 1
     took = ", ".join(
         f"{name} {n}" for name in ("all", "rolling:3", "latest") if (n := [o.auto for o in found].count(name))
     )
-    cells = " | ".join(f"{means[name]:.{digits}f}" for name in (*ON_PUBLIC, "auto"))
-    return f"| {stream.folder}, {metric.name} | {cells} | {ratio:.3f} | {took} |"
+    cells = " | ".join(f"{_mean(found, name):.{digits}f}" for name in (*ON_PUBLIC, "auto"))
+    return f"| {stream.folder}, {metric.name} | {cells} | {loss_of_auto(stream, found):.3f} | {took} |"
 
 
 if __name__ == "__main__":

@@ -77,10 +77,15 @@ def _training(facts: Facts) -> str:
     )
     left_out = f" {facts.left_out:,} rows of these windows broke schema.yaml and were left out." * bool(facts.left_out)
     return (
-        f"**Training.** {facts.rows:,} rows of {_list(facts.windows)} (data fingerprint `{facts.fingerprint}`), "
+        f"**Training.** {facts.rows:,} rows of {_list(facts.windows)} ({_new(facts)}data fingerprint "
+        f"`{facts.fingerprint}`), "
         f"{len(facts.numeric)} numeric and {len(facts.categorical)} categorical features."
         f"{event}{_made(facts)}{again}{left_out}"
     )
+
+
+def _new(facts: Facts) -> str:
+    return "" if facts.new_rows is None else f"{facts.new_rows:,} new rows, their "
 
 
 def _made(facts: Facts) -> str:
@@ -180,6 +185,7 @@ def _baseline(facts: Facts) -> str:
     if not facts.baseline:
         return ""
     what = "the mean of the training targets" if facts.task == "regression" else "the classes' shares in training"
+    what += " (the new rows)" * (facts.new_rows is not None)
     return f"\n\nThe baseline answers every row with {what}. evaluation.html beside the run plots the predictions."
 
 

@@ -105,6 +105,7 @@ def _row(loop: Loop, model: str, recipe: Recipe, made: Candidate, holdout: Windo
         "estimator": recipe.name,
         "windows": list(made.facts.windows),
         "rows": made.facts.rows,
+        "new_rows": made.facts.new_rows,
         "effective_rows": made.facts.effective_rows,
         "holdout": holdout.id,
         "holdout_rows": len(holdout.X),

@@ -15,6 +15,7 @@ from pydantic import (
     Field,
     ValidationError,
     ValidationInfo,
+    ValidatorFunctionWrapHandler,
     field_validator,
     model_validator,
 )
@@ -25,6 +26,7 @@ from driftloop.metrics import metrics_of
 Task = Literal["binary", "multiclass", "regression"]
 Share = Annotated[float, Field(ge=0, le=1)]
 Label = bool | int | str
+Scalar = bool | int | float | str
 T = TypeVar("T")
 Listed = Annotated[tuple[T, ...], Field(strict=False)]  # TOML has lists where the frozen model has tuples
 
@@ -102,7 +104,15 @@ class Range(Section):
     low: int | float | None = None
     high: int | float | None = None
     log: bool = False
-    choices: Listed[bool | int | float | str] = ()
+    choices: Listed[Scalar | Listed[Scalar]] = ()
+
+    @field_validator("choices", mode="wrap")
+    @classmethod
+    def _plain(cls, value: Any, handler: ValidatorFunctionWrapHandler) -> Any:
+        try:
+            return handler(value)
+        except ValidationError:  # one problem for each type that a value might have been
+            raise ValueError("expected a list of values, each a boolean, number or string or a list of such") from None
 
     @model_validator(mode="after")
     def _one_kind(self) -> Self:
@@ -363,6 +373,15 @@ class Loop(Section):
             self._check_features(self.features)
         if self.windows.source == "log":
             self._check_log()
+        return self
+
+    @model_validator(mode="after")
+    def _contest_has_rivals(self) -> Self:
+        alone = len(self.training.names) == len(self.model.recipes) == 1
+        if alone and "validation_share" in self.training.model_fields_set:
+            raise ValueError(
+                "training.validation_share is for several strategies or [[model.candidates]], of which there is one"
+            )
         return self
 
     @model_validator(mode="after")

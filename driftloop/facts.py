@@ -122,7 +122,9 @@ class Facts(BaseModel):
     none. ``importance``: what the loop's metric loses on holdout rows when a feature's values are shuffled, most first;
     empty where nobody measured it. ``recipe`` is that of loop.toml it was made by, ``strategy`` how its rows were
     chosen, ``note`` where that could not do all that its name says; ``effective_rows`` what weighted rows were worth;
-    ``tuned_from`` the version that learnt on, whose windows are among ``windows``. ``contest``: what else was tried.
+    ``tuned_from`` the version that learnt on, whose windows are among ``windows``. Its rows, ``left_out`` and their
+    values are counted in with the ``new_rows`` that it went on from, see with_base; ``fingerprint``, ``sample`` and
+    ``baseline`` are of the new ones. ``contest``: what else was tried.
     ``search``: of its parameters; None where they are as given.
     ``baseline``: the metrics, on the same rows, of the answer that knows no feature: the classes' shares in training,
     or the mean of the training targets; an undefined one is left out.
@@ -160,6 +162,7 @@ class Facts(BaseModel):
     note: str | None = None
     effective_rows: float | None = None
     tuned_from: str | None = None
+    new_rows: int | None = None
     contest: Contest | None = None
     search: SearchFacts | None = None
     baseline: dict[str, float] = {}

@@ -181,7 +181,8 @@ def learnt_again(work: Workspace, facts: Facts, parts: Sequence[Window]) -> Trai
     """What a version learnt from, made of the parts anew."""
     base = None if facts.tuned_from is None else _base(Champion(facts.tuned_from, stored(work, facts.tuned_from)))
     strategy = facts.strategy or work.loop.training.names[0]  # from before versions said so
-    return training_set(strategy, parts, recipe=recipe_of(work.loop, facts), base=base, seed=work.loop.name)
+    learnt = training_set(strategy, parts, recipe=recipe_of(work.loop, facts), base=base, seed=work.loop.name)
+    return replace(learnt, note=facts.note) if strategy == "fine_tune" else learnt  # it knows why there is no base
 
 
 def _base(champion: Champion | None) -> Base | None:

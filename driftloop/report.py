@@ -66,13 +66,15 @@ def performance_json(performance: Performance) -> Json:
 
 
 def training_json(facts: Facts, version: str) -> Json:
-    """``contest``: what else was tried, None where there was one way only.
+    """``new_rows``: of the rows, those that a fine-tuned version went on from.
 
-    ``search``: None without one; its best score chose the parameters and is apart from the metrics, being optimistic.
+    ``contest``: what else was tried, None where there was one way only. ``search``: None without one; its best score
+    chose the parameters and is apart from the metrics, being optimistic.
     """
     return {
         "windows": list(facts.windows),
         "rows": facts.rows,
+        "new_rows": facts.new_rows,
         "version": version,
         "metrics": metrics_json(facts),
         "estimator": facts.recipe["estimator"] if facts.recipe else None,

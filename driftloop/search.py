@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import pickle
 import sqlite3
 import time
@@ -21,6 +22,7 @@ from driftloop.calibration import best_f1_threshold
 from driftloop.contract import Loop, Range, Recipe
 from driftloop.errors import ContractError
 from driftloop.facts import SearchFacts
+from driftloop.fine_tuning import core
 from driftloop.frame import T, Window
 from driftloop.holdout import row_keys
 from driftloop.metrics import METRICS, Predictions
@@ -89,7 +91,7 @@ def require(loop: Loop) -> None:
     """Raise ContractError where a space names what its estimator does not take."""
     for recipe in loop.model.recipes:
         for name, values in recipe.space.items():
-            any_value = values.choices[0] if values.choices else values.low
+            any_value = _plain(values.choices[0]) if values.choices else values.low
             try:
                 build(loop, recipe.model_copy(update={"params": recipe.params | {name: any_value}}))
             except ContractError as error:
@@ -274,11 +276,11 @@ class _Study:
         given = not any(t.params == self.recipe.params and t.why not in (KILLED, LATE) for t in self.trials)
         if not given:
             trial = self.study.ask(self.space)
-            return trial, self.recipe.params | trial.params, given
+            return trial, self.recipe.params | _given(self.recipe, trial.params), given
         values = _defaults(self.loop, self.recipe)
         inside = all(_holds(one, values.get(name)) for name, one in self.recipe.space.items())
         if inside and not self.study.get_trials(deepcopy=False, states=(TrialState.WAITING,)):
-            self.study.enqueue_trial({name: values[name] for name in self.space})
+            self.study.enqueue_trial({name: _drawn(values[name]) for name in self.space})
         trial = self.study.ask(self.space if inside else None)  # TPE learns nothing of what lies outside its space
         return trial, self.recipe.params, given
 
@@ -342,14 +344,33 @@ def _trial(frozen: FrozenTrial) -> Trial:
 
 def _defaults(loop: Loop, recipe: Recipe) -> dict[str, Any]:
     """The estimator's parameters as given, and its own where none is."""
-    return dict(build(loop, recipe)[-1].get_params(deep=False))
+    return dict(core(build(loop, recipe)).get_params(deep=False))
+
+
+def _drawn(value: Any) -> Any:
+    """A value as Optuna stores it, which takes scalars only: a list is its JSON text."""
+    return json.dumps(value, default=str) if isinstance(value, list | tuple) else value
+
+
+def _plain(value: Any) -> Any:
+    """A choice as loop.toml has it: a list, where the frozen contract holds a tuple."""
+    return list(value) if isinstance(value, tuple) else value
+
+
+def _given(recipe: Recipe, drawn: dict[str, Any]) -> dict[str, Any]:
+    """What Optuna drew, as the estimator takes it."""
+    lists = {
+        name: {_drawn(one): _plain(one) for one in values.choices if isinstance(one, tuple)}
+        for name, values in recipe.space.items()
+    }
+    return {name: lists[name].get(value, value) for name, value in drawn.items()}
 
 
 def _distribution(values: Range) -> BaseDistribution:
     from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 
     if values.choices:
-        return CategoricalDistribution(values.choices)
+        return CategoricalDistribution([_drawn(one) for one in values.choices])
     low, high = values.low, values.high
     if isinstance(low, int) and isinstance(high, int):
         return IntDistribution(low, high, log=values.log)
@@ -360,7 +381,7 @@ def _distribution(values: Range) -> BaseDistribution:
 
 def _holds(values: Range, value: Any) -> bool:
     if values.choices:
-        return value in values.choices
+        return _drawn(value) in [_drawn(one) for one in values.choices]
     low, high = values.low, values.high
     assert low is not None, "the contract holds both ends or choices"
     assert high is not None, "the contract holds both ends or choices"

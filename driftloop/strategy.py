@@ -176,6 +176,8 @@ def _fine_tune(parts: Sequence[Window], recipe: Recipe, base: Base | None) -> Tr
 
     if base is None:
         return anew("there is no champion to go on from")
+    if base.facts.adopted:
+        return anew(f"champion {base.version} was adopted, and what it learnt from is not known")
     if why := _another(recipe, base, parts[-1].X):
         return anew(f"champion {base.version} {why}")
     new = [part for part in parts if part.id > base.facts.windows[-1]]
@@ -195,7 +197,7 @@ def _another(recipe: Recipe, base: Base, X: pd.DataFrame) -> str | None:
     def fixed(params: dict[str, Any]) -> dict[str, Any]:
         return {name: value for name, value in params.items() if name not in recipe.space}
 
-    # without a recipe it was adopted, or is from before versions said what they were made by
+    # without a recipe it is from before versions said what they were made by
     name = type(core(base.estimator)).__name__ if made is None else made["estimator"]
     if name not in (recipe.name, recipe.estimator):
         return f"is no {recipe.name}"

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 import pandas as pd
@@ -32,6 +33,7 @@ from driftloop.strategy import TrainingSet, joined, pieces
 if TYPE_CHECKING:
     from driftloop.search import Searched
 
+T = TypeVar("T")
 SAMPLE_ROWS = 20
 FOLDS = 3
 BAGGED_TREES = 100  # of which a row is scored by some 37
@@ -165,7 +167,41 @@ def described(
         modes={name: str(training.X[name].mode()[0]) for name in loop.columns.categorical},
         left_out=training.left_out,
     )
-    return Candidate(pipeline, facts)
+    return Candidate(pipeline, with_base(facts, base.facts) if base else facts)
+
+
+def with_base(new: Facts, base: Facts) -> Facts:
+    """The facts of new rows with those of the rows that the base had learnt from, which are not at hand.
+
+    Means and deviations are pooled by rows. Quartiles, medians and modes do not add up: those of more rows stand.
+    """
+    rows, mostly_new = base.rows + new.rows, new.rows > base.rows
+    share = new.rows / rows
+
+    def spread(old: tuple[float, float], now: tuple[float, float]) -> tuple[float, float]:
+        apart = now[0] - old[0]
+        variance = (1 - share) * old[1] ** 2 + share * now[1] ** 2 + share * (1 - share) * apart**2
+        return old[0] + share * apart, math.sqrt(variance)
+
+    def reach(old: tuple[float, float, float], now: tuple[float, float, float]) -> tuple[float, float, float]:
+        return min(old[0], now[0]), (now if mostly_new else old)[1], max(old[2], now[2])
+
+    modes = {name: mode for name, mode in new.modes.items() if mode in base.categories[name]}  # that its encoder knows
+    found = {
+        "rows": rows,
+        "new_rows": new.rows,
+        "left_out": base.left_out + new.left_out,
+        "statistics": _both(base.statistics, new.statistics, spread),
+        "ranges": _both(base.ranges, new.ranges, reach),
+        "quartiles": _both(base.quartiles, new.quartiles, lambda old, now: now if mostly_new else old),
+        "modes": _both(base.modes, modes, lambda old, now: now if mostly_new else old),
+    }
+    return new.model_copy(update=found)
+
+
+def _both(old: Mapping[str, T], now: Mapping[str, T], of: Callable[[T, T], T]) -> dict[str, T]:
+    """By column what is made of both, or the one there is."""
+    return {**old, **now, **{name: of(old[name], now[name]) for name in old if name in now}}
 
 
 def statistics(numbers: Mapping[str, pd.Series] | pd.DataFrame) -> dict[str, tuple[float, float]]:

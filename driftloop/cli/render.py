@@ -63,15 +63,10 @@ def training(result: Json, folder: Path) -> None:
     if t.get("contest"):
         _contest(console, t["contest"])
     if found := t.get("search"):
-        best = (
-            "none came to its end" if found["best"] is None else f"{found['metric']} {written(found['best'])} on folds"
-        )
-        chosen = ", ".join(f"{name} = {value}" for name, value in found["params"].items())
-        console.print(
-            f"Search: {found['trials']} trials in {found['seconds']:.0f} s, best {best} (optimistic, no part of the "
-            f"comparison){f': {escape(chosen)}' if chosen else ''}."
-        )
-    console.print(f"Version {t['version']} was {_made(t)} on {t['rows']:,} rows of {_span(t['windows'])}{_worth(t)}.")
+        _search(console, found)
+    console.print(
+        f"Version {t['version']} was {_made(t)} on {t['rows']:,} rows of {_span(t['windows'])}{_new(t)}{_worth(t)}."
+    )
     if t.get("note"):
         console.print(f"  Strategy {t['strategy']}: {escape(t['note'])}.")
     console.print(f"[bold]{d['outcome']}[/]: {d['reason']}{_numbers(d)}")
@@ -82,8 +77,21 @@ def training(result: Json, folder: Path) -> None:
     console.print(f"Champion: version {(result['champion'] or {}).get('version', 'none')}.")
 
 
+def _search(console: Console, found: Json) -> None:
+    best = "none came to its end" if found["best"] is None else f"{found['metric']} {written(found['best'])} on folds"
+    chosen = ", ".join(f"{name} = {value}" for name, value in found["params"].items())
+    console.print(
+        f"Search: {found['trials']} trials in {found['seconds']:.0f} s, best {best} (optimistic, no part of the "
+        f"comparison){f': {escape(chosen)}' if chosen else ''}."
+    )
+
+
 def _made(t: Json) -> str:
     return f"fine-tuned from version {t['tuned_from']}" if t.get("tuned_from") else "trained"
+
+
+def _new(t: Json) -> str:
+    return "" if t.get("new_rows") is None else f", {t['new_rows']:,} of them new"
 
 
 def _worth(t: Json) -> str:
@@ -135,6 +143,8 @@ def models(found: Json) -> None:
     for row in rows:
         if row["note"]:
             console.print(f"{row['model']} ({row['estimator']}): {escape(row['note'])}.")
+        if row["new_rows"] is not None:
+            console.print(f"{row['model']} ({row['estimator']}): {row['new_rows']:,} of its rows are new to it.")
         if row["effective_rows"] is not None:
             console.print(
                 f"{row['model']} ({row['estimator']}): worth {row['effective_rows']:,.0f} rows of equal weight."

@@ -67,8 +67,8 @@ def test_a_report_has_exactly_the_contract_s_keys(loop, monitor):
     assert all(mean["moved"] and abs(mean["z"]) > 10 for mean in report["drift"]["means"])
     assert set(report["performance"]) == {"metric", "value", "rows"}
     assert set(report["training"]) == {
-        "windows", "rows", "version", "metrics", "estimator", "strategy", "note", "effective_rows", "tuned_from",
-        "contest", "search",
+        "windows", "rows", "new_rows", "version", "metrics", "estimator", "strategy", "note", "effective_rows",
+        "tuned_from", "contest", "search",
     }  # fmt: skip
     assert set(report["decision"]) == {
         "outcome", "reason", "metric", "candidate", "champion", "gain", "gain_low", "delta", "holdout_rows",

@@ -59,7 +59,7 @@ def test_the_version_that_serves_has_learnt_from_the_tail_and_the_next_tail_is_o
         "windows": ["2024-01"], "rows": ALL, "version": "2",
         "metrics": metrics_json(judged),
         "estimator": judged.recipe["estimator"], "strategy": "all",
-        **dict.fromkeys(("note", "effective_rows", "tuned_from", "contest", "search")),
+        **dict.fromkeys(("new_rows", "note", "effective_rows", "tuned_from", "contest", "search")),
     }  # fmt: skip
     assert (report["decision"]["serving"]["problem"], report["decision"]["serving"]["rows"]) == (None, TAIL)
     assert "refit_of" not in work.registry.tags("1")

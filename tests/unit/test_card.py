@@ -93,7 +93,9 @@ def test_the_baseline_has_a_column_beside_each_metric() -> None:
     assert "| val_auc | 0.7100 | 0.5000 |\n| val_brier | 0.2000 | – |" in card
     assert "The baseline answers every row with the classes' shares in training." in card
     values = some_facts(task="regression", labels=None, baseline={"auc": 0.5})
-    assert "with the mean of the training targets" in model_card(values, beaten(), None)
+    assert "with the mean of the training targets." in model_card(values, beaten(), None)
+    tuned = values.model_copy(update={"new_rows": 200, "tuned_from": "1"})
+    assert "with the mean of the training targets (the new rows)." in model_card(tuned, beaten(), None)
 
 
 def parts(card: str) -> list[str]:

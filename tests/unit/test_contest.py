@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -13,12 +14,15 @@ from hypothesis import strategies as st
 
 from benchmarks.strategies import WORLDS
 from driftloop import contest, promoting
+from driftloop.card import model_card
 from driftloop.comparing import asked, comparison
 from driftloop.contract import Loop
 from driftloop.errors import ContractError, LabelsNotReady
+from driftloop.facts import Adopted
 from driftloop.frame import Window
 from driftloop.holdout import HoldoutRule
-from driftloop.promotion import Outcome
+from driftloop.metrics import Score
+from driftloop.promotion import Outcome, PromotionPolicy, decide_promotion
 from driftloop.strategy import Base
 from driftloop.training import Encodings, fit_set, fitted, split_parts
 from driftloop.workspace import Workspace
@@ -250,7 +254,11 @@ def test_a_champion_that_learns_on_keeps_its_windows_among_its_successors(work: 
     data = promoting.training_data(work, "2024-03", champion)
     second = promoting.train(work, data, champion).facts
     assert (second.tuned_from, second.windows) == ("1", ("2024-01", "2024-02", "2024-03"))
-    assert second.rows == sum(len(part.X) for part in data.parts[1:])
+    assert second.new_rows == sum(len(part.X) for part in data.parts[1:])
+    assert second.rows == sum(len(part.X) for part in data.parts)
+    assert f"{second.rows:,} rows of 2024-01 … 2024-03 (3 windows) ({second.new_rows:,} new rows, their data" in (
+        model_card(second, decide_promotion(Score("auc", 0.7, 90, "r"), None, None, PromotionPolicy(0.01, 0.95)), None)
+    )
     again = promoting.learnt_again(work, second, data.parts)
     assert again.rows.fingerprint == second.fingerprint
 
@@ -290,6 +298,23 @@ def run_on(work: Any, window: str) -> Any:
     return decision, entry
 
 
+def test_a_fit_for_want_of_a_base_says_why_when_it_is_fitted_again_too(work: Workspace) -> None:
+    model = {"estimator": "sklearn.linear_model.SGDClassifier", "params": {"loss": "log_loss", "random_state": 0}}
+    work.loop = a_loop(model=model, training={"strategy": "fine_tune"})
+    run(work, "2024-01")
+    champion = work.champion()
+    assert champion is not None
+    adopted = Adopted(source="runs:/1/model", unit="window", until="2023-12")
+    facts = champion.artifact.facts.model_copy(update={"recipe": None, "adopted": adopted})
+    champion = replace(champion, artifact=replace(champion.artifact, facts=facts))
+    data = promoting.training_data(work, "2024-03", work.champion())
+    made = promoting.train(work, data, champion).facts
+    assert (made.tuned_from, made.rows) == (None, sum(len(part.X) for part in data.parts))
+    assert made.recipe is not None
+    assert made.note == "champion 1 was adopted, and what it learnt from is not known: fitted on all rows"
+    assert promoting.learnt_again(work, made, data.parts).note == made.note
+
+
 def test_what_is_for_fine_tune_is_refused_without_it() -> None:
     with pytest.raises(ValueError, match=r"training\.epochs is for fine_tune, which training names nowhere"):
         a_loop(training={"strategy": "all", "epochs": 3})
@@ -322,7 +347,8 @@ def test_each_recipe_has_its_turn_and_the_old_model_is_what_learns_on(work: Work
     found = comparison(work, "2024-02", [])
     assert [row["estimator"] for row in found["models"]] == ["SGDClassifier"] * 3 + ["MLPClassifier"] * 3
     assert found["models"][2]["windows"] == ["2024-01", "2024-02"]
-    assert found["models"][2]["rows"] < found["models"][0]["rows"] + 50
+    old, _, tuned = found["models"][:3]
+    assert tuned["rows"] == old["rows"] + tuned["new_rows"]
     assert found["models"][2]["note"] is None
 
 

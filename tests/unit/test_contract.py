@@ -221,7 +221,13 @@ def test_a_loop_is_frozen() -> None:
         ("", "[promotion]\napproval_expires = 0\n", "promotion.approval_expires = 0: .*greater than or equal to 1"),
         ("", "[promotion]\nmax_latency_ms = 0\n", "promotion.max_latency_ms = 0: .*greater than 0"),
         ("", "[promotion]\nmin_slice_rows = 1\n", "promotion.min_slice_rows = 1: .*greater than or equal to 2"),
+        (
+            "",
+            "[model.search]\n[model.space]\nhidden_layer_sizes = { choices = [[64, [32]], 2020-01-01] }\n",
+            r"model.space.hidden_layer_sizes.choices = [^;]*: expected a list of values[^;]*$",
+        ),
         # what does not go together
+        ("", "[training]\nvalidation_share = 0.3\n", "training.validation_share is for several strategies or"),
         ("", "[promotion]\nrefit = true\n", 'promotion.refit = true needs holdout.by = "time"; rows held out by row'),
         ('entity = "user"', "[promotion]\nrefit = true\n", "rows held out by entity are never trained on, by rule"),
         ('entity = "user"', "[promotion]\nslices = ['user']\n", "promotion.slices names user; expected columns"),

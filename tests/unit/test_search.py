@@ -15,7 +15,7 @@ import pytest
 from sklearn.compose import ColumnTransformer
 
 from driftloop import progress, search
-from driftloop.contract import Loop
+from driftloop.contract import Loop, Recipe
 from driftloop.errors import ContractError
 from driftloop.frame import Window
 from driftloop.holdout import HoldoutRule
@@ -135,6 +135,44 @@ def test_parameters_given_that_lie_outside_the_space_are_tried_first_all_the_sam
     (found,) = tune(loop, rows_for(loop), tmp_path / "s.db", clock)
     assert found.trials[0].params == found.recipe.params == {}
     assert all(1 <= trial.params["max_depth"] <= 8 for trial in found.trials[1:])
+
+
+def test_the_given_parameters_of_a_scaled_target_s_estimator_are_what_tpe_knows_first(tmp_path: Path) -> None:
+    model = {
+        "estimator": "sklearn.neural_network.MLPRegressor", "params": {"max_iter": 1, "hidden_layer_sizes": [3]},
+        "space": {"alpha": {"low": 1e-5, "high": 0.1}}, "search": {"trials": 1},
+    }  # fmt: skip
+    loop, store = a_loop(task="regression", model=model), tmp_path / "s.db"
+    tune(loop, rows_for(a_loop()), store)
+    (study,) = optuna.get_all_study_names(f"sqlite:///{store}")
+    assert optuna.load_study(study_name=study, storage=f"sqlite:///{store}").trials[0].params == {"alpha": 0.0001}
+
+
+@pytest.mark.parametrize("given", [{"hidden_layer_sizes": [4, 2]}, {}])
+def test_a_choice_may_be_a_list(tmp_path: Path, given: dict[str, Any], folds_give: Any, clock: Clock) -> None:
+    tried = list[Any]()
+
+    def value(params: dict[str, Any], place: int) -> float:
+        tried.append(params.get("hidden_layer_sizes"))
+        return float(params.get("hidden_layer_sizes") == [3])
+
+    folds_give(value)
+    loop = a_loop(
+        model={
+            "estimator": "sklearn.neural_network.MLPClassifier", "params": given, "search": {"trials": 12},
+            "space": {"hidden_layer_sizes": {"choices": [[4, 2], [3], [100], 5]}},
+        }
+    )  # fmt: skip
+    search.require(loop)
+    (found,) = tune(loop, rows_for(loop), tmp_path / "s.db", clock)
+    assert tried[0] == given.get("hidden_layer_sizes")
+    assert found.recipe.params == {"hidden_layer_sizes": [3]}
+    assert all(one in (None, [4, 2], [3], [100], 5) for one in tried)
+    recipe = loop.model.recipes[0]
+    assert Recipe.model_validate(recipe.model_dump(mode="json")) == recipe
+    (study,) = optuna.get_all_study_names(f"sqlite:///{tmp_path / 's.db'}")
+    drawn = optuna.load_study(study_name=study, storage=f"sqlite:///{tmp_path / 's.db'}").trials[0].params
+    assert drawn == {"hidden_layer_sizes": "[4, 2]" if given else "[100]"}  # the estimator's own default is a tuple
 
 
 def test_a_lower_error_is_the_better_one(tmp_path: Path, folds_give: Any, clock: Clock) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -14,6 +13,7 @@ from hypothesis import strategies as st
 from benchmarks.strategies import WORLDS, last_error
 from driftloop.contract import Recipe
 from driftloop.errors import ContractError, DriftloopError
+from driftloop.facts import Adopted
 from driftloop.frame import Window
 from driftloop.holdout import HoldoutRule
 from driftloop.strategy import Base, TrainingSet, training_set, window_limit
@@ -166,7 +166,8 @@ def test_a_champion_learns_on_from_the_windows_it_never_saw() -> None:
     assert learnt.windows == ("w1", "w2", "w3")
     assert len(learnt.rows.X) == 80
     made = fit_set(REGRESSION, SGD, learnt, "rule")
-    assert (made.facts.tuned_from, made.facts.windows, made.facts.rows) == ("7", ("w1", "w2", "w3"), 80)
+    assert (made.facts.tuned_from, made.facts.windows, made.facts.rows) == ("7", ("w1", "w2", "w3"), 180)
+    assert made.facts.new_rows == 80
     assert made.facts.categories == base.facts.categories
     before, after = base.estimator["model"].coef_[0], made.estimator["model"].coef_[0]
     assert before == champion().estimator["model"].coef_[0] < after  # a copy has learnt
@@ -179,6 +180,10 @@ def test_a_champion_learns_on_from_the_windows_it_never_saw() -> None:
         (champion(Recipe(estimator="sklearn.linear_model.Ridge")), "champion 7 is no SGDRegressor"),
         (champion(numeric=("x", "z")), "champion 7 knows other features"),
         (champion(SGD.model_copy(update={"params": {"alpha": 0.5}})), "champion 7 was made with other parameters"),
+        (
+            champion(recipe=None, adopted=Adopted(source="runs:/1/model", unit="window", until="w0")),
+            "champion 7 was adopted, and what it learnt from is not known",
+        ),
         (champion(windows=("w1", "w3")), "champion 7 knows all of these windows"),
     ],
 )
@@ -194,9 +199,9 @@ def test_what_a_search_may_vary_does_not_make_another_champion() -> None:
     assert taken("fine_tune", TUNED, recipe=searched, base=base).base is base
 
 
-def test_an_adopted_champion_of_the_same_kind_can_learn_on() -> None:
-    adopted = replace(champion(), facts=champion().facts.model_copy(update={"recipe": None}))
-    assert taken("fine_tune", TUNED, recipe=SGD, base=adopted).base is adopted
+def test_a_champion_from_before_versions_named_their_recipe_can_learn_on() -> None:
+    old = champion(recipe=None)
+    assert taken("fine_tune", TUNED, recipe=SGD, base=old).base is old
 
 
 # what cannot be done is told when loop.toml is read

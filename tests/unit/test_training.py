@@ -17,13 +17,15 @@ from driftloop.artifact import score
 from driftloop.calibration import best_f1_threshold
 from driftloop.contract import Loop
 from driftloop.errors import ContractError, DriftloopError
+from driftloop.facts import Facts
 from driftloop.frame import MISSING, Window
 from driftloop.holdout import HoldoutRule
+from driftloop.live import mean_shifts
 from driftloop.metrics import Predictions, metrics_of
 from driftloop.paired import paired_gain
 from driftloop.recipe import build
-from driftloop.slices import NO_SLICES
-from driftloop.strategy import TrainingSet, joined, window_limit
+from driftloop.slices import NO_SLICES, quartiles
+from driftloop.strategy import Base, TrainingSet, joined, training_set, window_limit
 from driftloop.training import (
     FOLD_ROWS,
     FOLDS,
@@ -33,14 +35,17 @@ from driftloop.training import (
     compare,
     evaluate,
     fit,
+    fit_set,
     folds,
     out_of_bag,
+    ranges,
     refit,
     split,
     split_parts,
     statistics,
+    with_base,
 )
-from tests.fakes import a_candidate, a_loop, a_window, some_rows
+from tests.fakes import a_candidate, a_loop, a_window, some_facts, some_rows
 
 LOOP = a_loop()
 RULE = HoldoutRule.of(LOOP)
@@ -567,3 +572,47 @@ def test_the_training_rows_of_several_windows_are_in_memory_once() -> None:
     assert whole.X["fee"].tolist() == [fee for part in parts for fee in part.X["fee"]]
     assert len(joined(parts[1:]).X) == len(whole.X) - len(parts[0].X)
     assert joined(parts[2:]).fingerprint == parts[2].fingerprint
+
+
+def test_facts_of_a_version_that_learnt_on_are_of_all_its_rows() -> None:
+    old, new = (pd.Series(x) for x in ([1.0, 2.0, 3.0, 4.0, 9.0, 5.0], [30.0, 50.0]))
+    both = pd.concat([old, new])
+
+    def facts(x: pd.Series, mode: str, left_out: int) -> Facts:
+        numbers = {"fee": x}
+        return some_facts(
+            rows=len(x), left_out=left_out, statistics=statistics(numbers), ranges=ranges(numbers),
+            quartiles=quartiles(pd.DataFrame(numbers)), modes={"plan": mode},
+        )  # fmt: skip
+
+    base, fresh = facts(old, "basic", 2), facts(new, "family", 3)
+    made = with_base(fresh, base)
+    assert (made.rows, made.new_rows, made.left_out) == (8, 2, 5)
+    assert made.statistics["fee"] == pytest.approx((both.mean(), both.std(ddof=0)))
+    assert made.ranges["fee"] == (1.0, 3.0, 50.0)
+    assert (made.quartiles, made.modes) == (base.quartiles, base.modes)
+    more = with_base(base, fresh)  # the new rows are more
+    assert more.ranges["fee"] == (1.0, 3.0, 50.0)
+    assert (more.quartiles, more.modes) == (base.quartiles, base.modes)
+    assert with_base(facts(both, "student", 0), base).modes == {"plan": "basic"}  # its encoder knows no student
+    assert with_base(fresh, base.model_copy(update={"statistics": {}})).statistics == fresh.statistics
+
+
+def test_rows_like_those_that_the_base_learnt_from_have_not_moved() -> None:
+    loop = a_loop(
+        task="regression", entity=None, features={"numeric": ["x"]}, training={"strategy": "fine_tune"},
+        model={"estimator": "sklearn.linear_model.SGDRegressor", "params": {"random_state": 0}},
+    )  # fmt: skip
+
+    def window(name: str, mean: float, n: int) -> Window:
+        x = np.random.default_rng(0).normal(mean, 1, n)
+        return Window(name, pd.DataFrame({"x": x}), pd.Series(x), None, None, left_out=5)
+
+    parts, recipe = [window("1", 0, 200), window("2", 10, 50)], loop.model.recipes[0]
+    base = fit_set(loop, recipe, TrainingSet("all", ("1",), parts[0]), "rule")
+    learnt = training_set("fine_tune", parts, recipe=recipe, base=Base("1", base.estimator, base.facts))
+    facts = fit_set(loop, recipe, learnt, "rule").facts
+    assert (facts.windows, facts.rows, facts.new_rows, facts.left_out) == (("1", "2"), 250, 50, 10)
+    (shift,) = mean_shifts(joined(parts).X, facts.statistics, facts.rows)
+    assert shift.z == pytest.approx(0, abs=1e-9)
+    assert facts.ranges["x"][0] == parts[0].X["x"].min()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from datetime import datetime
 from typing import Any
 
 import pandas as pd
@@ -14,7 +15,7 @@ from driftloop.errors import WindowError
 from driftloop.frame import Window
 from driftloop.periods import span_of
 from driftloop.schema import Schema, kinds, typed
-from driftloop.validation import Arrival, Judgement, judge
+from driftloop.validation import Arrival, Judgement, Newest, judge
 from driftloop.windows import Windows
 
 Json = dict[str, Any]
@@ -27,7 +28,8 @@ class Reading:
     """A window's checked rows, or the ``problems`` for which it cannot be used.
 
     ``judgement`` is None where there is no schema, or nothing could be read; ``set_aside`` are the raw rows that the
-    window goes on without, only the loop's columns, with the ``reason`` of each.
+    window goes on without, only the loop's columns, with the ``reason`` of each (``reason_`` where the loop has a
+    column of that name).
     """
 
     window: Window | None
@@ -57,31 +59,43 @@ class Reading:
         }
 
 
-Newest = dict[tuple[str, str], pd.Timestamp | None]  # the newest time by window and content, None where none is read
+Before = dict[tuple[str, ...], Newest | None]  # by window, content, schema and window judged; None: it is passed over
 
 
-def key(windows: Windows, window: str, loop: Loop, schema: Schema | None, newest: Newest) -> tuple[str, ...]:
-    """All that a reading depends on beside loop.toml: the window's content, the schema, and the time it must exceed."""
+def key(windows: Windows, window: str, loop: Loop, schema: Schema | None, known: Before) -> tuple[str, ...]:
+    """All that a reading depends on beside loop.toml: the window's content, the schema, the times to exceed."""
     if schema is None:
         return (windows.digest(window),)
-    before = _before(windows, window, loop, schema, newest)
-    return (windows.digest(window), schema.digest, *((before[0], before[1].isoformat()) if before else ()))
+    before = _before(windows, window, loop, schema, known)
+    times = (before[0], str(before[1].time), str(before[1].within)) if before else ()
+    return (windows.digest(window), schema.digest, *times)
 
 
-def read(windows: Windows, window: str, loop: Loop, schema: Schema | None, newest: Newest) -> Reading:
-    """Read a window and put aside what loop.toml says of bad rows. ``newest`` is filled in on the way."""
+def read(windows: Windows, window: str, loop: Loop, schema: Schema | None, known: Before) -> Reading:
+    """Read a window and put aside what loop.toml says of bad rows. ``known`` is filled in on the way."""
+    before = None if schema is None else _before(windows, window, loop, schema, known)
+    return _read(windows, window, loop, schema, before)
+
+
+def _read(
+    windows: Windows, window: str, loop: Loop, schema: Schema | None, before: tuple[str, Newest] | None
+) -> Reading:
     judgement = set_aside = None
     try:
         rows = windows.read(window)
         if schema is not None and not rows.empty:
-            ends = next((span[1] for calendar in CALENDARS if (span := span_of(window, calendar))), None)
-            judgement = judge(rows, schema, loop, Arrival(_before(windows, window, loop, schema, newest), ends))
+            judgement = judge(rows, schema, loop, Arrival(before, _end(window)))
             rows, set_aside = _kept(rows, loop, judgement, window)
         checked = frame.check(rows, loop, window)
     except WindowError as error:
         return Reading(None, tuple(error.problems), judgement)
     left_out = 0 if set_aside is None else len(set_aside)
     return Reading(replace(checked, left_out=left_out), (), judgement, set_aside)
+
+
+def _end(window: str) -> datetime | None:
+    """Where the period ends that an id names."""
+    return next((span[1] for calendar in CALENDARS if (span := span_of(window, calendar))), None)
 
 
 def notes(report: Json | None) -> list[str]:
@@ -105,31 +119,36 @@ def _kept(
     if not bad.any():
         return rows, None
     own = [name for name in kinds(loop) if name in rows]
-    return rows[~bad].reset_index(drop=True), rows.loc[bad, own].assign(reason=judgement.reasons)
+    reason = "reason"
+    while reason in own:
+        reason += "_"
+    return rows[~bad].reset_index(drop=True), rows.loc[bad, own].assign(**{reason: judgement.reasons})
 
 
-def _before(
-    windows: Windows, window: str, loop: Loop, schema: Schema, newest: Newest
-) -> tuple[str, pd.Timestamp] | None:
-    """The nearest earlier window whose times can be read, and the newest of them."""
+def _before(windows: Windows, window: str, loop: Loop, schema: Schema, known: Before) -> tuple[str, Newest] | None:
+    """The nearest earlier window that can be used, and the newest of its times.
+
+    Its own freshness is no part of that: it would ask for the window before it, and so on to the first.
+    """
     if not (schema.compares and loop.timestamp):
         return None
     for earlier in reversed([i for i in windows.ids() if i < window]):
-        at = (earlier, windows.digest(earlier))
-        if at not in newest:
-            newest[at] = _newest(windows, earlier, loop.timestamp)
-        if (time := newest[at]) is not None:
-            return earlier, time
+        at = (earlier, windows.digest(earlier), schema.digest, window)
+        if at not in known:
+            found = _read(windows, earlier, loop, schema, None)
+            known[at] = None if found.window is None else Newest.of(_times(found, loop.timestamp), _end(window))
+        if (newest := known[at]) is not None:
+            return earlier, newest
     return None
 
 
-def _newest(windows: Windows, window: str, timestamp: str) -> pd.Timestamp | None:
-    try:
-        rows = windows.read(window)
-    except WindowError:
-        return None
-    times = typed(rows[timestamp], "time")[0] if timestamp in rows else pd.Series()
-    return times.max() if times.notna().any() else None
+def _times(found: Reading, timestamp: str) -> pd.Series:
+    """The times of all its rows, also of those set aside: a window is held against it with all of its own."""
+    aside = [] if found.set_aside is None else [found.set_aside[timestamp]]
+    assert found.window is not None, "asked of windows that can be used"
+    given = [times for times in (found.window.timestamp, *aside) if times is not None]
+    together: pd.Series = pd.concat([typed(times, "time")[0] for times in given])
+    return together
 
 
 def usable(windows: Windows, loop: Loop) -> Iterator[tuple[str, pd.DataFrame]]:

@@ -140,8 +140,8 @@ def _opened(store: Path) -> sqlite3.Connection:
 
 def in_time(part: Window) -> Window:
     """The rows of a window in the order of their times, where they have such."""
-    if part.timestamp is None:
-        return part
+    if part.timestamp is None or part.timestamp.is_monotonic_increasing:
+        return part  # as pieces of one frame, which is then not put together again
     order = part.timestamp.argsort(kind="stable").to_numpy()
 
     def put(column: T | None) -> T | None:

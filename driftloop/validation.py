@@ -60,10 +60,32 @@ class Finding:
 
 
 @dataclass(frozen=True)
+class Newest:
+    """The newest time of a window; ``within``: of those before where the period of the window judged ends."""
+
+    time: pd.Timestamp
+    within: pd.Timestamp | None
+
+    @classmethod
+    def of(cls, times: pd.Series, ends: datetime | None) -> Newest | None:
+        """Of times in UTC, None where there is none; all count as within where the id names no period."""
+        if not times.notna().any():
+            return None
+        within = times if ends is None else times[times < ends]
+        return cls(times.max(), within.max() if within.notna().any() else None)
+
+    def after(self, before: Newest) -> bool:
+        """Whether it is newer, or would be but for times that are yet to come: 2062 is a typing error."""
+        if self.time > before.time:
+            return True
+        return self.within is not None and before.within is not None and self.within > before.within
+
+
+@dataclass(frozen=True)
 class Arrival:
     """What freshness is judged by: the window before with its newest time, and where the period of this one ends."""
 
-    before: tuple[str, pd.Timestamp] | None = None
+    before: tuple[str, Newest] | None = None
     ends: datetime | None = None
 
 
@@ -147,7 +169,7 @@ def judge(rows: pd.DataFrame, schema: Schema, loop: Loop, arrival: Arrival) -> J
     if missing := [name for name in named if name not in rows and name != loop.target]:  # labels may come later
         said = f"column {', '.join(missing)} is missing; the window has {', '.join(map(str, rows.columns))}"
         return Judgement((Finding(Rule("", "columns", "error", said), None),), len(rows))
-    checks, newest = Checks(), typed(rows[times[0]], "time")[0].max() if times else None
+    checks, newest = Checks(), Newest.of(typed(rows[times[0]], "time")[0], arrival.ends) if times else None
     values: dict[str, pd.Series] = {}
     for name, column in schema.columns.items():
         if name not in rows:
@@ -193,9 +215,7 @@ def _add_column(checks: Checks, name: str, column: Column, values: pd.Series, wr
         checks.add(made, rule("categories", listed.level, f"one of {names}"), Check.isin, listed.one_of)
 
 
-def _add_table(
-    checks: Checks, schema: Schema, rows: pd.DataFrame, arrival: Arrival, newest: pd.Timestamp | None
-) -> None:
+def _add_table(checks: Checks, schema: Schema, rows: pd.DataFrame, arrival: Arrival, newest: Newest | None) -> None:
     from pandera.pandas import Check
 
     total = len(rows)
@@ -208,7 +228,7 @@ def _add_table(
         rule = Rule(name, "unique", unique.level, f"expected each {name} once")
         checks.add(checks.table, rule, Check, _once(rows[list(unique.columns)]), ignore_na=False)
     for fresh in schema.fresh:
-        stale = None if newest is None or pd.isna(newest) else _stale(fresh, arrival, newest)  # its column tells
+        stale = None if newest is None else _stale(fresh, arrival, newest)  # its column tells
         checks.add(checks.table, Rule("", "fresh", fresh.level, stale or ""), Check, _constant(held=stale is None))
 
 
@@ -221,20 +241,21 @@ def _once(keys: pd.DataFrame) -> Callable[[object], pd.Series]:
     return lambda _: ~keys.duplicated(keep=False) | keys.isna().any(axis=1)
 
 
-def _stale(fresh: Fresh, arrival: Arrival, newest: pd.Timestamp) -> str | None:
+def _stale(fresh: Fresh, arrival: Arrival, newest: Newest) -> str | None:
     """What is wrong with the newest time of a window, None where nothing is."""
-    if fresh.after_previous and arrival.before and not newest > arrival.before[1]:
+    found = f"found {_time(newest.time)} at most"
+    if fresh.after_previous and arrival.before and not newest.after(arrival.before[1]):
         window, before = arrival.before
-        return f"expected times after {_time(before)}, the newest of window {window}, found {_time(newest)} at most"
+        return f"expected times after {_time(before.time)}, the newest of window {window}, {found}"
     if fresh.max_age_days is None:
         return None
     if arrival.ends is None:
         return "max_age_days counts from the end of the window's period, and its id names no month, week or day"
-    age = (pd.Timestamp(arrival.ends) - newest) / pd.Timedelta(days=1)
+    age = (pd.Timestamp(arrival.ends) - newest.time) / pd.Timedelta(days=1)
     if age <= fresh.max_age_days:
         return None
     limit = f"{fresh.max_age_days:g} days before {_time(pd.Timestamp(arrival.ends))}"
-    return f"expected times up to {limit}, where its period ends, found {_time(newest)} at most"
+    return f"expected times up to {limit}, where its period ends, {found}"
 
 
 def _time(moment: pd.Timestamp) -> str:

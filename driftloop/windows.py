@@ -203,13 +203,14 @@ class SqlWindows:
         import sqlalchemy as sa
 
         column = self.table.c[self.period]
-        return sorted(map(str, self._frame(sa.select(column).where(column.is_not(None)).distinct())[self.period]))
+        found = self._frame(sa.select(column).where(column.is_not(None)).distinct())[self.period]
+        return sorted(self._name(str(period)) for period in found)
 
     def read(self, window: str) -> pd.DataFrame:
         import sqlalchemy as sa
 
         period = sa.cast(self.table.c[self.period], sa.String)
-        rows = self._frame(sa.select(sa.text("*")).select_from(self.table).where(period == window))
+        rows = self._frame(sa.select(sa.text("*")).select_from(self.table).where(period == self._name(window)))
         return rows.drop(columns=self.period)
 
     def digest(self, window: str) -> str:
@@ -220,6 +221,16 @@ class SqlWindows:
     def has_labels(self, window: str) -> bool:
         rows = self.read(window)
         return self.loop.target in rows and bool(rows[self.loop.target].notna().any())
+
+    def _name(self, window: str) -> str:
+        """The id, where files can be named after it."""
+        if window in (".", "..") or "/" in window or "\\" in window:
+            raise ContractError(
+                f"{window!r} cannot name a window: expected no / and no \\ in it, and neither . nor .. for it. "
+                f"Where the column {self.period} of {self.loop.windows.table} holds it, mend these rows or read a view "
+                f"without them."
+            )
+        return window
 
     def _frame(self, query: object) -> pd.DataFrame:
         from sqlalchemy.exc import OperationalError, ProgrammingError

@@ -20,7 +20,7 @@ from driftloop.golden import NO_CASES, Cases
 from driftloop.holdout import HoldoutRule
 from driftloop.ledger import Ledger
 from driftloop.promotion import ServingCheck
-from driftloop.reading import Newest, Reading
+from driftloop.reading import Before, Reading
 from driftloop.registry import CHALLENGER, CHAMPION, Registry
 from driftloop.reigns import waiting
 from driftloop.schema import Schema
@@ -70,7 +70,7 @@ class Workspace:
     schema: Schema | None = None
     sources: str = ""  # of the loop's own modules, see own.sources
     _readings: OrderedDict[tuple[str, ...], Reading] = field(default_factory=OrderedDict)
-    _newest: Newest = field(default_factory=dict)
+    _before: Before = field(default_factory=dict)
     _models: OrderedDict[str, Artifact] = field(default_factory=OrderedDict)
 
     @property
@@ -89,7 +89,7 @@ class Workspace:
         key = (window, *self.reading_key(window))
         if key in self._readings:
             return self._readings[key]
-        found = reading.read(self.windows, window, self.loop, self.schema, self._newest)
+        found = reading.read(self.windows, window, self.loop, self.schema, self._before)
         self._keep_aside(window, found)
         if found.size or found.judgement:  # a file that could not be read may be readable in a moment
             self._readings[key] = found
@@ -99,7 +99,7 @@ class Workspace:
 
     def reading_key(self, window: str) -> tuple[str, ...]:
         """What a reading depends on, beside loop.toml."""
-        return reading.key(self.windows, window, self.loop, self.schema, self._newest)
+        return reading.key(self.windows, window, self.loop, self.schema, self._before)
 
     def aside(self, window: str) -> Path:
         """Where the rows of a window are kept that it goes on without."""

@@ -151,10 +151,10 @@ def check(folder: Path, as_json: bool) -> None:
     found: list[dict[str, Any]] = []
     seen: dict[str, set[str]] = {}
     labels: set[str] = set()
-    newest: reading.Newest = {}
+    before: reading.Before = {}
     for name in track(windows.ids(), "checking", transient=True, console=render.progress_console()):
         row: dict[str, Any] = {"window": name, "rows": None, "labelled": None, "problems": [], "notes": []}
-        read = reading.read(windows, name, loop, rules, newest)
+        read = reading.read(windows, name, loop, rules, before)
         if rules:
             row["validation"] = read.report(loop)
         if read.window is None:

@@ -119,4 +119,6 @@ def _mlflow(settings: Settings, ports: Ports, python: list[str], logs: Path) -> 
         f"--port={ports.mlflow}",
         "--workers=1",
     ]
-    return Child("MLflow", command, f"{ports.url('mlflow')}/health", logs / "mlflow.log")
+    # its job runner, for evaluations of language models, is eight processes more, each with an import of MLflow
+    env = {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
+    return Child("MLflow", command, f"{ports.url('mlflow')}/health", logs / "mlflow.log", env)

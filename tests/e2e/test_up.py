@@ -85,6 +85,7 @@ def test_up_answers_at_four_addresses_runs_the_loop_and_ctrl_c_ends_it_all(shell
 
     children = descendants(running.pid)
     assert len(children) >= 5
+    assert not any("mlflow.server.jobs" in command_line(pid) for pid in children)
     interrupt(running)
     _, err = running.communicate(timeout=60)
     assert running.returncode == 130

@@ -108,6 +108,7 @@ def test_a_damaged_last_good_model_gives_way_to_the_one_before(kept: Path, api_s
     away = replace(api_settings, tracking_uri=f"sqlite:///{kept / 'gone.db'}")
     with serving(create_app(away, "churn", FAST, source_here(away))) as client:
         wait_for(lambda: version(client) == "2")
+        assert client.post("/predict", json=ROW).json()["version"] == "2"
 
 
 def test_a_half_downloaded_folder_is_never_served_and_is_cleared_away(kept: Path, api_settings: Settings) -> None:

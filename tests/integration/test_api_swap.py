@@ -104,6 +104,7 @@ def test_a_rollback_is_followed_like_a_promotion(api_registry: Registry, api_set
         wait_for(lambda: version(client) == "3")
         api_registry.point("champion", "1")
         wait_for(lambda: version(client) == "1")
+        assert client.post("/predict", json=ROW).json()["version"] == "1"
 
 
 def test_docs_and_model_show_the_fields_of_whatever_serves(api_registry: Registry, api_settings: Settings) -> None:

@@ -19,8 +19,9 @@ from driftloop.contract import Loop, Recipe
 from driftloop.errors import ContractError
 from driftloop.frame import Window
 from driftloop.holdout import HoldoutRule
-from driftloop.search import Searched, parts, tune
-from driftloop.training import split
+from driftloop.search import Searched, in_time, parts, tune
+from driftloop.strategy import joined
+from driftloop.training import split, split_parts
 from tests.fakes import a_loop, a_window, some_rows
 
 TREE = "sklearn.tree.DecisionTreeClassifier"
@@ -386,6 +387,18 @@ def test_by_time_each_fold_comes_after_the_rows_that_it_is_told_from() -> None:
         (0, 39, 40, 59),
         (0, 59, 60, 79),
     ]
+
+
+def test_rows_are_put_in_the_order_of_their_times_and_not_copied_where_they_are_in_it() -> None:
+    loop = a_loop(timestamp="day", holdout={"by": "time"}, model=searching().model)
+    days = pd.date_range("2024-01-01", periods=100)
+    ordered = split_parts([a_window(some_rows(100).assign(day=days), loop)], HoldoutRule.of(loop))[0]
+    assert joined([in_time(part) for part in ordered]) is ordered[0].of
+    mixed = a_window(some_rows(100).assign(day=days[::-1]), loop)
+    put = in_time(mixed)
+    assert put.timestamp is not None
+    assert put.timestamp.tolist() == days.tolist()
+    assert put.X["fee"].tolist() == mixed.X["fee"].tolist()[::-1]
 
 
 def test_by_row_duplicates_share_a_fold() -> None:

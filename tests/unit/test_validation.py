@@ -15,7 +15,7 @@ from driftloop import contract, monitoring, promoting, reading
 from driftloop.errors import WindowError
 from driftloop.report import window_report
 from driftloop.schema import learn, parse
-from driftloop.validation import Arrival, Judgement, judge
+from driftloop.validation import Arrival, Judgement, Newest, judge
 from services.dashboard.months import month_rows
 from tests.fakes import FakeWindows, a_loop, a_workspace, some_rows
 
@@ -143,7 +143,7 @@ TIMES = fees(1, 2).assign(at=["2024-01-30", "2024-01-31T06:00:00+02:00"])
 )
 def test_freshness(text: str, before: str | None, ends: str | None, told: str | None) -> None:
     arrival = Arrival(
-        ("2023-12", pd.Timestamp(before)) if before else None,
+        ("2023-12", Newest(pd.Timestamp(before), None)) if before else None,
         pd.Timestamp(ends, tz="UTC").to_pydatetime() if ends else None,
     )
     found = judged(TIMES, f"fresh: {{{text}}}", TIMED, arrival)
@@ -213,6 +213,15 @@ def test_bad_rows_are_left_out_with_the_reason_and_no_column_that_is_not_the_loo
     report = found.report(a_loop())
     assert reading.notes(report)[1] == "2 of 60 rows break an error of schema.yaml and are left out"
     assert "expected one of basic, family" in reading.notes(report)[0]
+
+
+def test_the_reason_leaves_a_column_of_that_name_alone() -> None:
+    loop = a_loop(promotion={"slices": ["reason"]}, validation={"on_bad_rows": "quarantine"})
+    windows = FakeWindows({"2024-01": spoilt().assign(reason="moved")})
+    found = reading.read(windows, "2024-01", loop, parse(RULES, loop), {}).set_aside
+    assert found is not None
+    assert found["reason"].tolist() == ["moved", "moved"]
+    assert found["reason_"].tolist() == ["fee: type", "fee: range"]
 
 
 def test_a_window_with_too_many_bad_rows_fails_all_the_same() -> None:
@@ -303,10 +312,52 @@ def test_the_dashboard_says_in_a_cell_what_the_schema_found(work: Any) -> None:
     ]
 
 
-def test_a_window_is_held_against_the_nearest_one_before_it_whose_times_can_be_read() -> None:
-    def month(number: int) -> pd.DataFrame:
-        return some_rows(60, seed=number).assign(at=pd.date_range(f"2024-0{number}-01", periods=60, freq="h"))
+def month(number: int) -> pd.DataFrame:
+    return some_rows(60, seed=number).assign(at=pd.date_range(f"2024-0{number}-01", periods=60, freq="h"))
 
+
+def mistyped(rows: pd.DataFrame) -> pd.DataFrame:
+    return rows.assign(at=rows["at"].where(rows.index != 9, pd.Timestamp("2062-01-05")))
+
+
+@pytest.mark.parametrize("on_bad_rows", ["fail", "drop"])
+def test_a_mistyped_time_of_the_window_before_does_not_tell_against_a_good_one(on_bad_rows: str) -> None:
+    loop = a_loop(timestamp="at", validation={"on_bad_rows": on_bad_rows})
+    rules = parse("{fresh: {after_previous: true}, columns: {fee: {type: number}}}", loop)
+    before = mistyped(month(1)).astype({"fee": object})
+    before.loc[9, "fee"] = "cheap" if on_bad_rows == "drop" else 1.0
+    good = FakeWindows({"2024-01": before, "2024-02": month(2)})
+    assert reading.read(good, "2024-02", loop, rules, {}).problems == ()
+    for again in (before, month(1)):
+        stale = FakeWindows({"2024-01": before, "2024-02": again})
+        problems = reading.read(stale, "2024-02", loop, rules, {}).problems
+        assert "expected times after 2062-01-05 00:00:00, the newest of window 2024-01, found" in problems[0]
+
+
+def test_a_window_that_names_no_period_says_which_window_has_the_odd_time() -> None:
+    rules = parse("fresh: {after_previous: true}", TIMED)
+    (told,) = reading.read(FakeWindows({"a": mistyped(month(1)), "b": month(2)}), "b", TIMED, rules, {}).problems
+    assert "after 2062-01-05 00:00:00, the newest of window a, found 2024-02-03 11:00:00 at most" in told
+
+
+def test_a_window_is_held_against_the_one_before_it_that_its_schema_lets_pass() -> None:
+    rules = parse("{fresh: {after_previous: true}, columns: {fee: {type: number}}}", TIMED)
+    broken = mistyped(month(2)).assign(fee="cheap")
+    seen: list[str] = []
+
+    class Counted(FakeWindows):
+        def read(self, window: str) -> pd.DataFrame:
+            seen.append(window)
+            return super().read(window)
+
+    windows, known = Counted({"0": month(1), "a": month(1), "b": broken, "c": month(3), "d": month(3)}), {}
+    assert reading.read(windows, "c", TIMED, rules, known).problems == ()
+    assert sorted(seen) == ["a", "b", "c"]
+    (told,) = reading.read(windows, "d", TIMED, rules, known).problems
+    assert "the newest of window c" in told
+
+
+def test_a_window_is_held_against_the_nearest_one_before_it_whose_times_can_be_read() -> None:
     windows = FakeWindows({"2024-01": month(1), "2024-02": month(2).assign(at="soon"), "2024-03": month(1)})
     rules, known = parse("fresh: {after_previous: true}", TIMED), {}
     assert reading.read(windows, "2024-01", TIMED, rules, known).problems == ()

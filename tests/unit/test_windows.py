@@ -369,6 +369,14 @@ def test_a_period_with_a_quote_in_it_is_only_a_value(tmp_path: Path) -> None:
     assert len(found.read(found.ids()[0])) == 4
 
 
+@pytest.mark.parametrize("period", ["../x", "..", ".", "/etc/x", "a/b", "a\\b"])
+def test_a_period_that_would_lead_out_of_a_folder_names_no_window(period: str, tmp_path: Path) -> None:
+    found = database(tmp_path, pd.concat([SNAPSHOTS, ROWS.assign(as_of=period)]))
+    for asked in (found.ids, lambda: found.read(period), lambda: found.digest(period)):
+        with pytest.raises(ContractError, match=r"'.+' cannot name a window.*the column as_of of snapshots"):
+            asked()
+
+
 def test_a_table_that_is_not_there_is_a_contract_error(tmp_path: Path) -> None:
     (tmp_path / "empty.db").touch()
     loop = a_loop(windows={"sql": f"sqlite:///{tmp_path / 'empty.db'}", "table": "snapshots", "period": "as_of"})

@@ -57,9 +57,9 @@ Of 7,043 customers ({"StreamFlow" if "streamflow" in months else "generated"}) w
 held out: from the window's files to a version that a clean process has loaded and scored (`promoting.training_data`,
 `train`, `register`, `check_serving`), in a warm process that has not read the window. In it: reading and checking the
 rows, splitting off the holdout, MLflow's writes. Not in it: drift before it, decision and promotion after it, Prefect,
-the start of Python. Seconds of the middle one of {REPEATS} runs. *Fit* is preprocessing and estimator on all training rows, *reading*
-`training_data`; that and the columns after it are part of *beside the fit*, which also has the steps too small for a
-column.
+the start of Python. Seconds of the middle one of {REPEATS} runs. *Fit* is preprocessing and estimator on all training
+rows, *reading* `training_data`; that and the columns after it are part of *beside the fit*, which also has the steps
+too small for a column.
 
 | estimator | whole | fit | beside the fit | {" | ".join(name for name in STEPS if name != "fit")} |
 |---|---|---|---|{"---|" * (len(STEPS) - 1)}

@@ -69,17 +69,21 @@ class Children:
         return next((child for child, process in self._running.values() if process.poll() is not None), None)
 
     def stop(self) -> None:
-        """Ask each child's group to end, the last started first; kill what does not within the grace time."""
+        """Ask each child's group to end, the last started first; kill what does not within the grace time.
+
+        The first child stays until the others have ended: the schedules pause themselves in Prefect.
+        """
         processes = [process for _, process in reversed(self._running.values())]
-        for process in processes:
-            _signal(process, signal.SIGTERM)
-        deadline = time.monotonic() + GRACE_SECONDS
-        for process in processes:
-            try:
-                process.wait(max(0.0, deadline - time.monotonic()))
-            except subprocess.TimeoutExpired:
-                _signal(process, signal.SIGKILL)
-                process.wait()
+        for together in (processes[:-1], processes[-1:]):
+            for process in together:
+                _signal(process, signal.SIGTERM)
+            deadline = time.monotonic() + GRACE_SECONDS
+            for process in together:
+                try:
+                    process.wait(max(0.0, deadline - time.monotonic()))
+                except subprocess.TimeoutExpired:
+                    _signal(process, signal.SIGKILL)
+                    process.wait()
 
 
 @contextmanager

@@ -74,6 +74,8 @@ def test_a_row_and_a_file_are_predicted_as_the_api_predicts_them(urls, page, tmp
 
     inputs = {one["name"]: one for one in httpx.get(f"{api}/model").json()["signature"]["inputs"]}
     fee, usage = page.get_by_role("spinbutton", name="fee"), page.get_by_role("spinbutton", name="monthly usage")
+    for field in (fee, usage):
+        expect(field).not_to_have_value("")  # drawn before it is filled
     assert float(fee.input_value()) == pytest.approx(inputs["fee"]["default"], rel=1e-5)
     fee.fill("70.5")
     usage.fill("")

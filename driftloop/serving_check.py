@@ -5,6 +5,7 @@ A process does the imports while the candidate trains; each check is a fork of i
 
 from __future__ import annotations
 
+import os
 import statistics
 import tempfile
 import time
@@ -130,12 +131,22 @@ def _latency(loaded: Artifact, rows: pd.DataFrame) -> float:
 
 def _prepare() -> Callable[[Any], Any]:
     with uncollected():
-        import onnxruntime  # noqa: F401  # before the first request
+        import mlflow.artifacts  # before the first request: each fork would import it anew
+        import onnxruntime  # noqa: F401
         import skops.io  # noqa: F401
         from mlflow import MlflowClient  # noqa: F401
 
         import driftloop.artifact
-        import driftloop.registry  # noqa: F401
+        import driftloop.recipe
+        import driftloop.registry
+        import driftloop.trees  # noqa: F401
+
+        if not os.environ.get("MLFLOW_TRACKING_URI", "").startswith("http"):  # then MLflow reads its database itself
+            import mlflow.store.model_registry.sqlalchemy_store
+            import mlflow.store.tracking.sqlalchemy_store  # noqa: F401
+            from sqlalchemy.orm import configure_mappers
+
+            configure_mappers()
     return try_version
 
 

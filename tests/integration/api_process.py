@@ -85,7 +85,10 @@ def running(folder: Path, settings: Settings, *options: str, alerts: str = "", p
             [*command, "--poll", str(poll), *options], env=env, stdout=log, stderr=subprocess.STDOUT
         )
     try:
-        wait_for(lambda: is_up(f"http://127.0.0.1:{port}/ready"), 60)
+        asked = (
+            40 if "--workers" in options else 1
+        )  # each connection may reach another worker, with its own model or none
+        wait_for(lambda: all(is_up(f"http://127.0.0.1:{port}/ready") for _ in range(asked)), 60)
         with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=30) as client:
             yield Api(child, client, settings)
     finally:

@@ -1,8 +1,8 @@
 """A run that dies at a chosen moment, in a process forked from one that did the imports for all of them.
 
 It takes the flows' steps over one window in their order, without Prefect, on real MLflow and a real ledger, and kills
-its own process with SIGKILL right after the step that the moment names: ``verdict``, ``train``, ``register``,
-``check``, ``ledger``, ``alias``, ``card`` (what explains the decision). WINDOW ``approve`` is a human's yes instead.
+its own process with SIGKILL right after the step that the moment names: ``verdict``, ``register``, ``ledger``,
+``alias``, ``card`` (what explains the decision). WINDOW ``approve`` is a human's yes instead.
 """
 
 from __future__ import annotations
@@ -83,11 +83,9 @@ def train(work: Workspace, window: str, reached: Any) -> None:
     reached("verdict")
     data = promoting.training_data(work, window, work.champion())
     candidate = promoting.train(work, data)
-    reached("train")
     version = promoting.register(work, candidate, window)
     reached("register")
     made = promoting.check_serving(work, candidate, version.number, data.holdout.X)
-    reached("check")
     details = promoting.asked_by(work, window, verdict.seq)
     _, entry = deciding.decide_and_record(work, made, data, window, details)
     following.follow(work, entry)

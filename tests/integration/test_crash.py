@@ -37,7 +37,7 @@ def decisions(loop):
     return [(str(e.kind), e.version) for e in loop.open().ledger.entries() if e.kind in TRAININGS]
 
 
-MOMENTS = ("verdict", "train", "register", "check", "ledger", "alias", "card")
+MOMENTS = ("verdict", "register", "ledger", "alias", "card")  # each leaves something behind that the one before did not
 
 
 @pytest.mark.parametrize("moment", MOMENTS)

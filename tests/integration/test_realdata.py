@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from functools import reduce
+from functools import cache, reduce
 from pathlib import Path
 from statistics import mean
 
@@ -76,6 +76,7 @@ def streamflow(tmp_path):
     return folder
 
 
+@cache
 def evidently_s_own():
     """Column to (method, score, drifted) as Evidently's preset gives it for the same 14 columns, called directly."""
     from evidently import DataDefinition, Dataset, Report

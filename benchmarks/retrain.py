@@ -73,7 +73,7 @@ logistic regressions, so that preprocessing is much of the work.
 
 Memory of a training on {MILLION:,} rows of {COLUMNS} columns in {WINDOWS} windows of Parquet, HistGradientBoosting with
 10 iterations (`promoting.training_data` and `train`; registering and the serving check are not in it). *Frame* is the
-size of all features as they are read, training and holdout together. *At its highest* is the most that was resident
+size of all features of all rows as they are read. *At its highest* is the most that was resident
 from the first file's opening on, the frame included, above what the process had after training on a thousand rows.
 `fit` takes a copy of the rows for early stopping, and with categories two more to put their columns first.
 
@@ -304,7 +304,8 @@ def _memory(folder: str, words: str) -> dict[str, float]:
     data = promoting.training_data(work, work.newest(), None)
     promoting.train(work, data)
     seconds, peak = time.perf_counter() - began, _resident("VmHWM") - before
-    frame = sum(float(part.X.memory_usage(index=False).sum()) for part in (data.training, data.holdout))
+    read = (work.read(window).X for window in work.windows.ids())  # also the rows held out of windows before the newest
+    frame = sum(float(rows.memory_usage(index=False).sum()) for rows in read)
     return {"frame_mb": frame / 1e6, "peak_mb": peak / 1e6, "seconds": seconds}
 
 

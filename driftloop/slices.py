@@ -135,8 +135,9 @@ def holm(p_values: Sequence[float]) -> list[float]:
 
 def quartiles(rows: pd.DataFrame) -> dict[str, tuple[float, ...]]:
     """Where each numeric column is cut: its distinct quartiles, nulls aside."""
-    known = {str(name): rows[name].dropna() for name in rows.select_dtypes("number")}
-    return {name: tuple(np.unique(np.quantile(v, QUANTILES)).tolist()) for name, v in known.items() if len(v)}
+    numeric = [name for name in rows if pd.api.types.is_numeric_dtype(rows[name])]
+    known = ((str(name), rows[name].dropna()) for name in numeric)  # one column at a time
+    return {name: tuple(np.unique(np.quantile(v, QUANTILES)).tolist()) for name, v in known if len(v)}
 
 
 def _masks(

@@ -27,7 +27,11 @@ def read_table(
             with filesystem.open_input_stream(file.path) as stream:
                 # "007" read as a number in one window and as text in another would be two entities
                 return pd.read_csv(stream, dtype={entity: str} if entity else None)
-        table: pd.DataFrame = pa.parquet.read_table(file.path, filesystem=filesystem).to_pandas()
+        # each column is handed over and its memory given back, or the rows would be there twice
+        read = pa.parquet.read_table(file.path, filesystem=filesystem)
+        table: pd.DataFrame = read.to_pandas(split_blocks=True, self_destruct=True)
+        del read
+        pa.default_memory_pool().release_unused()
         if entity in table:
             table[entity] = _as_text(table[entity])
         return table

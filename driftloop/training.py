@@ -206,14 +206,14 @@ def _both(old: Mapping[str, T], now: Mapping[str, T], of: Callable[[T, T], T]) -
 
 def statistics(numbers: Mapping[str, pd.Series] | pd.DataFrame) -> dict[str, tuple[float, float]]:
     """Mean and standard deviation (of the rows, not of a population they stand for) of each column with a value."""
-    present = {name: column.dropna().to_numpy() for name, column in numbers.items()}
-    return {str(name): (float(x.mean()), float(x.std())) for name, x in present.items() if len(x)}
+    present = ((str(name), column.dropna().to_numpy()) for name, column in numbers.items())  # one column at a time
+    return {name: (float(x.mean()), float(x.std())) for name, x in present if len(x)}
 
 
 def ranges(numbers: Mapping[str, pd.Series] | pd.DataFrame) -> dict[str, tuple[float, float, float]]:
     """Smallest, median and largest value of each column with one; the median is a value that is there."""
-    present = {str(name): column.dropna().to_numpy() for name, column in numbers.items()}
-    found = {name: np.quantile(x, (0, 0.5, 1), method="lower").tolist() for name, x in present.items() if len(x)}
+    present = ((str(name), column.dropna().to_numpy()) for name, column in numbers.items())
+    found = {name: np.quantile(x, (0, 0.5, 1), method="lower").tolist() for name, x in present if len(x)}
     return {name: (low, middle, high) for name, (low, middle, high) in found.items()}
 
 

@@ -45,6 +45,7 @@ from driftloop.trees import BOOSTED, HISTOGRAM
 from driftloop.workspace import Workspace
 
 ROWS = 5_000  # of the newest window, on which it is exported and tried in a clean process
+UNNAMED = "it was fitted without names for them. Fit it on a DataFrame."
 AS_READ = 1e-9  # how far scores of rows as the file has them may be from those of the loop's own form
 TIME = re.compile(r"(\d{4}-\d\d(?:-\d\d(?:[T ]\d\d:\d\d(?::\d\d(?:\.\d+)?)?)?)?)(Z|[+-]\d\d:\d\d)?")
 TRUTH = {"False": "0", "True": "1"}
@@ -370,13 +371,15 @@ def _tried(work: Workspace, loop: Loop, estimator: Pipeline, newest: Window) -> 
             scores = np.asarray(score(estimator, X, loop.task))
             several = scores.shape[1:] if loop.task == "multiclass" else ()
         except Exception as error:  # it may be anybody's estimator
-            because = f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
+            if not any(hasattr(step, "feature_names_in_") for _, step in estimator.steps):
+                raise ContractError(f"{found}: {UNNAMED}") from error
+            because = f"{type(error).__name__}: {' '.join(str(error).split())[:300].rstrip('.')}"
             raise ContractError(
-                f"{found}: {because} Numbers come as float64, categories as words, a missing one as "
+                f"{found}: {because}. Numbers come as float64, categories as words, a missing one as "
                 f'"{MISSING}"; name under [features] what it was fitted with.'
             ) from error
     if any("was fitted without feature names" in str(warning.message) for warning in said):
-        raise ContractError(f"{found}: it was fitted without names for them. Fit it on a DataFrame.")
+        raise ContractError(f"{found}: {UNNAMED}")
     if scores.shape != (len(X), *several) or not np.isfinite(scores).all():
         raise ContractError(f"{found}: expected a finite number a row, got shape {scores.shape} of {scores.dtype}.")
     if len(raw := work.windows.read(newest.id)) != len(X):
@@ -387,7 +390,8 @@ def _tried(work: Workspace, loop: Loop, estimator: Pipeline, newest: Window) -> 
             as_read = np.asarray(score(estimator, raw[columns], loop.task))
     except Exception:  # noqa: BLE001  # it may not take the rows as the file has them; that is not asked of it
         return []
-    apart = int((~(np.abs(as_read - scores) <= AS_READ * np.maximum(1, np.abs(scores)))).sum())
+    same = np.abs(as_read - scores) <= AS_READ * np.maximum(1, np.abs(scores))
+    apart = int((~same.reshape(len(X), -1).all(axis=1)).sum())  # a row of several labels has several scores
     if not apart:
         return []
     otherwise = (

@@ -372,3 +372,46 @@ def test_who_adopts_has_to_say_so(work: Any) -> None:
 def test_a_version_under_another_rule_is_pointed_to_adoption() -> None:
     with pytest.raises(HoldoutMismatch, match=r"driftloop adopt DIR models:/churn/4 --trained-until"):
         require_same_rule(None, HoldoutRule.of(a_loop()), "4")
+
+
+def several(seed: int) -> pd.DataFrame:
+    """Rows whose plan, which the file has a null in, decides among three labels."""
+    rows = some_rows(200, seed=seed)
+    rows.loc[::20, "plan"] = None
+    kinds = np.where(rows["fee"] > 0.5, "stays", np.where(rows["plan"] == "family", "moves", "leaves"))
+    return rows.assign(left=kinds)
+
+
+def test_a_model_of_several_labels_is_adopted_with_its_own_and_counted_by_rows(
+    work: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    work.loop = a_loop(task="multiclass", promotion={})
+    work.windows.tables = {month: several(n) for n, month in enumerate(MONTHS)}
+    rows = several(9)
+    entry = adopt(work, pipeline(rows.assign(plan=rows["plan"].fillna("none"))), "2024-01", monkeypatch)
+    champion = work.champion()
+    assert (entry.version, champion.artifact.facts.labels) == ("1", ("leaves", "moves", "stays"))
+    held = work.read("2024-03")
+    said = champion.artifact.predict(held.X)
+    assert said.scores.shape == (200, 3)
+    assert (said.labels == held.among(champion.artifact.facts.labels).y).mean() > 0.9
+    assert champion.artifact.facts.metrics["accuracy"] > 0.9
+
+
+def test_rows_of_several_scores_are_counted_once(work: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    work.loop = a_loop(task="multiclass", promotion={})
+    work.windows.tables = {month: several(n) for n, month in enumerate(MONTHS)}
+    rows = several(9)
+    with_none = pipeline(rows.astype({"plan": object}).where(rows.notna(), None))  # it knows None, and no "(missing)"
+    entry = adopt(work, with_none, "2024-01", monkeypatch)
+    assert [note for note in entry.details["notes"] if note.startswith("for 10 of 200 rows of 2024-03 it answers")]
+
+
+def test_a_model_that_fails_because_nobody_named_its_columns_is_told_so(
+    work: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows = some_rows(100)
+    numbers = np.column_stack([rows["fee"], rows["fee"]])
+    bare = make_pipeline(SimpleImputer(), LogisticRegression()).fit(numbers, rows["left"])
+    with pytest.raises(ContractError, match=r"cannot answer for the 200 rows of .*: it was fitted without names"):
+        adopt(work, bare, "2024-01", monkeypatch)

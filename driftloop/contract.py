@@ -241,18 +241,62 @@ class Holdout(Section):
     share: Annotated[float, Field(gt=0, lt=1)] = 0.2
 
 
+class ColumnTest(Section):
+    """How one column's drift is judged: a test by Evidently's name for it, and its threshold; what is left out is
+    Evidently's choice.
+    """
+
+    test: str | None = None
+    threshold: Annotated[float, Field(ge=0)] | None = None
+
+
 class Drift(Section):
+    """``reference``: "training", "previous", "year_ago" or a window. ``engine``: who measures; auto is Evidently up to
+    a size, and above it the columnar engine, which gives the same.
+    """
+
     threshold: Share = 0.3
     reference: str = "training"
+    engine: Literal["auto", "evidently", "columnar"] = "auto"
+    columns: dict[str, ColumnTest] = Field(default_factory=dict)
+
+
+Finding = Literal["drift", "performance", "estimated", "prediction", "target", "quality"]
 
 
 class Trigger(Section):
-    """When a finding may start a training. ``cooldown`` counts windows since the last one."""
+    """When a finding may start a training.
 
-    on: Listed[Literal["drift", "performance"]] = ("drift",)
+    ``consecutive``: windows in a row that have to show it. ``cooldown`` counts windows since the last training.
+    ``confidence``: how surely a performance, seen or estimated, has to have fallen; 0 asks for ``max_drop`` only.
+    ``min_importance``: a drifted column counts towards the share that triggers when its permutation importance is
+    above; None counts all. ``reference``: what the trigger's drift is measured against, where that is another than
+    drift.reference.
+    """
+
+    on: Listed[Finding] = ("drift",)
     max_drop: Annotated[float, Field(ge=0)] = 0.05
+    confidence: Annotated[float, Field(ge=0, lt=1)] = 0.95
+    consecutive: Annotated[int, Field(ge=1)] = 1
     cooldown: Annotated[int, Field(ge=0)] = 0
     min_rows: Annotated[int, Field(ge=1)] = 30
+    min_importance: float | None = 0.0
+    reference: str | None = None
+
+
+class Compute(Section):
+    """Where columns are compared: threads of this process, or a Dask or Ray cluster; without ``address`` one of this
+    machine.
+    """
+
+    runner: Literal["threads", "dask", "ray"] = "threads"
+    address: str | None = None
+
+    @model_validator(mode="after")
+    def _address_of_a_cluster(self) -> Self:
+        if self.address and self.runner == "threads":
+            raise ValueError('compute.address is for runner = "dask" or "ray"')
+        return self
 
 
 class Promotion(Section):
@@ -332,6 +376,7 @@ class Loop(Section):
     holdout: Holdout = Holdout()
     drift: Drift = Drift()
     trigger: Trigger = Trigger()
+    compute: Compute = Compute()
     promotion: Promotion = Promotion()
     alerts: Alerts = Alerts()
     serving: Serving = Serving()
@@ -421,11 +466,18 @@ class Loop(Section):
     @property
     def digest(self) -> str:
         """A hash of everything that changes what a run computes."""
-        passed_by: dict[str, Any] = {"schedule": True, "alerts": True, "serving": True}
+        passed_by: dict[str, Any] = {"schedule": True, "alerts": True, "serving": True, "compute": True}
         if self.windows.source == "files":  # loops from before a key was there keep the hash of their runs
             passed_by["windows"] = {"source", "calendar"}
         passed_by["training"] = set(Training.model_fields) - self.training.model_fields_set - {"strategy"}
         passed_by["model"] = set(Model.model_fields) - self.model.model_fields_set - {"estimator", "params"}
+        passed_by["drift"] = {"engine", "columns"} - self.drift.model_fields_set
+        passed_by["trigger"] = {
+            "confidence",
+            "consecutive",
+            "min_importance",
+            "reference",
+        } - self.trigger.model_fields_set
         if not self.validation.model_fields_set:
             passed_by["validation"] = True
         return hashlib.blake2b(self.model_dump_json(exclude=passed_by).encode(), digest_size=8).hexdigest()

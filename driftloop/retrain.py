@@ -34,12 +34,14 @@ class ColumnDrift:
 class Drift:
     """``share`` is Evidently's share of drifted columns; NaN is refused.
 
-    ``target`` is the labels' own drift, None while they are not in. It is told apart and never counted in the share.
+    ``target`` is the labels' own drift, None while they are not in; ``prediction`` that of what the champion answers.
+    Both are told apart and never counted in the share.
     """
 
     share: float
     columns: tuple[ColumnDrift, ...]
     target: ColumnDrift | None = None
+    prediction: ColumnDrift | None = None
 
     def __post_init__(self) -> None:
         if not 0 <= self.share <= 1:
@@ -51,20 +53,54 @@ class Drift:
 
 
 @dataclass(frozen=True)
+class ColumnQuality:
+    """Shares of a column's values now and in the reference: nulls, categories unknown to it, numbers outside its range.
+
+    ``unseen`` is None for numbers, ``outside`` for categories. ``moved``: one of them is more than chance explains.
+    """
+
+    name: str
+    nulls: float
+    reference_nulls: float
+    unseen: float | None
+    outside: float | None
+    moved: bool
+
+
+@dataclass(frozen=True)
 class Performance:
     """The champion on the current window: its metric now, and how far that lies below its score at promotion.
 
-    ``drop`` is None where it was adopted without one.
+    ``drop`` is None where it was adopted without one. ``drop_low`` is the drop's one-sided lower bound at
+    trigger.confidence, None where there is none.
     """
 
     metric: str
     value: float
     rows: int
     drop: float | None
+    drop_low: float | None = None
 
     def __post_init__(self) -> None:
         if not (math.isfinite(self.value) and (self.drop is None or math.isfinite(self.drop))):
             raise ValueError(f"{self.metric} is {self.value}, drop {self.drop}: that is no performance")
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """What the champion's metric on the current window would be, told without its labels, with its interval.
+
+    ``drop`` and ``drop_low`` as in Performance. ``method``: how it was estimated.
+    """
+
+    metric: str
+    value: float
+    low: float
+    high: float
+    rows: int
+    drop: float | None
+    drop_low: float | None
+    method: str
 
 
 @dataclass(frozen=True)

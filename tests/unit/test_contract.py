@@ -81,8 +81,12 @@ def test_a_full_file_is_read_as_it_says() -> None:
     assert loop.trigger.model_dump() == {
         "on": ("drift", "performance"),
         "max_drop": 0.1,
+        "confidence": 0.95,
+        "consecutive": 1,
         "cooldown": 2,
         "min_rows": 100,
+        "min_importance": 0.0,
+        "reference": None,
     }
     assert loop.promotion.model_dump() == {
         "metric": "log_loss",
@@ -138,7 +142,7 @@ def test_the_defaults_are_those_of_the_design() -> None:
     }
     assert loop.training.strategy == "all"
     assert loop.holdout.share == 0.2
-    assert loop.drift.model_dump() == {"threshold": 0.3, "reference": "training"}
+    assert loop.drift.model_dump() == {"threshold": 0.3, "reference": "training", "engine": "auto", "columns": {}}
     assert loop.promotion.model_dump() == {
         "metric": "rmse",
         "delta": 0.01,
@@ -213,7 +217,7 @@ def test_a_loop_is_frozen() -> None:
         ("", "[training]\nstrategy = 'newest'\n", "training.strategy = 'newest': .*all"),
         ("", "[training]\nstrategy = 'rolling:0'\n", "training.strategy = 'rolling:0': .*rolling"),
         ("", "[holdout]\nby = 'user'\n", "holdout.by = 'user': .*'entity', 'row' or 'time'"),
-        ("", "[trigger]\non = ['label']\n", "trigger.on.0 = 'label': .*'drift' or 'performance'"),
+        ("", "[trigger]\non = ['label']\n", "trigger.on.0 = 'label': .*'drift', 'performance', 'estimated', "),
         ("", "[schedule]\ncron = 'daily'\n", "schedule.cron = 'daily': "),
         ("", "[promotion]\nmetric = 'gini'\n", "promotion.metric = 'gini': for binary expected one of auc, accuracy"),
         ("", "[promotion]\nmetric = 'rmse'\n", "promotion.metric = 'rmse': for binary expected one of auc, accuracy"),

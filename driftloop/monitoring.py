@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -19,9 +19,19 @@ from driftloop.frame import unseen as unseen_categories
 from driftloop.holdout import require_same_rule, unseen
 from driftloop.live import MeanShift, mean_shifts, means_json, z_limit
 from driftloop.metrics import METRICS
-from driftloop.reigns import TRAININGS
+from driftloop.periods import year_before
+from driftloop.reigns import TRAININGS, in_a_row
 from driftloop.report import Json, window_report
-from driftloop.retrain import Drift, History, Performance, RetrainVerdict, TriggerPolicy, decide_retrain
+from driftloop.retrain import (
+    ColumnQuality,
+    Drift,
+    Estimate,
+    History,
+    Performance,
+    RetrainVerdict,
+    TriggerPolicy,
+    decide_retrain,
+)
 from driftloop.training import comparable, evaluate
 from driftloop.workspace import Champion, Serving, Workspace
 
@@ -128,23 +138,54 @@ def beside_champion(current: Window, champion: Champion) -> Window:
 
 def reference_ids(work: Workspace, window: str, serving: Serving) -> tuple[str, ...]:
     """Which windows drift compares the current one with, by ``drift.reference``."""
-    wanted = work.loop.drift.reference
+    return _reference(work, window, serving, work.loop.drift.reference)
+
+
+def trigger_reference_ids(work: Workspace, window: str, serving: Serving) -> tuple[str, ...]:
+    """Which windows the trigger's drift compares it with, by ``trigger.reference``, else ``drift.reference``."""
+    return _reference(work, window, serving, work.loop.trigger.reference or work.loop.drift.reference)
+
+
+def _reference(work: Workspace, window: str, serving: Serving, wanted: str) -> tuple[str, ...]:
     if wanted == "training":
         return serving.windows
     ids = work.windows.ids()
-    if wanted != "previous":
-        if wanted not in ids:
-            raise ContractError(
-                f'loop.toml: drift.reference = "{wanted}" is neither "training", "previous" nor a window there is.'
-            )
+    if wanted not in ("previous", "year_ago"):
         return (wanted,)
-    for earlier in reversed([i for i in ids if i < window]):
+    earlier = [name for name in ids if name < window]
+    if wanted == "year_ago":
+        before = year_before(window)
+        earlier = [name for name in earlier if name == before]
+    for name in reversed(earlier):
         try:
-            work.read(earlier)
+            work.read(name)
         except WindowError:
             continue  # quarantined when its turn was
-        return (earlier,)
+        return (name,)
     return serving.windows
+
+
+def require_references(loop: Loop, ids: Sequence[str]) -> None:
+    """Raise ContractError for a reference that is no window, and for a year_ago that the windows' ids do not tell."""
+    for key, wanted in (("drift", loop.drift.reference), ("trigger", loop.trigger.reference or "training")):
+        if wanted not in ("training", "previous", "year_ago", *ids):
+            raise ContractError(
+                f'loop.toml: {key}.reference = "{wanted}" is neither "training", "previous", "year_ago" nor a window '
+                f"there is."
+            )
+        if wanted == "year_ago" and (strange := [name for name in ids if year_before(name) is None]):
+            raise ContractError(
+                f'loop.toml: {key}.reference = "year_ago" needs ids that name a month, week or day, such as 2024-03, '
+                f"2024-W09 or 2024-03-01; {strange[-1]} names none. Rename the windows, or take another reference."
+            )
+
+
+def without_year_ago(work: Workspace, window: str, *used: Sequence[str]) -> list[str]:
+    """A note where year_ago was asked for and training had to stand in."""
+    asked = (work.loop.drift.reference, work.loop.trigger.reference or work.loop.drift.reference)
+    before = year_before(window)
+    missed = any(one == "year_ago" and tuple(ids) != (before,) for one, ids in zip(asked, used, strict=True))
+    return [f"no usable window {before}: compared with what the champion was trained on"] if missed else []
 
 
 def read_reference(work: Workspace, windows: Sequence[str]) -> list[Window]:
@@ -229,7 +270,8 @@ def history(work: Workspace, current: Window, champion: Champion | None, newest:
     """What the verdict needs besides the findings; ``newest`` is the newest labelled window that can be read."""
     adopted = champion.artifact.facts.adopted if champion else None
     learnt = (*TRAININGS, Kind.ADOPTION)
-    trainings = [e for e in work.ledger.entries() if e.kind in learnt and e.window < current.id]
+    entries = work.ledger.entries()
+    trainings = [e for e in entries if e.kind in learnt and e.window < current.id]
     trained_on = max((e.trained_on[-1] for e in trainings), default="")
     last_run = max((e.window for e in trainings), default=None)
     return History(
@@ -240,6 +282,7 @@ def history(work: Workspace, current: Window, champion: Champion | None, newest:
         windows_since_training=None
         if last_run is None
         else sum(last_run < window <= current.id for window in work.windows.ids()),
+        in_a_row=in_a_row(entries, current.id, work.loop.trigger.min_rows),
     )
 
 
@@ -320,12 +363,34 @@ def newest_labelled(work: Workspace, until: str, champion: Champion | None) -> W
     return good[0] if good else None
 
 
-def judge(work: Workspace, drift: Drift | None, performance: Performance | None, past: History) -> RetrainVerdict:
-    loop = work.loop
-    policy = TriggerPolicy(
-        loop.drift.threshold, loop.trigger.on, loop.trigger.max_drop, loop.trigger.cooldown, loop.trigger.min_rows
+def policy_of(loop: Loop) -> TriggerPolicy:
+    trigger = loop.trigger
+    return TriggerPolicy(
+        threshold=loop.drift.threshold,
+        on=trigger.on,
+        max_drop=trigger.max_drop,
+        cooldown=trigger.cooldown,
+        min_rows=trigger.min_rows,
+        confidence=trigger.confidence,
+        consecutive=trigger.consecutive,
+        min_importance=None if trigger.min_importance == "off" else trigger.min_importance,
     )
-    return decide_retrain(drift, performance, past, policy)
+
+
+def judge(  # as decide_retrain
+    work: Workspace,
+    drift: Drift | None,
+    performance: Performance | None,
+    past: History,
+    *,
+    estimate: Estimate | None = None,
+    quality: Sequence[ColumnQuality] = (),
+    importance: Mapping[str, float] | None = None,
+) -> RetrainVerdict:
+    """``drift`` is that against ``trigger.reference``, ``importance`` the champion's."""
+    return decide_retrain(
+        drift, performance, past, policy_of(work.loop), estimate=estimate, quality=quality, importance=importance
+    )
 
 
 def record_verdict(work: Workspace, key: str, report: Json, notes: Sequence[str] = ()) -> Entry:

@@ -267,10 +267,53 @@ def test_the_previous_window_is_the_last_that_can_be_read(work: Workspace) -> No
     assert monitoring.reference_ids(with_reference(work, "previous"), "2024-03", serving) == ("2024-01",)
 
 
-def test_a_reference_that_is_no_window_is_a_contract_error(work: Workspace) -> None:
-    serving = Serving("1", ("2024-01",))
-    with pytest.raises(ContractError, match=r'drift\.reference = "2023-01" is neither "training", "previous" nor'):
-        monitoring.reference_ids(with_reference(work, "2023-01"), "2024-02", serving)
+@pytest.mark.parametrize("section", ["drift", "trigger"])
+def test_a_reference_that_is_no_window_is_a_contract_error(section: str) -> None:
+    loop = a_loop(**{section: {"reference": "2023-01"}})
+    with pytest.raises(ContractError, match=rf'{section}\.reference = "2023-01" is neither "training", "previous", "y'):
+        monitoring.require_references(loop, MONTHS)
+    monitoring.require_references(loop, ["2023-01", *MONTHS])
+
+
+@pytest.mark.parametrize("section", ["drift", "trigger"])
+def test_a_year_ago_needs_ids_that_name_a_year(section: str) -> None:
+    loop = a_loop(**{section: {"reference": "year_ago"}})
+    with pytest.raises(ContractError, match=rf'{section}\.reference = "year_ago" needs ids .*; month_002 names none'):
+        monitoring.require_references(loop, ["month_001", "month_002"])
+    for ids in (["2024-02"], ["2024-W09"], ["2024-02-29"]):
+        monitoring.require_references(loop, ids)
+
+
+def test_a_year_ago_is_the_window_of_the_same_month_a_year_before(work: Workspace) -> None:
+    serving = Serving("1", ("2024-01", "2024-02"))
+    tables(work).update({month: some_rows(200) for month in ("2022-03", "2023-02", "2023-03", "2023-04")})
+    with_reference(work, "year_ago")
+    assert monitoring.reference_ids(work, "2024-03", serving) == ("2023-03",)
+    assert monitoring.without_year_ago(work, "2024-03", ("2023-03",), ("2023-03",)) == []
+
+
+def test_without_a_usable_window_a_year_ago_training_stands_in_and_a_note_says_so(work: Workspace) -> None:
+    serving = Serving("1", ("2024-01", "2024-02"))
+    tables(work)["2023-03"] = some_rows(200).assign(fee="broken")
+    with_reference(work, "year_ago")
+    used = monitoring.reference_ids(work, "2024-03", serving)
+    assert used == serving.windows
+    assert monitoring.without_year_ago(work, "2024-03", used, used) == [
+        "no usable window 2023-03: compared with what the champion was trained on"
+    ]
+
+
+@pytest.mark.parametrize(
+    ("trigger", "expected"), [(None, ("2024-01", "2024-02")), ("previous", ("2024-02",)), ("2024-01", ("2024-01",))]
+)
+def test_the_trigger_may_have_a_reference_of_its_own(
+    work: Workspace, trigger: str | None, expected: tuple[str, ...]
+) -> None:
+    serving = Serving("1", ("2024-01", "2024-02"))
+    work.loop = work.loop.model_copy(update={"trigger": work.loop.trigger.model_copy(update={"reference": trigger})})
+    assert monitoring.reference_ids(work, "2024-03", serving) == serving.windows
+    assert monitoring.trigger_reference_ids(work, "2024-03", serving) == expected
+    assert monitoring.without_year_ago(work, "2024-03", serving.windows, expected) == []
 
 
 def test_a_reference_that_cannot_be_read_stops_the_run(work: Workspace) -> None:

@@ -79,7 +79,7 @@ def heat_map(grid: Grid) -> bytes:
         axes.add_patch(Rectangle((column - 0.44, row - 0.42), 0.88, 0.84, fill=False, edgecolor=INK, linewidth=1.4))
     axes.set_yticks(range(len(names)), names)
     axes.set_xticks(range(0, len(windows), every), windows[::every], rotation=90)
-    for place in np.flatnonzero(np.isnan(levels).all(axis=0)):
+    for place in np.flatnonzero(np.isnan(levels).all(axis=0)).tolist():
         axes.axvspan(place - 0.5, place + 0.5, facecolor="#f4f4f4", hatch="///", edgecolor="#d8d8d8", linewidth=0)
         axes.text(place, (len(names) - 1) / 2, grid.notes[place], rotation=90, ha="center", va="center", fontsize=8)
     axes.set_xticks(np.arange(len(windows) + 1) - 0.5, minor=True)

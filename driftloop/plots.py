@@ -2,26 +2,78 @@
 
 from __future__ import annotations
 
+import re
+from base64 import b64encode
 from collections.abc import Sequence
 from dataclasses import dataclass
 from io import BytesIO
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from driftloop.errors import ContractError
+from driftloop.progress import tell
 from driftloop.timeline import Cell, NumericChange, ShareChange, Timeline, Track
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
+Json = dict[str, Any]
 BEFORE, AFTER, QUIET, INK = "#0072B2", "#D55E00", "#999999", "#222222"  # Okabe and Ito's
 RAMP = ("#f3f6fa", "#c3d3e6", "#fdc98a", "#7f2704")  # pale blue up to the threshold, orange to brown above it
 REACH = 3.0  # the colours end at 2**3 times the threshold, and at its eighth part
 ROWS = 40  # columns that a heat map holds, those that drifted most
 LABEL = 32  # characters of a name
+LONGEST = 100  # characters of a name in a file's name
 MONTHS = 48  # windows that get a label each and full width
-DPI = 120
+DPI, PAGE_DPI = 120, 80
+
+
+@dataclass(frozen=True)
+class Plots:
+    """Where the pictures of a timeline are; ``columns`` are those that drifted."""
+
+    heat_map: Path
+    columns: dict[str, Path]
+
+    def json(self) -> Json:
+        return {"heat_map": str(self.heat_map), "plots": {name: str(file) for name, file in self.columns.items()}}
+
+
+def write(timeline: Timeline, folder: Path) -> Plots:
+    """Draw the heat map, and before and after of each drifted column. Raises ContractError."""
+    drawn = Plots(folder / "heat_map.png", {})
+    try:
+        (folder / "columns").mkdir(parents=True, exist_ok=True)
+        tell("drawing the heat map")
+        drawn.heat_map.write_bytes(heat_map(grid_of(timeline)))
+        for place, column in enumerate(timeline.drifted, 1):
+            tell(f"drawing {column.name}, {place} of {len(timeline.drifted)} drifted columns")
+            file = folder / "columns" / f"{place:02}-{re.sub(r'[^0-9A-Za-z._-]+', '-', column.name)[:LONGEST]}.png"
+            file.write_bytes(before_and_after(column))
+            drawn.columns[column.name] = file
+    except OSError as error:
+        raise ContractError(f"the plots cannot be written to {folder}: {error.strerror}.") from None
+    return drawn
+
+
+def page(timeline: Timeline) -> str:
+    """The heat map and the scores as Markdown that needs no file beside it."""
+    picture = b64encode(heat_map(grid_of(timeline), dpi=PAGE_DPI)).decode()
+    head = ["column", "drifted since", *(arrival.window for arrival in timeline.windows)]
+    lines = [" | ".join(head), " | ".join(["---", "---", *["--:"] * len(timeline.windows)])]
+    for column in timeline.columns[:ROWS]:
+        cells = {cell.window: cell.drift for cell in column.cells}
+        scores = [
+            "–" if drift is None else f"**{drift.score:.2f}**" if drift.drifted else f"{drift.score:.2f}"
+            for drift in (cells.get(arrival.window) for arrival in timeline.windows)
+        ]
+        since = f"{column.first}{', came back' if column.came_back else ''}" if column.first else ""
+        lines.append(" | ".join([column.name.replace("|", r"\|"), since, *scores]))
+    table = "\n".join(f"| {line} |" for line in lines)
+    return f"![drift by column and window](data:image/png;base64,{picture})\n\n{table}\n\nBold: drifted.\n"
 
 
 @dataclass(frozen=True)
@@ -45,7 +97,7 @@ def grid_of(timeline: Timeline) -> Grid:
     cells: list[dict[str, Cell]] = [{cell.window: cell for cell in column.cells} for column in shown]
     windows = tuple(arrival.window for arrival in timeline.windows)
     return Grid(
-        title=f"Drift of {timeline.loop} against {_against(timeline)}",
+        title=f"Drift of {timeline.loop} against {timeline.against}",
         windows=tuple(f"{a.window} (ref.)" if a.state == "reference" else a.window for a in timeline.windows),
         notes=tuple(arrival.state for arrival in timeline.windows),
         names=tuple(column.name for column in shown),
@@ -55,13 +107,7 @@ def grid_of(timeline: Timeline) -> Grid:
     )
 
 
-def _against(timeline: Timeline) -> str:
-    if not (ids := timeline.reference):
-        return {"previous": "the window before", "year_ago": "the window a year before"}.get(timeline.by, timeline.by)
-    return ids[0] if len(ids) == 1 else f"{ids[0]} to {ids[-1]}"
-
-
-def heat_map(grid: Grid) -> bytes:
+def heat_map(grid: Grid, dpi: int = DPI) -> bytes:
     """A PNG of columns by windows: the darker, the further beyond the threshold; drifted cells are ringed."""
     from matplotlib.colors import LinearSegmentedColormap
     from matplotlib.patches import Rectangle
@@ -93,7 +139,7 @@ def heat_map(grid: Grid) -> bytes:
     bar = figure.colorbar(image, ax=axes, ticks=[-3, -2, -1, 0, 1, 2, 3], fraction=0.04, pad=0.02)
     bar.ax.set_yticklabels(["⅛", "¼", "½", "threshold", "2×", "4×", "8×"])
     bar.outline.set_visible(False)
-    return _png(figure)
+    return _png(figure, dpi)
 
 
 def before_and_after(column: Track) -> bytes:
@@ -156,15 +202,15 @@ def _figure(width: float, height: float) -> Figure:
     """A figure of its own, without pyplot, which keeps all it made and is not for threads."""
     from matplotlib.figure import Figure
 
-    return Figure(figsize=(width, height), dpi=DPI, layout="constrained")
+    return Figure(figsize=(width, height), layout="constrained")
 
 
-def _png(figure: Figure) -> bytes:
+def _png(figure: Figure, dpi: int = DPI) -> bytes:
     from matplotlib.backends.backend_agg import FigureCanvasAgg
 
     page = BytesIO()
     FigureCanvasAgg(figure)
-    figure.savefig(page, format="png")
+    figure.savefig(page, format="png", dpi=dpi)
     return page.getvalue()
 
 

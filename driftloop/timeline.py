@@ -134,7 +134,10 @@ Change = NumericChange | ShareChange
 
 @dataclass(frozen=True)
 class Track:
-    """A column over the windows that could be measured; ``change`` is that of the window in which it first drifted."""
+    """A column over the windows that could be measured; ``change`` is that of the window in which it first drifted.
+
+    None where it did not, and where only scores are known.
+    """
 
     name: str
     numeric: bool
@@ -175,7 +178,11 @@ class Track:
 
 @dataclass(frozen=True)
 class Timeline:
-    """A loop's columns over its windows, those that drifted most first. ``by`` is what was asked for as reference."""
+    """A loop's columns over its windows, those that drifted most first.
+
+    ``by``: training, previous, year_ago or a window, as in drift.reference; first: there was no champion; monitored:
+    taken from reports, each with its own.
+    """
 
     loop: str
     by: str
@@ -184,13 +191,27 @@ class Timeline:
 
     @property
     def drifted(self) -> tuple[Track, ...]:
-        return tuple(column for column in self.columns if column.change)
+        return tuple(column for column in self.columns if column.since)
 
     @property
     def reference(self) -> Ids:
         """The reference windows; empty where each window has its own."""
         each = {arrival.reference for arrival in self.windows if arrival.reference}
         return each.pop() if len(each) == 1 else ()
+
+    @property
+    def against(self) -> str:
+        """What the windows are compared with, in words."""
+        ids = self.reference
+        span = "" if not ids else ids[0] if len(ids) == 1 else f"{ids[0]} to {ids[-1]}"
+        words = {
+            "training": f"{span}, the champion's training",
+            "first": f"{span}, the first window",
+            "previous": "the window before",
+            "year_ago": "the window a year before",
+            "monitored": "the reference that each was monitored with",
+        }
+        return words.get(self.by, self.by)
 
     def json(self) -> Json:
         return {
@@ -282,6 +303,26 @@ def track(
         later = {ids for next_ in measured[place + 1 :] for ids in (next_.reference, (next_.window,))}
         kept = {ids: known for ids, known in kept.items() if ids in later}
     return Track(column.name, column.numeric, tuple(cells), change)
+
+
+def monitored(loop: str, numeric: Sequence[str], reports: Sequence[Json]) -> Timeline:
+    """What was found when each window was monitored, from its newest report; without what changed in a column."""
+    windows = [
+        Arrival(
+            report["window"],
+            tuple(report["reference"]) if report["drift"] else (),
+            newer=report["drift"] is not None and report["window"] > max(report["reference"]),
+            problems=tuple(report.get("quarantine", {}).get("problems", ())),
+        )
+        for report in reports
+    ]
+    cells: dict[str, list[Cell]] = {}
+    for arrival, report in zip(windows, reports, strict=True):
+        for told in (report["drift"] or {}).get("columns", ()):
+            drift = ColumnDrift(**{name: told[name] for name in ("name", "method", "score", "threshold", "drifted")})
+            cells.setdefault(drift.name, []).append(Cell(arrival.window, drift, arrival.newer))
+    columns = [Track(name, name in numeric, tuple(found), None) for name, found in cells.items()]
+    return Timeline(loop, "monitored", tuple(windows), most_drifted_first(columns))
 
 
 def most_drifted_first(columns: Iterable[Track]) -> tuple[Track, ...]:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.markup import escape
@@ -11,6 +9,7 @@ from rich.table import Table
 from rich.text import Text
 
 from driftloop.cli.render import out
+from driftloop.plots import Plots
 from driftloop.timeline import QUANTILES, Arrival, Cell, NumericChange, Timeline, Track, rounded
 
 ROWS = 20
@@ -20,13 +19,12 @@ DRIFTED, QUIET = "bold dark_orange", "dim"
 EMPTY = {"quarantined": "×", "no reference": "–"}
 
 
-def show(timeline: Timeline, why: str, heat_map: Path, plots: Path | None) -> None:
-    """``why``: what the reference is, in words. ``plots``: the folder of those of drifted columns."""
+def show(timeline: Timeline, drawn: Plots) -> None:
     console, drifted = out(), timeline.drifted
     ids = [arrival.window for arrival in timeline.windows]
     console.print(
-        f"[bold]{escape(timeline.loop)}[/], {ids[0]} to {ids[-1]} against {escape(why)}: {len(drifted)} of "
-        f"{len(timeline.columns)} columns drifted."
+        f"[bold]{escape(timeline.loop)}[/], {ids[0]} to {ids[-1]} against {escape(timeline.against)}: {len(drifted)} "
+        f"of {len(timeline.columns)} columns drifted."
     )
     found, notes = table(timeline, console)
     console.print(found)
@@ -36,9 +34,15 @@ def show(timeline: Timeline, why: str, heat_map: Path, plots: Path | None) -> No
         console.print(f"[{DRIFTED}]•[/] {escape(str(column.sentence))}")
         if isinstance(column.change, NumericChange):
             console.print(f"  {_numbers(column.change)}", style=QUIET)
-    console.print(f"Heat map: {escape(str(heat_map))}", soft_wrap=True)
-    if plots:
-        console.print(f"Before and after, a plot a drifted column: {escape(str(plots))}/", soft_wrap=True)
+    if not any(arrival.newer for arrival in timeline.windows):
+        console.print(
+            f"No window here is newer than its reference, so nothing can have started in one. To look further back: "
+            f"--reference {ids[0]}"
+        )
+    console.print(f"Heat map: {escape(str(drawn.heat_map))}", soft_wrap=True)
+    if drawn.columns:
+        folder = next(iter(drawn.columns.values())).parent
+        console.print(f"Before and after of each drifted column: {escape(str(folder))}/", soft_wrap=True)
 
 
 def table(timeline: Timeline, console: Console) -> tuple[Table, list[str]]:

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from driftloop import drift_worker
+from driftloop import drift_worker, timeline
 from driftloop.category import category
 from driftloop.contract import Loop
 from driftloop.drift import DriftReport
@@ -20,7 +20,7 @@ from driftloop.holdout import require_same_rule, unseen
 from driftloop.live import MeanShift, mean_shifts, means_json, z_limit
 from driftloop.metrics import METRICS
 from driftloop.periods import year_before
-from driftloop.reigns import TRAININGS, in_a_row
+from driftloop.reigns import ARRIVALS, TRAININGS, in_a_row
 from driftloop.report import Json, window_report
 from driftloop.retrain import (
     ColumnQuality,
@@ -32,6 +32,7 @@ from driftloop.retrain import (
     TriggerPolicy,
     decide_retrain,
 )
+from driftloop.timeline import Timeline
 from driftloop.training import comparable, evaluate
 from driftloop.workspace import Champion, Serving, Workspace
 
@@ -403,6 +404,13 @@ def record_verdict(work: Workspace, key: str, report: Json, notes: Sequence[str]
         actor="monitor_flow",
         details={"key": key, "report": report, "notes": list(notes)},
     )
+
+
+def monitored(work: Workspace, last: int) -> Timeline:
+    """The drift of the ``last`` windows as their newest reports tell it."""
+    rows = {entry.window: entry for entry in work.ledger.entries() if entry.kind in ARRIVALS}
+    reports = [rows[window].details["report"] for window in sorted(rows)[-last:]]
+    return timeline.monitored(work.loop.name, work.loop.columns.numeric, reports)
 
 
 def record_quarantine(work: Workspace, error: WindowError, champion: str | None) -> Json:

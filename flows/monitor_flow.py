@@ -57,6 +57,7 @@ def monitor_flow(loop_dir: Path, window: str | None = None, force: bool = False)
                 raise
             record("window.quarantined", window=window, problems=error.problems)
             report = tasks.record_quarantine(work, error, serving.version if serving else None)
+        tasks.publish_timeline(work)
         tasks.tell(work)
         return report
 

@@ -22,6 +22,8 @@ from driftloop.training import Candidate
 from driftloop.workspace import Champion, Workspace
 from flows.orchestration import open_here
 
+TIMELINE = 24  # windows that a run shows side by side
+
 
 def _unreachable(_task: object, _run: object, state: Any) -> bool:
     """Only a service that does not answer is worth another try; wrong data stays wrong."""
@@ -120,6 +122,21 @@ def publish_drift(work: Workspace, window: str, measured: DriftReport, champion:
     )
     address = work.registry.log_page(champion, f"drift/{window}.html", measured.html) or page.as_uri()
     create_link_artifact(address, f"Evidently report of {window}", key=f"report-{key}")
+
+
+@_io
+def publish_timeline(work: Workspace) -> None:
+    """Show the drift of the newest windows, column by column, as a heat map and a table on this run."""
+    from driftloop import plots  # draws with matplotlib, of which a first window has no need
+
+    found = monitoring.monitored(work, TIMELINE)
+    if sum(arrival.state == "measured" for arrival in found.windows) < 2:
+        return
+    create_markdown_artifact(
+        plots.page(found),
+        key=f"timeline-{_slug(work.loop.name)}",
+        description=f"Drift of {work.loop.name} in its newest windows. What changed, and when: driftloop drift",
+    )
 
 
 @_plain

@@ -10,7 +10,7 @@ from pydantic import TypeAdapter
 
 from driftloop.facts import Facts
 from driftloop.promotion import PromotionDecision
-from driftloop.retrain import Drift, Performance
+from driftloop.retrain import ColumnQuality, Drift, Performance
 
 Json = dict[str, Any]
 LEVELS = ("errors", "warnings")
@@ -26,6 +26,7 @@ def window_report(
     drift: Drift | None = None,
     threshold: float = 0.0,
     means: Sequence[Json] = (),
+    quality: Sequence[ColumnQuality] = (),
     performance: Performance | None = None,
     retrain: bool = False,
     reason: str,
@@ -42,6 +43,7 @@ def window_report(
         "reference": list(reference),
         "rows": {"reference": reference_rows, "current": current_rows},
         "drift": drift_json(drift, threshold) | {"means": list(means)} if drift else None,
+        "quality": quality_json(quality) if quality else None,
         "performance": performance_json(performance) if performance else None,
         "retrain": {"retrain": retrain, "reason": reason},
         "training": None,
@@ -59,6 +61,10 @@ def drift_json(drift: Drift, threshold: float) -> Json:
         "columns": [asdict(column) for column in drift.columns],
         "target": asdict(drift.target) if drift.target else None,
     }
+
+
+def quality_json(found: Sequence[ColumnQuality]) -> Json:
+    return {"columns": [asdict(column) for column in found], "moved": sum(column.moved for column in found)}
 
 
 def performance_json(performance: Performance) -> Json:

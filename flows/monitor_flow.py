@@ -95,6 +95,7 @@ def _monitor(work: Workspace, window: str, key: str, serving: Serving | None) ->
         drift=drift,
         threshold=work.loop.drift.threshold,
         means=monitoring.means(champion, current) if champion else [],
+        quality=measured.quality if measured else (),
         performance=performance,
         retrain=verdict.retrain,
         reason=str(verdict.reason),

@@ -4,21 +4,24 @@ from __future__ import annotations
 
 import hashlib
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from driftloop.frame import Window
 from driftloop.retrain import ColumnDrift, Drift
 
 if TYPE_CHECKING:
     from evidently.core.report import Snapshot
+
+Array = npt.NDArray[Any]
+Stratum = tuple[str, str | None]  # a window, and a label where those are told apart
 
 ROWS = 20_000  # of both sides together; where there are more, each side is drawn on at most half as many
 MOST_BYTES = 10_000_000
@@ -74,23 +77,56 @@ def allotted(sizes: Sequence[int], most: int) -> list[int]:
     return shares
 
 
-def chosen(loop: str, windows: Sequence[Window], *, by_label: bool, most: int = ROWS // 2) -> npt.NDArray[np.int64]:
-    """Which rows stand for a side: places in its windows' rows, one window after the other, at most ``most``.
+def chosen(
+    loop: str,
+    windows: Sequence[tuple[str, int]],
+    labels: Callable[[], Iterable[Array]] | None = None,
+    most: int = ROWS // 2,
+) -> npt.NDArray[np.int64]:
+    """Which rows stand for a side of ``windows``, ids and numbers of rows: at most ``most`` places, in order.
 
-    Each window, and with ``by_label`` each label of each window, is in by its share of the side's rows. What is drawn
-    depends on them, the loop's name and the windows' ids, and on nothing else.
+    Each window, and where ``labels`` gives them each label of each window, is in by its share of the side's rows.
+    ``labels`` are all rows', in pieces of one window each, and asked for twice. What is drawn depends on these, on the
+    loop's name and the windows' ids, and on nothing else.
     """
-    strata: list[npt.NDArray[np.int64]] = []
-    owners: list[str] = []
+    ends = np.cumsum([rows for _, rows in windows])
+    if ends[-1] <= most:
+        return np.arange(ends[-1])
+    sizes: Counter[Stratum] = Counter()
+    if labels is None:
+        sizes.update({(window, None): rows for window, rows in windows})
+    else:
+        for _, stratum, places in _strata(windows, ends, labels()):
+            sizes[stratum] += len(places)
+    rng = {window: np.random.default_rng(_seed(loop, window)) for window, _ in windows}
+    order = sorted(sizes, key=str)
+    picks = {
+        stratum: np.sort(rng[stratum[0]].choice(sizes[stratum], share, replace=False))
+        for stratum, share in zip(order, allotted([sizes[stratum] for stratum in order], most), strict=True)
+    }
+    if labels is None:
+        return np.concatenate(
+            [picks[window, None] + end - rows for (window, rows), end in zip(windows, ends, strict=True)]
+        )
+    found, passed = [], Counter[Stratum]()
+    for start, stratum, places in _strata(windows, ends, labels()):
+        first, last = np.searchsorted(picks[stratum], [passed[stratum], passed[stratum] + len(places)])
+        found.append(start + places[picks[stratum][first:last] - passed[stratum]])
+        passed[stratum] += len(places)
+    return np.sort(np.concatenate(found))
+
+
+def _strata(
+    windows: Sequence[tuple[str, int]], ends: Array, labels: Iterable[Array]
+) -> Iterator[tuple[int, Stratum, npt.NDArray[np.intp]]]:
+    """Of each piece of the labels: where it starts, and for each label in it the stratum and the places in it."""
     start = 0
-    for window in windows:
-        codes = np.zeros(len(window.X)) if window.y is None or not by_label else window.y.fillna(-1).to_numpy()
-        parts = [start + np.flatnonzero(codes == code) for code in np.unique(codes)]
-        strata, owners, start = strata + parts, owners + [window.id] * len(parts), start + len(codes)
-    shares = allotted([len(part) for part in strata], most)
-    draws = {window.id: np.random.default_rng(_seed(loop, window.id)) for window in windows}
-    picked = [draws[id_].choice(part, n, replace=False) for id_, part, n in zip(owners, strata, shares, strict=True)]
-    return np.sort(np.concatenate(picked))
+    for piece in labels:
+        window = windows[int(np.searchsorted(ends, start, "right"))][0]
+        codes, names = pd.factorize(piece)
+        for code in np.unique(codes):
+            yield start, (window, None if code < 0 else str(names[code])), np.flatnonzero(codes == code)
+        start += len(piece)
 
 
 def _seed(loop: str, window: str) -> int:

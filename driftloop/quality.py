@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import numpy as np
-import numpy.typing as npt
 from scipy.special import betainc
 
 from driftloop.category import MISSING
@@ -44,9 +43,8 @@ def column_quality(reference: Summary, current: Summary, column: Column, columns
 
 def _nulls(side: Summary, column: Column) -> tuple[int, int]:
     """How many nulls of how many rows."""
-    rows = int(side.counts.sum()) + side.nulls
     missing = 0 if column.numeric else int(side.counts[side.values == MISSING].sum())
-    return side.nulls + missing, rows
+    return side.nulls + missing, side.rows + side.nulls
 
 
 def _unseen(reference: Summary, current: Summary) -> tuple[int, int]:
@@ -63,11 +61,12 @@ def _unseen(reference: Summary, current: Summary) -> tuple[int, int]:
 def _outside(reference: Summary, current: Summary) -> tuple[int, int]:
     """How many numbers lie outside the reference's range, and how many of its own would, each left out."""
     if not reference.values.size:
-        return int(current.counts.sum()), 0
-    low, high = reference.values[0], reference.values[-1]
-    out: npt.NDArray[np.bool_] = (current.values < low) | (current.values > high)
-    ends = reference.counts[[0, -1]] if reference.values.size > 1 else reference.counts
-    return int(current.counts[out].sum()), int((ends == 1).sum())
+        return current.rows, 0
+    below = np.searchsorted(current.values, reference.values[0], "left")
+    above = np.searchsorted(current.values, reference.values[-1], "right")
+    ends = {0, len(reference.values) - 1}
+    news = current.counts[:below].sum() + current.counts[above:].sum()
+    return int(news), sum(reference.counts[place] == 1 for place in ends)
 
 
 def _rose(count: int, rows: int, other: int, other_rows: int, limit: float) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -13,18 +14,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from driftloop import page
-from driftloop.frame import Window
 from driftloop.page import CATEGORIES, COLUMNS, Excerpt, allotted, chosen, draw
 from driftloop.retrain import ColumnDrift, Drift
 
 FEE = ColumnDrift("fee", "K-S p_value", 0.43219, 0.05, drifted=False)
 PLAN = ColumnDrift("plan", "Jensen-Shannon distance", 0.25, 0.1, drifted=True)
 FOUND = Drift(0.5, (FEE, PLAN))
-
-
-def a_month(window: str, rows: int, labels: int = 2) -> Window:
-    y = pd.Series(np.arange(rows) % 10 < 3, dtype=float) if labels == 2 else pd.Series(np.arange(rows, dtype=float))
-    return Window(window, pd.DataFrame({"fee": np.arange(rows, dtype=float)}), y, None, None)
 
 
 def side(rows: int, start: int = 0) -> pd.DataFrame:
@@ -61,48 +56,66 @@ def test_strata_are_in_by_their_share(sizes: list[int], most: int) -> None:
     assert all(0 <= share <= size for share, size in zip(shares, sizes, strict=True))
 
 
+MONTHS = [("2024-01", 3000), ("2024-02", 1000)]
+
+
+def labels() -> Iterator[Any]:
+    """Three rows of ten are yes; a piece of a thousand rows at a time."""
+    for _ in range(4):
+        yield np.array(["yes", "yes", "yes", *["no"] * 7] * 100, dtype=object)
+
+
 def test_every_window_and_label_is_in_by_its_share() -> None:
-    months = [a_month("2024-01", 3000), a_month("2024-02", 1000)]
-    places = chosen("churn", months, by_label=True, most=400)
-    assert len(places) == 400
-    assert (places < 3000).sum() == 300
-    labels = np.concatenate([month.y for month in months if month.y is not None])
-    assert labels[places[places < 3000]].sum() == 90
-    assert labels[places[places >= 3000]].sum() == 30
+    places = chosen("churn", MONTHS, labels, most=400)
     assert (np.diff(places) > 0).all(), "in order, each once"
+    assert (places < 3000).sum() == 300
+    said = np.concatenate(list(labels()))[places] == "yes"
+    assert (said[:300].sum(), said[300:].sum()) == (90, 30)
 
 
 def test_rows_without_a_label_are_a_stratum_too() -> None:
-    month = a_month("2024-01", 1000)
-    assert month.y is not None
-    some = replace(month, y=month.y.where(month.y.index >= 500))
-    places = chosen("churn", [some, replace(month, id="2024-02", y=None)], by_label=True, most=200)
-    assert [((places >= low) & (places < low + 500)).sum() for low in (0, 500)] == [50, 50]
+    def some() -> Iterator[Any]:
+        return (np.where(np.arange(1000) % 2, piece, None) for piece in labels())
+
+    places = chosen("churn", MONTHS, some, most=400)
+    assert (places % 2 == 0).sum() == 200
 
 
-def test_of_numbers_only_the_windows_are_strata() -> None:
-    assert len(chosen("homes", [a_month("2024-01", 1000, labels=1000)], by_label=False, most=100)) == 100
+def test_without_labels_the_windows_are_the_strata() -> None:
+    places = chosen("homes", MONTHS, most=400)
+    assert len(set(places.tolist())) == 400
+    assert ((places < 3000).sum(), (places >= 3000).sum()) == (300, 100)
+    assert (np.diff(places) > 0).all()
 
 
-def test_the_sample_is_the_same_each_time_and_another_for_another_loop_or_window() -> None:
-    def of(loop: str, window: str) -> list[int]:
-        return list(chosen(loop, [a_month(window, 1000)], by_label=True, most=50))
+@given(st.integers(1, 2500))
+def test_how_labels_come_in_pieces_does_not_matter(size: int) -> None:
+    def pieces() -> Iterator[Any]:
+        every = np.concatenate(list(labels()))
+        for window in (every[:3000], every[3000:]):
+            yield from (window[start : start + size] for start in range(0, len(window), size))
 
-    assert of("churn", "2024-01") == of("churn", "2024-01")
-    assert len({tuple(of(*seed)) for seed in [("churn", "2024-01"), ("churn", "2024-02"), ("homes", "2024-01")]}) == 3
+    assert list(chosen("churn", MONTHS, pieces, most=400)) == list(chosen("churn", MONTHS, labels, most=400))
+
+
+@pytest.mark.parametrize("of", [labels, None])
+def test_the_sample_is_the_same_each_time_and_another_for_another_loop_or_window(of: Any) -> None:
+    def sample(loop: str, window: str) -> tuple[int, ...]:
+        return tuple(chosen(loop, [(window, 4000)], of, most=50))
+
+    assert sample("churn", "2024-01") == sample("churn", "2024-01")
+    others = [("churn", "2024-01"), ("churn", "2024-02"), ("homes", "2024-01")]
+    assert len({sample(*other) for other in others}) == 3
 
 
 def test_a_windows_rows_do_not_depend_on_those_of_the_others() -> None:
-    first = a_month("2024-01", 1000)
-    one, other = (
-        chosen("churn", [first, a_month(window, 1000)], by_label=True, most=100) for window in ("2024-02", "2024-03")
-    )
-    assert list(one[one < 1000]) == list(other[other < 1000])
+    one, other = (chosen("churn", [*MONTHS[:1], (window, 1000)], labels, most=100) for window in ("2024-02", "2024-03"))
+    assert list(one[one < 3000]) == list(other[other < 3000])
+    assert list(one) != list(other)
 
 
 def test_few_rows_are_all_in() -> None:
-    months = [a_month("2024-01", 30), a_month("2024-02", 12)]
-    assert list(chosen("churn", months, by_label=True)) == list(range(42))
+    assert list(chosen("churn", [("2024-01", 30), ("2024-02", 12)], list)) == list(range(42))
 
 
 # what it says

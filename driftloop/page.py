@@ -80,8 +80,8 @@ def allotted(sizes: Sequence[int], most: int) -> list[int]:
 def chosen(
     loop: str,
     windows: Sequence[tuple[str, int]],
+    most: int,
     labels: Callable[[], Iterable[Array]] | None = None,
-    most: int = ROWS // 2,
 ) -> npt.NDArray[np.int64]:
     """Which rows stand for a side of ``windows``, ids and numbers of rows: at most ``most`` places, in order.
 

@@ -66,7 +66,7 @@ def labels() -> Iterator[Any]:
 
 
 def test_every_window_and_label_is_in_by_its_share() -> None:
-    places = chosen("churn", MONTHS, labels, most=400)
+    places = chosen("churn", MONTHS, 400, labels)
     assert (np.diff(places) > 0).all(), "in order, each once"
     assert (places < 3000).sum() == 300
     said = np.concatenate(list(labels()))[places] == "yes"
@@ -77,12 +77,12 @@ def test_rows_without_a_label_are_a_stratum_too() -> None:
     def some() -> Iterator[Any]:
         return (np.where(np.arange(1000) % 2, piece, None) for piece in labels())
 
-    places = chosen("churn", MONTHS, some, most=400)
+    places = chosen("churn", MONTHS, 400, some)
     assert (places % 2 == 0).sum() == 200
 
 
 def test_without_labels_the_windows_are_the_strata() -> None:
-    places = chosen("homes", MONTHS, most=400)
+    places = chosen("homes", MONTHS, 400)
     assert len(set(places.tolist())) == 400
     assert ((places < 3000).sum(), (places >= 3000).sum()) == (300, 100)
     assert (np.diff(places) > 0).all()
@@ -95,13 +95,13 @@ def test_how_labels_come_in_pieces_does_not_matter(size: int) -> None:
         for window in (every[:3000], every[3000:]):
             yield from (window[start : start + size] for start in range(0, len(window), size))
 
-    assert list(chosen("churn", MONTHS, pieces, most=400)) == list(chosen("churn", MONTHS, labels, most=400))
+    assert list(chosen("churn", MONTHS, 400, pieces)) == list(chosen("churn", MONTHS, 400, labels))
 
 
 @pytest.mark.parametrize("of", [labels, None])
 def test_the_sample_is_the_same_each_time_and_another_for_another_loop_or_window(of: Any) -> None:
     def sample(loop: str, window: str) -> tuple[int, ...]:
-        return tuple(chosen(loop, [(window, 4000)], of, most=50))
+        return tuple(chosen(loop, [(window, 4000)], 50, of))
 
     assert sample("churn", "2024-01") == sample("churn", "2024-01")
     others = [("churn", "2024-01"), ("churn", "2024-02"), ("homes", "2024-01")]
@@ -109,13 +109,13 @@ def test_the_sample_is_the_same_each_time_and_another_for_another_loop_or_window
 
 
 def test_a_windows_rows_do_not_depend_on_those_of_the_others() -> None:
-    one, other = (chosen("churn", [*MONTHS[:1], (window, 1000)], labels, most=100) for window in ("2024-02", "2024-03"))
+    one, other = (chosen("churn", [*MONTHS[:1], (window, 1000)], 100, labels) for window in ("2024-02", "2024-03"))
     assert list(one[one < 3000]) == list(other[other < 3000])
     assert list(one) != list(other)
 
 
 def test_few_rows_are_all_in() -> None:
-    assert list(chosen("churn", [("2024-01", 30), ("2024-02", 12)], list)) == list(range(42))
+    assert list(chosen("churn", [("2024-01", 30), ("2024-02", 12)], 42, list)) == list(range(42))
 
 
 # what it says

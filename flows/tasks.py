@@ -120,6 +120,13 @@ def publish_drift(work: Workspace, window: str, measured: DriftReport, champion:
         description=f"{window}: {drift.drifted} of {len(drift.columns)} features drifted, share {drift.share:.3f}, "
         f"threshold {work.loop.drift.threshold}{own}. Verdict: {verdict}",
     )
+    if measured.quality:
+        create_table_artifact(
+            [asdict(column) for column in measured.quality],
+            key=f"quality-{key}",
+            description=f"{window}: nulls, unseen categories or numbers outside the range moved in "
+            f"{sum(column.moved for column in measured.quality)} of {len(measured.quality)} columns",
+        )
     address = work.registry.log_page(champion, f"drift/{window}.html", measured.html) or page.as_uri()
     create_link_artifact(address, f"Evidently report of {window}", key=f"report-{key}")
 

@@ -514,17 +514,24 @@ def load(folder: Path) -> Loop:
     Raises ContractError naming file, key, value and what was expected.
     """
     file = folder / "loop.toml"
-    try:
-        text = file.read_text(encoding="utf-8")
-    except FileNotFoundError:
+    text = written(file)
+    if text is None:
         raise ContractError(
             f"{file} does not exist. Write one with `driftloop init {folder}`, or name a folder that has one."
-        ) from None
+        )
+    return parse(text, str(file))
+
+
+def written(file: Path) -> str | None:
+    """What a file of the user's says, None where there is none. Raises ContractError."""
+    try:
+        return file.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        return None
     except OSError as error:
         raise ContractError(f"{file} cannot be read: {error.strerror}.") from None
     except UnicodeDecodeError as error:
         raise ContractError(f"{file} cannot be read: it is not UTF-8 ({error}).") from None
-    return parse(text, str(file))
 
 
 def parse(text: str, source: str = "loop.toml") -> Loop:

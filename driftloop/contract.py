@@ -304,8 +304,8 @@ class Trigger(Section):
 
 
 class Compute(Section):
-    """Where columns are compared: threads of this process, or a Dask or Ray cluster; without ``address`` one of this
-    machine.
+    """Where the columnar engine compares columns: threads of this process, or the workers of a Dask or Ray cluster;
+    without ``address`` one of this machine.
     """
 
     runner: Literal["threads", "dask", "ray"] = "threads"
@@ -445,6 +445,15 @@ class Loop(Section):
         if alone and "validation_share" in self.training.model_fields_set:
             raise ValueError(
                 "training.validation_share is for several strategies or [[model.candidates]], of which there is one"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _engine_runs_there(self) -> Self:
+        if self.compute.runner != "threads" and self.drift.engine == "evidently":
+            raise ValueError(
+                f'compute.runner = "{self.compute.runner}" is for the columnar engine: set drift.engine to "columnar" '
+                f'or "auto", or leave [compute] out'
             )
         return self
 

@@ -104,8 +104,11 @@ def validate(work: Workspace, window: str) -> Json | None:
 
 
 @_io
-def publish_drift(work: Workspace, window: str, measured: DriftReport, champion: str) -> None:
-    """Keep Evidently's page, here and beside the champion's run; show the drift table and a link to it on this run."""
+def publish_drift(work: Workspace, window: str, measured: DriftReport, champion: str, verdict: str) -> None:
+    """Keep Evidently's page, here and beside the champion's run; show the drift table and a link to it on this run.
+
+    ``verdict`` is the line that says what came of it.
+    """
     page = work.report_page(window)
     page.parent.mkdir(parents=True, exist_ok=True)
     page.write_text(measured.html, encoding="utf-8")
@@ -115,8 +118,15 @@ def publish_drift(work: Workspace, window: str, measured: DriftReport, champion:
         [asdict(column) for column in (*drift.columns, drift.target) if column],
         key=f"drift-{key}",
         description=f"{window}: {drift.drifted} of {len(drift.columns)} features drifted, share {drift.share:.3f}, "
-        f"threshold {work.loop.drift.threshold}{own}",
+        f"threshold {work.loop.drift.threshold}{own}. Verdict: {verdict}",
     )
+    if measured.quality:
+        create_table_artifact(
+            [asdict(column) for column in measured.quality],
+            key=f"quality-{key}",
+            description=f"{window}: nulls, unseen categories or numbers outside the range moved in "
+            f"{sum(column.moved for column in measured.quality)} of {len(measured.quality)} columns",
+        )
     address = work.registry.log_page(champion, f"drift/{window}.html", measured.html) or page.as_uri()
     create_link_artifact(address, f"Evidently report of {window}", key=f"report-{key}")
 

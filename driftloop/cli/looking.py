@@ -188,11 +188,9 @@ def check(folder: Path, as_json: bool) -> None:
 
 def _check_values(loop: Loop, ids: list[str]) -> None:
     """Raise ContractError for what only the windows, or Prefect, can tell is wrong in loop.toml."""
-    reference = loop.drift.reference
-    if reference not in ("training", "previous", *ids):
-        raise ContractError(
-            f'loop.toml: drift.reference = "{reference}" is neither "training", "previous" nor a window there is.'
-        )
+    from driftloop.monitoring import require_references
+
+    require_references(loop, ids)
     if loop.schedule:
         from flows.deployments import schedule
 

@@ -54,7 +54,9 @@ def look_back(
             f"{loop.name} has no champion yet, so nothing was trained on. Name a window: --reference {ids[0]}"
         )
     with TemporaryDirectory(prefix="driftloop-") as scratch:
-        sides = _Sides(loop, windows, schema.load(folder, loop), Path(scratch))
+        unlabelled = loop.model_copy(update={"windows": loop.windows.model_copy(update={"labels": None})})
+        bare = open_windows(unlabelled, folder, settings)
+        sides = _Sides(loop, windows, bare, schema.load(folder, loop), Path(scratch))
         trained_on = reign.trained_on if reign else ()
         while True:
             try:
@@ -147,6 +149,7 @@ class _Sides:
 
     loop: Loop
     windows: Windows
+    bare: Windows  # without labels, of which nothing is asked here
     rules: schema.Schema | None
     scratch: Path
     problems: dict[str, Ids] = field(default_factory=dict)
@@ -156,7 +159,7 @@ class _Sides:
     def usable(self, window: str) -> bool:
         if window not in self.problems and window not in self._open:
             try:
-                found = stored(self.windows, [window], self.loop, self.rules)
+                found = stored(self.bare, [window], self.loop, self.rules)
                 self._open[window] = found or self._copied(window)
             except WindowError as error:
                 self.problems[window] = tuple(error.problems)
@@ -172,7 +175,7 @@ class _Sides:
         file = self.scratch / f"{window}.parquet"
         read.window.X.to_parquet(file)
         copies = FolderWindows(self.scratch, ".", None, entity=None, target=None)
-        return Stored(copies, ((window, str(file), len(read.window.X)),), self.loop)
+        return Stored(copies, ((window, str(file), len(read.window.X)),), self.loop.task, self.loop.target)
 
 
 @dataclass(frozen=True)

@@ -7,8 +7,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from driftloop import drift_worker, timeline
+from driftloop import drift_worker, page, timeline
 from driftloop.category import category
+from driftloop.columnar import Column, summary
 from driftloop.contract import Loop
 from driftloop.drift import DriftReport
 from driftloop.entry import Entry, Kind
@@ -20,6 +21,7 @@ from driftloop.holdout import require_same_rule, unseen
 from driftloop.live import MeanShift, mean_shifts, means_json, z_limit
 from driftloop.metrics import METRICS
 from driftloop.periods import year_before
+from driftloop.quality import column_quality
 from driftloop.reigns import ARRIVALS, TRAININGS, in_a_row
 from driftloop.report import Json, window_report
 from driftloop.retrain import (
@@ -37,6 +39,8 @@ from driftloop.training import comparable, evaluate
 from driftloop.workspace import Champion, Serving, Workspace
 
 if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
     import pandas as pd
 
 
@@ -211,16 +215,40 @@ def drift_between(loop: Loop, reference: Sequence[Window], current: Sequence[Win
 
     sides = (reference, current)
     before, now = (pd.concat([window.X for window in side], ignore_index=True) for side in sides)
-    numeric, categorical = loop.columns.numeric, loop.columns.categorical
-    if not all(any(window.labelled_rows for window in side) for side in sides):
-        return drift_worker.measure(before, now, numeric, categorical)
-    for rows, side in zip((before, now), sides, strict=True):
-        rows[loop.target] = pd.concat([labels_of(window, loop.task) for window in side], ignore_index=True)
+    quality = quality_between(loop, before, now)
+    numeric, categorical, target = loop.columns.numeric, loop.columns.categorical, None
+    if all(any(window.labelled_rows for window in side) for side in sides):
+        target = loop.target
+        for rows, side in zip((before, now), sides, strict=True):
+            rows[target] = pd.concat([labels_of(window, loop.task) for window in side], ignore_index=True)
+        if loop.task == "regression":
+            numeric += (target,)
+        else:
+            categorical += (target,)
+    excerpt = None
+    if len(before) + len(now) > page.ROWS:
+        drawn = [rows.iloc[_drawn(loop, side)] for rows, side in zip((before, now), sides, strict=True)]
+        excerpt = page.Excerpt(drawn[0], drawn[1], len(before), len(now))
+    return replace(drift_worker.measure(before, now, numeric, categorical, target, excerpt), quality=quality)
+
+
+def _drawn(loop: Loop, side: Sequence[Window]) -> npt.NDArray[np.int64]:
+    """Which rows of a side its page is drawn on."""
+    sizes = [(window.id, len(window.X)) for window in side]
     if loop.task == "regression":
-        numeric += (loop.target,)
-    else:
-        categorical += (loop.target,)
-    return drift_worker.measure(before, now, numeric, categorical, loop.target)
+        return page.chosen(loop.name, sizes, page.ROWS // 2)
+    return page.chosen(
+        loop.name, sizes, page.ROWS // 2, lambda: (labels_of(window, loop.task).to_numpy() for window in side)
+    )
+
+
+def quality_between(loop: Loop, before: pd.DataFrame, now: pd.DataFrame) -> tuple[ColumnQuality, ...]:
+    """Every feature's nulls, unseen categories and numbers outside the range, beside the reference's rows."""
+    columns, found = [Column(name, name in loop.columns.numeric) for name in loop.columns.names], []
+    for column in columns:
+        reference, current = (summary(side[column.name].to_numpy(), column) for side in (before, now))
+        found.append(column_quality(reference, current, column, len(columns)))
+    return tuple(found)
 
 
 def labels_of(window: Window, task: str) -> pd.Series:

@@ -10,7 +10,7 @@ from pydantic import TypeAdapter
 
 from driftloop.facts import Facts
 from driftloop.promotion import PromotionDecision
-from driftloop.retrain import Drift, Performance, RetrainVerdict
+from driftloop.retrain import ColumnQuality, Drift, Performance, RetrainVerdict
 
 Json = dict[str, Any]
 LEVELS = ("errors", "warnings")
@@ -27,6 +27,7 @@ def window_report(
     drift: Drift | None = None,
     threshold: float = 0.0,
     means: Sequence[Json] = (),
+    quality: Sequence[ColumnQuality] = (),
     performance: Performance | None = None,
     retrain: bool = False,
     reason: str,
@@ -46,6 +47,7 @@ def window_report(
         "reference": list(reference),
         "rows": {"reference": reference_rows, "current": current_rows},
         "drift": drift_json(drift, threshold) | {"means": list(means)} if drift else None,
+        "quality": quality_json(quality) if quality else None,
         "performance": performance_json(performance) if performance else None,
         "retrain": {"retrain": retrain, "reason": reason, "columns": list(columns), "trigger": trigger},
         "training": None,
@@ -93,6 +95,10 @@ def said(retrain: Json) -> str:
 
 def _counts(trigger: Json) -> bool:
     return bool(trigger["on"]) and trigger["consecutive"] < trigger["needed"]
+
+
+def quality_json(found: Sequence[ColumnQuality]) -> Json:
+    return {"columns": [asdict(column) for column in found], "moved": sum(column.moved for column in found)}
 
 
 def performance_json(performance: Performance) -> Json:

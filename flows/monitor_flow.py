@@ -89,7 +89,8 @@ def _monitor(work: Workspace, window: str, key: str, serving: Serving | None) ->
     measured, judged = (found.result() if found else None for found in (measuring, again))
     drift, triggering = (found.drift if found else None for found in (measured, judged))
     importance = champion.artifact.facts.importance if champion else None
-    verdict = monitoring.judge(work, triggering or drift, performance, past, importance=importance)
+    quality = measured.quality if measured else ()
+    verdict = monitoring.judge(work, triggering or drift, performance, past, quality=quality, importance=importance)
     trigger = trigger_json(verdict, work.loop.trigger.consecutive, other, triggering, work.loop.drift.threshold)
     report = window_report(
         work.loop.name,
@@ -100,6 +101,7 @@ def _monitor(work: Workspace, window: str, key: str, serving: Serving | None) ->
         drift=drift,
         threshold=work.loop.drift.threshold,
         means=monitoring.means(champion, current) if champion else [],
+        quality=quality,
         performance=performance,
         retrain=verdict.retrain,
         reason=str(verdict.reason),

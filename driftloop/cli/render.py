@@ -44,6 +44,7 @@ def window(report: Json, folder: Path) -> None:
     if report["drift"] and report["drift"]["drifted"]:
         console.print(_columns(report["drift"]))
     _target(console, report["drift"])
+    _quality(console, report.get("quality"))
     if (found := report.get("validation")) and found["checks"]:
         where = f", kept in {found['file']}" if "file" in found else ""
         console.print(f"schema.yaml: {validated(found)}{escape(where)}.")
@@ -432,6 +433,18 @@ def _target(console: Console, drift: Json | None) -> None:
             f"The target {escape(target['name'])} {drifted}: {target['method']} {target['score']:.4f}, threshold "
             f"{target['threshold']:g}; it is not counted in the share."
         )
+
+
+def _quality(console: Console, quality: Json | None) -> None:
+    """The columns whose nulls, unseen categories or numbers outside the range are more than chance explains."""
+    if not (quality and quality["moved"]):
+        return
+    table = Table("data quality moved", "nulls", "in reference", "unseen categories", "outside range", box=SIMPLE_HEAD)
+    for column in quality["columns"]:
+        if column["moved"]:
+            shares = (column[name] for name in ("nulls", "reference_nulls", "unseen", "outside"))
+            table.add_row(escape(column["name"]), *("–" if share is None else f"{share:.2%}" for share in shares))
+    console.print(table)
 
 
 def because(decision: Json) -> list[str]:

@@ -68,7 +68,8 @@ def test_a_report_has_exactly_the_contract_s_keys(loop, monitor):
     monitor("2024-01")
     report = monitor("2024-02")
     assert set(report) == {
-        "loop", "window", "reference", "rows", "drift", "performance", "retrain", "training", "decision", "champion",
+        "loop", "window", "reference", "rows", "drift", "quality", "performance", "retrain", "training", "decision",
+        "champion",
     }  # fmt: skip
     assert set(report["drift"]) == {"share", "threshold", "drifted", "columns", "target", "means"}
     assert set(report["drift"]["columns"][0]) == {"name", "method", "score", "threshold", "drifted"}

@@ -16,7 +16,7 @@ from driftloop.report import (
     trigger_json,
     window_report,
 )
-from driftloop.retrain import ColumnDrift, Drift, Performance, RetrainReason, RetrainVerdict
+from driftloop.retrain import ColumnDrift, ColumnQuality, Drift, Performance, RetrainReason, RetrainVerdict
 from driftloop.slices import Slice, Slices
 from tests.fakes import some_facts
 
@@ -43,6 +43,7 @@ def test_a_report_has_exactly_the_keys_of_the_design() -> None:
         current_rows=600,
         drift=DRIFT,
         threshold=0.3,
+        quality=(ColumnQuality("fee", 0.1, 0.0, None, 0.0, moved=True), ColumnQuality("plan", 0, 0, 0, None, False)),
         performance=Performance("auc", 0.7, 500, 0.1),
         retrain=True,
         reason=RetrainReason.DRIFT,
@@ -65,6 +66,13 @@ def test_a_report_has_exactly_the_keys_of_the_design() -> None:
             ],
             "target": None,
             "means": [],
+        },
+        "quality": {
+            "columns": [
+                {"name": "fee", "nulls": 0.1, "reference_nulls": 0.0, "unseen": None, "outside": 0.0, "moved": True},
+                {"name": "plan", "nulls": 0, "reference_nulls": 0, "unseen": 0, "outside": None, "moved": False},
+            ],
+            "moved": 1,
         },
         "performance": {"metric": "auc", "value": 0.7, "rows": 500},
         "retrain": {
@@ -89,7 +97,8 @@ def test_a_report_has_exactly_the_keys_of_the_design() -> None:
 
 def test_the_keys_come_in_the_designs_order() -> None:
     assert list(window_report("churn", "2024-01", reason="quiet", champion=None)) == [
-        "loop", "window", "reference", "rows", "drift", "performance", "retrain", "training", "decision", "champion",
+        "loop", "window", "reference", "rows", "drift", "quality", "performance", "retrain", "training", "decision",
+        "champion",
     ]  # fmt: skip
 
 
@@ -115,7 +124,8 @@ def test_a_verdict_that_is_not_there_yet_says_how_many_windows_showed_it() -> No
 
 def test_what_there_is_not_is_null_and_never_zero() -> None:
     report = window_report("churn", "2024-01", reason="first champion", retrain=True, champion=None)
-    assert [report[key] for key in ("drift", "performance", "training", "decision", "champion")] == [None] * 5
+    nothing = ("drift", "quality", "performance", "training", "decision", "champion")
+    assert [report[key] for key in nothing] == [None] * 6
 
 
 def test_no_drift_at_all_is_a_drift_of_zero_and_not_null() -> None:

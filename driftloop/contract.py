@@ -304,8 +304,8 @@ class Trigger(Section):
 
 
 class Compute(Section):
-    """Where columns are compared: threads of this process, or a Dask or Ray cluster; without ``address`` one of this
-    machine.
+    """Where the columnar engine compares columns: threads of this process, or the workers of a Dask or Ray cluster;
+    without ``address`` one of this machine.
     """
 
     runner: Literal["threads", "dask", "ray"] = "threads"
@@ -449,6 +449,15 @@ class Loop(Section):
         return self
 
     @model_validator(mode="after")
+    def _engine_runs_there(self) -> Self:
+        if self.compute.runner != "threads" and self.drift.engine == "evidently":
+            raise ValueError(
+                f'compute.runner = "{self.compute.runner}" is for the columnar engine: set drift.engine to "columnar" '
+                f'or "auto", or leave [compute] out'
+            )
+        return self
+
+    @model_validator(mode="after")
     def _target_may_be_scaled(self) -> Self:
         if self.task != "regression" and any(recipe.scale_target is not None for recipe in self.model.recipes):
             raise ValueError('scale_target is for task = "regression" only')
@@ -514,17 +523,24 @@ def load(folder: Path) -> Loop:
     Raises ContractError naming file, key, value and what was expected.
     """
     file = folder / "loop.toml"
-    try:
-        text = file.read_text(encoding="utf-8")
-    except FileNotFoundError:
+    text = written(file)
+    if text is None:
         raise ContractError(
             f"{file} does not exist. Write one with `driftloop init {folder}`, or name a folder that has one."
-        ) from None
+        )
+    return parse(text, str(file))
+
+
+def written(file: Path) -> str | None:
+    """What a file of the user's says, None where there is none. Raises ContractError."""
+    try:
+        return file.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        return None
     except OSError as error:
         raise ContractError(f"{file} cannot be read: {error.strerror}.") from None
     except UnicodeDecodeError as error:
         raise ContractError(f"{file} cannot be read: it is not UTF-8 ({error}).") from None
-    return parse(text, str(file))
 
 
 def parse(text: str, source: str = "loop.toml") -> Loop:

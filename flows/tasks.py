@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import re
 from dataclasses import asdict
-from typing import Any
 
 from prefect import task
 from prefect.artifacts import create_link_artifact, create_markdown_artifact, create_table_artifact
@@ -15,35 +14,17 @@ from prefect.logging import get_run_logger
 from driftloop import approving, deciding, following, monitoring, progress, promoting
 from driftloop.drift import DriftReport
 from driftloop.entry import Entry
-from driftloop.errors import Unreachable
 from driftloop.promotion import PromotionDecision
 from driftloop.report import Json, validated
 from driftloop.training import Candidate
 from driftloop.workspace import Champion, Workspace
 from flows.orchestration import open_here
+from flows.retries import PATIENCE
 
 TIMELINE = 24  # windows that a run shows side by side
 
-
-def _unreachable(_task: object, _run: object, state: Any) -> bool:
-    """Only a service that does not answer is worth another try; wrong data stays wrong."""
-    try:
-        state.result()
-    except Unreachable:
-        return True
-    except Exception:  # noqa: BLE001  # Prefect asks about any failure; all others are not retried
-        return False
-    return False
-
-
 _plain = task(cache_policy=NO_CACHE, persist_result=False)
-_io = task(
-    cache_policy=NO_CACHE,
-    persist_result=False,
-    retries=3,
-    retry_delay_seconds=[1, 3, 9],
-    retry_condition_fn=_unreachable,
-)
+_io = task(cache_policy=NO_CACHE, persist_result=False, **PATIENCE)
 
 open_loop = _io(open_here)
 newest = _io(Workspace.newest)

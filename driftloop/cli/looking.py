@@ -33,6 +33,8 @@ if TYPE_CHECKING:
 @click.option("--entity", metavar="E", help="The column that says who owns a row.")
 @click.option("--timestamp", metavar="C", help="A time column inside a window.")
 @click.option("--name", metavar="N", help="The loop's name. Default: the folder's.")
+@click.option("--windows", metavar="URL", help="Where the windows lie, if not in DIR: s3://bucket/prefix.")
+@click.option("--labels", metavar="URL", help="Where their labels lie, if not in DIR/labels.")
 @click.option("--schema", "only_schema", is_flag=True, help="Write only schema.yaml, for the loop.toml that is there.")
 @click.option("--force", is_flag=True, help="Replace a loop.toml (with --schema: a schema.yaml) that is there.")
 def init(
@@ -45,6 +47,7 @@ def init(
     \b
     Examples:
       driftloop init my-loop --target churned
+      driftloop init my-loop --windows s3://bucket/windows --labels s3://bucket/labels
       driftloop init bank --target y --positive yes
       driftloop init bank --schema --force
     """
@@ -54,11 +57,13 @@ def init(
         _only_schema(folder, force, [name, target, *given.values()])
         return
     file = folder / "loop.toml"
+    if given["windows"]:
+        folder.mkdir(parents=True, exist_ok=True)
     if not folder.is_dir():
         raise ContractError(f"{folder} is not a folder. Put your windows into {folder}/windows/ and run again.")
     if file.exists() and not force:
         raise ContractError(f"{file} is there already; edit it, or replace it with --force.")
-    seen = draft.survey(folder, entity=given["entity"], target=target)
+    seen = draft.survey(folder, entity=given["entity"], target=target, path=given["windows"], labels=given["labels"])
     rows, target = seen.rows, seen.target
     if target is None and draft.guess_target(list(rows.columns)) is None and sys.stdin.isatty():
         target = click.prompt("Which column is to be predicted?", type=click.Choice([str(c) for c in rows.columns]))

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
+from driftloop.contract import ColumnTest
 from driftloop.errors import DriftloopError
 from driftloop.retrain import ColumnDrift, Drift
 
@@ -35,8 +36,9 @@ def measure(
     numeric: Sequence[str],
     categorical: Sequence[str],
     target: str | None = None,
+    tests: Mapping[str, ColumnTest] | None = None,
 ) -> DriftReport:
-    """Evidently's DriftedColumnsCount and a ValueDrift a feature, with its default tests and thresholds.
+    """Evidently's DriftedColumnsCount and a ValueDrift a feature, with its default tests and thresholds or ``tests``.
 
     Types are stated, not guessed, so no column drops out. ``target`` names the column among them that is no feature:
     it is measured where it is not null, and not counted. Raises DriftloopError when Evidently leaves a column out.
@@ -47,7 +49,15 @@ def measure(
     columns = [*numeric, *categorical]
     names = [name for name in columns if name != target]
     definition = DataDefinition(numerical_columns=list(numeric), categorical_columns=list(categorical))
-    report = Report([DriftedColumnsCount(columns=names), *(ValueDrift(column=n) for n in columns)], include_tests=True)
+    tests = tests or {}
+    count = DriftedColumnsCount(
+        columns=names,
+        per_column_method={name: asked.test for name, asked in tests.items() if asked.test},
+        per_column_threshold={name: asked.threshold for name, asked in tests.items() if asked.threshold is not None},
+    )
+    asked = [(name, tests.get(name, ColumnTest())) for name in columns]
+    each = [ValueDrift(column=name, method=test.test, threshold=test.threshold) for name, test in asked]
+    report = Report([count, *each], include_tests=True)
     snapshot = report.run(
         Dataset.from_pandas(current[columns], data_definition=definition),
         Dataset.from_pandas(reference[columns], data_definition=definition),

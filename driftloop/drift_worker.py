@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from typing import TYPE_CHECKING, Any, cast
 
@@ -14,6 +14,7 @@ from driftloop.importing import uncollected
 if TYPE_CHECKING:  # this module is imported before everything heavy, to start the worker first
     import pandas as pd
 
+    from driftloop.contract import ColumnTest
     from driftloop.drift import DriftReport
 
 
@@ -36,10 +37,12 @@ def measure(
     numeric: Sequence[str],
     categorical: Sequence[str],
     target: str | None = None,
+    tests: Mapping[str, ColumnTest] | None = None,
 ) -> DriftReport:
     """As ``driftloop.drift.measure``, its errors included. Raises DriftloopError when the worker is gone."""
+    request = (reference, current, list(numeric), list(categorical), target, dict(tests or {}))
     try:
-        return cast("DriftReport", start().ask((reference, current, list(numeric), list(categorical), target)))
+        return cast("DriftReport", start().ask(request))
     except DriftloopError:
         stop()  # whatever it was, the next window finds a new worker
         raise

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+import os
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
-from driftloop import drift_worker
+from driftloop import columnar, drift_worker
 from driftloop.category import category
+from driftloop.columnar import Column, Side
 from driftloop.contract import Loop
 from driftloop.drift import DriftReport
 from driftloop.entry import Entry, Kind
@@ -21,12 +23,14 @@ from driftloop.live import MeanShift, mean_shifts, means_json, z_limit
 from driftloop.metrics import METRICS
 from driftloop.reigns import TRAININGS
 from driftloop.report import Json, window_report
-from driftloop.retrain import Drift, History, Performance, RetrainVerdict, TriggerPolicy, decide_retrain
+from driftloop.retrain import ColumnDrift, Drift, History, Performance, RetrainVerdict, TriggerPolicy, decide_retrain
+from driftloop.sides import Kept, Rows, Stored, columns_of, excerpt, kept, stored
+from driftloop.stattests import OF_ROWS
 from driftloop.training import comparable, evaluate
 from driftloop.workspace import Champion, Serving, Workspace
 
-if TYPE_CHECKING:
-    import pandas as pd
+EVIDENTLY_VALUES = 2_000_000  # rows of both sides times columns, up to which drift.engine = "auto" is Evidently
+Compare = Callable[[Side, Side, Sequence[Column]], tuple[ColumnDrift, ...]]
 
 
 def run_key(work: Workspace, window: str) -> str:
@@ -149,8 +153,27 @@ def reference_ids(work: Workspace, window: str, serving: Serving) -> tuple[str, 
 
 def read_reference(work: Workspace, windows: Sequence[str]) -> list[Window]:
     """All rows of the reference windows, the holdout's included."""
-    try:
+    with _reading_the_reference():
         return [work.read(window) for window in windows]
+
+
+def reference_side(work: Workspace, windows: Sequence[str], current: Window) -> Rows | Stored:
+    """What the current window is compared with: in memory, or left where it lies and read a column at a time.
+
+    The latter where the columnar engine is to measure and the windows allow it.
+    """
+    loop = work.loop
+    with _reading_the_reference():
+        found = stored(work.windows, windows, loop, work.schema)
+    if found and engine_for(loop, found.rows + len(current.X)) == "columnar":
+        return found
+    return Rows(read_reference(work, windows), loop.task, loop.target)
+
+
+@contextmanager
+def _reading_the_reference() -> Iterator[None]:
+    try:
+        yield
     except (WindowError, ContractError) as error:
         raise DriftloopError(
             f"what drift is compared with cannot be read: {str(error).rstrip('.')}. Put the window back as it was, or "
@@ -158,37 +181,76 @@ def read_reference(work: Workspace, windows: Sequence[str]) -> list[Window]:
         ) from error
 
 
-def measure_drift(work: Workspace, reference: Sequence[Window], current: Window) -> DriftReport:
-    """Evidently's drift of the current window against the reference windows' rows; the target's where labels are in."""
-    return drift_between(work.loop, reference, [current])
+def engine_for(loop: Loop, rows: int) -> str:
+    """Who measures drift of so many rows of both sides: drift.engine, and where that is auto by size.
+
+    A test that only Evidently has is measured by Evidently.
+    """
+    if loop.drift.engine != "auto":
+        return loop.drift.engine
+    few = rows * len(loop.columns.names) <= EVIDENTLY_VALUES
+    return "evidently" if few or any(asked.test in OF_ROWS for asked in loop.drift.columns.values()) else "columnar"
+
+
+def in_threads(reference: Side, current: Side, columns: Sequence[Column]) -> tuple[ColumnDrift, ...]:
+    """Compare columns in as many threads as there are cores."""
+    return columnar.measure(reference, current, columns, os.cpu_count() or 1)
+
+
+def measure_drift(
+    work: Workspace, reference: Rows | Stored, current: Window, compare: Compare = in_threads
+) -> DriftReport:
+    """Drift of the current window against the reference's rows; the target's where labels are in.
+
+    ``compare``: how the columnar engine goes through columns. Summaries of the reference are kept for the next window.
+    """
+    loop, now = work.loop, Rows([current], work.loop.task, work.loop.target)
+    if isinstance(reference, Rows) and engine_for(loop, reference.rows + now.rows) == "evidently":
+        return _by_evidently(loop, reference, now)
+    contents = [part for window, _ in reference.sizes for part in (window, *work.reading_key(window))]
+    rules = [loop.task, loop.target, loop.validation.model_dump_json() if work.schema else ""]
+    ours = kept(reference, work.settings.home / "summaries" / loop.name, [*rules, *contents])
+    elsewhere = loop.compute.runner != "threads" and current.id in work.windows.ids()
+    theirs = (stored(work.windows, [current.id], loop, work.schema) if elsewhere else None) or now
+    with _reading_the_reference():
+        return _by_columns(loop, (ours, theirs), (reference, now), compare)
 
 
 def drift_between(loop: Loop, reference: Sequence[Window], current: Sequence[Window]) -> DriftReport:
-    """Evidently's drift of some windows' rows against others', and of the target where both sides have labels."""
-    import pandas as pd
-
-    sides = (reference, current)
-    before, now = (pd.concat([window.X for window in side], ignore_index=True) for side in sides)
-    numeric, categorical = loop.columns.numeric, loop.columns.categorical
-    if not all(any(window.labelled_rows for window in side) for side in sides):
-        return drift_worker.measure(before, now, numeric, categorical)
-    for rows, side in zip((before, now), sides, strict=True):
-        rows[loop.target] = pd.concat([labels_of(window, loop.task) for window in side], ignore_index=True)
-    if loop.task == "regression":
-        numeric += (loop.target,)
-    else:
-        categorical += (loop.target,)
-    return drift_worker.measure(before, now, numeric, categorical, loop.target)
+    """Drift of some windows' rows against others', and of the target where both sides have labels."""
+    before, now = (Rows(side, loop.task, loop.target) for side in (reference, current))
+    if engine_for(loop, before.rows + now.rows) == "evidently":
+        return _by_evidently(loop, before, now)
+    return _by_columns(loop, (before, now), (before, now), in_threads)
 
 
-def labels_of(window: Window, task: str) -> pd.Series:
-    """The target as drift compares it: the value, or the label as the window spells it; null where it is not in."""
-    import pandas as pd
+def _by_evidently(loop: Loop, reference: Rows, current: Rows) -> DriftReport:
+    target = loop.target if reference.labelled and current.labelled else None
+    columns = columns_of(loop, target=target is not None)
+    before, now = (side.frame(columns) for side in (reference, current))
+    return drift_worker.measure(before, now, *_by_kind(columns), target, loop.drift.columns)
 
-    if window.y is None or window.labels is None:
-        dtype = float if task == "regression" else object
-        return pd.Series(index=window.X.index, dtype=dtype) if window.y is None else window.y.astype(dtype)
-    return window.y.map(dict(enumerate(window.labels)))
+
+def _by_columns(
+    loop: Loop, sides: tuple[Side, Side], rows: tuple[Rows | Stored, Rows], compare: Compare
+) -> DriftReport:
+    """``sides`` are compared; they are those of ``rows``, of some of which the page is drawn."""
+    target = loop.target if all(side.labelled for side in rows) else None
+    columns = columns_of(loop, target=target is not None)
+    found = compare(*sides, columns)
+    features, own = (found[:-1], found[-1]) if target else (found, None)
+    drift = Drift(sum(column.drifted for column in features) / len(features), features, own, engine="columnar")
+    drawn = [
+        side.excerpt_of(row, columns, loop.name) if isinstance(side, Kept) else excerpt(row, columns, loop.name)
+        for side, row in zip(sides, rows, strict=True)
+    ]
+    return DriftReport(drift, drift_worker.measure(drawn[0], drawn[1], *_by_kind(columns), target).html)
+
+
+def _by_kind(columns: Sequence[Column]) -> tuple[list[str], list[str]]:
+    """Names of the numeric ones, and of the categorical ones."""
+    numeric = [column.name for column in columns if column.numeric]
+    return numeric, [column.name for column in columns if not column.numeric]
 
 
 def shifts_since_training(facts: Facts, current: Window) -> tuple[list[MeanShift], float]:

@@ -70,9 +70,11 @@ def _monitor(work: Workspace, window: str, key: str, serving: Serving | None) ->
             record("check.broken", window=window, **broken)
     current = tasks.read_current(work, window)
     record("window.read", window=window, rows=len(current.X), notes=current.notes)
-    reference = tasks.read_reference(work, monitoring.reference_ids(work, window, serving)) if serving else []
-    # drift is measured in its worker while the champion is loaded and scored
-    measuring = tasks.measure_drift.submit(work, reference, current) if serving else None
+    reference = measuring = None
+    if serving:
+        reference = tasks.reference_side(work, monitoring.reference_ids(work, window, serving), current)
+        # drift is measured in its worker while the champion is loaded and scored
+        measuring = tasks.measure_drift.submit(work, reference, current)
     champion = tasks.load_champion(work)
     performance = None
     if champion:
@@ -89,8 +91,8 @@ def _monitor(work: Workspace, window: str, key: str, serving: Serving | None) ->
     report = window_report(
         work.loop.name,
         window,
-        reference=[w.id for w in reference],
-        reference_rows=sum(len(w.X) for w in reference),
+        reference=[window for window, _ in reference.sizes] if reference else [],
+        reference_rows=reference.rows if reference else 0,
         current_rows=len(current.X),
         drift=drift,
         threshold=work.loop.drift.threshold,

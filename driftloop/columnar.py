@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -17,6 +17,7 @@ from driftloop.runs import Counted, Counts, Sorter, counted, ranges, together
 from driftloop.stattests import TESTS, Pair, chosen
 
 Array = npt.NDArray[Any]
+T = TypeVar("T")
 ROWS = 1 << 23  # of a column, sorted at once in memory
 
 
@@ -72,6 +73,9 @@ class Summary:
     def spelled_out(self) -> Array:
         """Every row's value, sorted."""
         return np.repeat(self.values, self.counts)
+
+
+Judge = Callable[[Summary, Summary, Column], T]
 
 
 class Side(Protocol):
@@ -146,9 +150,16 @@ def compare(reference: Summary, current: Summary, column: Column) -> ColumnDrift
 
 def measure(reference: Side, current: Side, columns: Sequence[Column], threads: int = 1) -> tuple[ColumnDrift, ...]:
     """Compare every column, ``threads`` at a time."""
+    return judged(reference, current, columns, compare, threads)
 
-    def one(column: Column) -> ColumnDrift:
-        return compare(summarise(reference, column), summarise(current, column), column)
+
+def judged(
+    reference: Side, current: Side, columns: Sequence[Column], judge: Judge[T], threads: int = 1
+) -> tuple[T, ...]:
+    """What ``judge`` makes of every column's summaries, ``threads`` at a time."""
+
+    def one(column: Column) -> T:
+        return judge(summarise(reference, column), summarise(current, column), column)
 
     with ThreadPoolExecutor(threads) as pool:
         return tuple(pool.map(one, columns))

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import hashlib
-import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 
-from driftloop import columnar, drift_worker
+from driftloop import timeline
 from driftloop.category import category
-from driftloop.columnar import Column, Side
 from driftloop.contract import Loop
 from driftloop.drift import DriftReport
+from driftloop.engine import Compare, by_columns, by_evidently, engine_for, in_threads
 from driftloop.entry import Entry, Kind
 from driftloop.errors import ContractError, DriftloopError, WindowError
 from driftloop.facts import Adopted, Facts
@@ -21,16 +20,23 @@ from driftloop.frame import unseen as unseen_categories
 from driftloop.holdout import require_same_rule, unseen
 from driftloop.live import MeanShift, mean_shifts, means_json, z_limit
 from driftloop.metrics import METRICS
-from driftloop.reigns import TRAININGS
+from driftloop.periods import year_before
+from driftloop.reigns import ARRIVALS, TRAININGS, in_a_row
 from driftloop.report import Json, window_report
-from driftloop.retrain import ColumnDrift, Drift, History, Performance, RetrainVerdict, TriggerPolicy, decide_retrain
-from driftloop.sides import Kept, Rows, Stored, columns_of, excerpt, kept, stored
-from driftloop.stattests import OF_ROWS
+from driftloop.retrain import (
+    ColumnQuality,
+    Drift,
+    Estimate,
+    History,
+    Performance,
+    RetrainVerdict,
+    TriggerPolicy,
+    decide_retrain,
+)
+from driftloop.sides import Rows, Stored, kept, stored
+from driftloop.timeline import Timeline
 from driftloop.training import comparable, evaluate
 from driftloop.workspace import Champion, Serving, Workspace
-
-EVIDENTLY_VALUES = 2_000_000  # rows of both sides times columns, up to which drift.engine = "auto" is Evidently
-Compare = Callable[[Side, Side, Sequence[Column]], tuple[ColumnDrift, ...]]
 
 
 def run_key(work: Workspace, window: str) -> str:
@@ -132,23 +138,54 @@ def beside_champion(current: Window, champion: Champion) -> Window:
 
 def reference_ids(work: Workspace, window: str, serving: Serving) -> tuple[str, ...]:
     """Which windows drift compares the current one with, by ``drift.reference``."""
-    wanted = work.loop.drift.reference
+    return _reference(work, window, serving, work.loop.drift.reference)
+
+
+def trigger_reference_ids(work: Workspace, window: str, serving: Serving) -> tuple[str, ...]:
+    """Which windows the trigger's drift compares it with, by ``trigger.reference``, else ``drift.reference``."""
+    return _reference(work, window, serving, work.loop.trigger.reference or work.loop.drift.reference)
+
+
+def _reference(work: Workspace, window: str, serving: Serving, wanted: str) -> tuple[str, ...]:
     if wanted == "training":
         return serving.windows
     ids = work.windows.ids()
-    if wanted != "previous":
-        if wanted not in ids:
-            raise ContractError(
-                f'loop.toml: drift.reference = "{wanted}" is neither "training", "previous" nor a window there is.'
-            )
+    if wanted not in ("previous", "year_ago"):
         return (wanted,)
-    for earlier in reversed([i for i in ids if i < window]):
+    earlier = [name for name in ids if name < window]
+    if wanted == "year_ago":
+        before = year_before(window)
+        earlier = [name for name in earlier if name == before]
+    for name in reversed(earlier):
         try:
-            work.read(earlier)
+            work.read(name)
         except WindowError:
             continue  # quarantined when its turn was
-        return (earlier,)
+        return (name,)
     return serving.windows
+
+
+def require_references(loop: Loop, ids: Sequence[str]) -> None:
+    """Raise ContractError for a reference that is no window, and for a year_ago that the windows' ids do not tell."""
+    for key, wanted in (("drift", loop.drift.reference), ("trigger", loop.trigger.reference or "training")):
+        if wanted not in ("training", "previous", "year_ago", *ids):
+            raise ContractError(
+                f'loop.toml: {key}.reference = "{wanted}" is neither "training", "previous", "year_ago" nor a window '
+                f"there is."
+            )
+        if wanted == "year_ago" and (strange := [name for name in ids if year_before(name) is None]):
+            raise ContractError(
+                f'loop.toml: {key}.reference = "year_ago" needs ids that name a month, week or day, such as 2024-03, '
+                f"2024-W09 or 2024-03-01; {strange[-1]} names none. Rename the windows, or take another reference."
+            )
+
+
+def without_year_ago(work: Workspace, window: str, *used: Sequence[str]) -> list[str]:
+    """A note where year_ago was asked for and training had to stand in."""
+    asked = (work.loop.drift.reference, work.loop.trigger.reference or work.loop.drift.reference)
+    before = year_before(window)
+    missed = any(one == "year_ago" and tuple(ids) != (before,) for one, ids in zip(asked, used, strict=True))
+    return [f"no usable window {before}: compared with what the champion was trained on"] if missed else []
 
 
 def read_reference(work: Workspace, windows: Sequence[str]) -> list[Window]:
@@ -181,22 +218,6 @@ def _reading_the_reference() -> Iterator[None]:
         ) from error
 
 
-def engine_for(loop: Loop, rows: int) -> str:
-    """Who measures drift of so many rows of both sides: drift.engine, and where that is auto by size.
-
-    A test that only Evidently has is measured by Evidently.
-    """
-    if loop.drift.engine != "auto":
-        return loop.drift.engine
-    few = rows * len(loop.columns.names) <= EVIDENTLY_VALUES
-    return "evidently" if few or any(asked.test in OF_ROWS for asked in loop.drift.columns.values()) else "columnar"
-
-
-def in_threads(reference: Side, current: Side, columns: Sequence[Column]) -> tuple[ColumnDrift, ...]:
-    """Compare columns in as many threads as there are cores."""
-    return columnar.measure(reference, current, columns, os.cpu_count() or 1)
-
-
 def measure_drift(
     work: Workspace, reference: Rows | Stored, current: Window, compare: Compare = in_threads
 ) -> DriftReport:
@@ -206,51 +227,22 @@ def measure_drift(
     """
     loop, now = work.loop, Rows([current], work.loop.task, work.loop.target)
     if isinstance(reference, Rows) and engine_for(loop, reference.rows + now.rows) == "evidently":
-        return _by_evidently(loop, reference, now)
+        return by_evidently(loop, reference, now)
     contents = [part for window, _ in reference.sizes for part in (window, *work.reading_key(window))]
     rules = [loop.task, loop.target, loop.validation.model_dump_json() if work.schema else ""]
     ours = kept(reference, work.settings.home / "summaries" / loop.name, [*rules, *contents])
     elsewhere = loop.compute.runner != "threads" and current.id in work.windows.ids()
     theirs = (stored(work.windows, [current.id], loop, work.schema) if elsewhere else None) or now
     with _reading_the_reference():
-        return _by_columns(loop, (ours, theirs), (reference, now), compare)
+        return by_columns(loop, (ours, theirs), (reference, now), compare)
 
 
 def drift_between(loop: Loop, reference: Sequence[Window], current: Sequence[Window]) -> DriftReport:
     """Drift of some windows' rows against others', and of the target where both sides have labels."""
     before, now = (Rows(side, loop.task, loop.target) for side in (reference, current))
     if engine_for(loop, before.rows + now.rows) == "evidently":
-        return _by_evidently(loop, before, now)
-    return _by_columns(loop, (before, now), (before, now), in_threads)
-
-
-def _by_evidently(loop: Loop, reference: Rows, current: Rows) -> DriftReport:
-    target = loop.target if reference.labelled and current.labelled else None
-    columns = columns_of(loop, target=target is not None)
-    before, now = (side.frame(columns) for side in (reference, current))
-    return drift_worker.measure(before, now, *_by_kind(columns), target, loop.drift.columns)
-
-
-def _by_columns(
-    loop: Loop, sides: tuple[Side, Side], rows: tuple[Rows | Stored, Rows], compare: Compare
-) -> DriftReport:
-    """``sides`` are compared; they are those of ``rows``, of some of which the page is drawn."""
-    target = loop.target if all(side.labelled for side in rows) else None
-    columns = columns_of(loop, target=target is not None)
-    found = compare(*sides, columns)
-    features, own = (found[:-1], found[-1]) if target else (found, None)
-    drift = Drift(sum(column.drifted for column in features) / len(features), features, own, engine="columnar")
-    drawn = [
-        side.excerpt_of(row, columns, loop.name) if isinstance(side, Kept) else excerpt(row, columns, loop.name)
-        for side, row in zip(sides, rows, strict=True)
-    ]
-    return DriftReport(drift, drift_worker.measure(drawn[0], drawn[1], *_by_kind(columns), target).html)
-
-
-def _by_kind(columns: Sequence[Column]) -> tuple[list[str], list[str]]:
-    """Names of the numeric ones, and of the categorical ones."""
-    numeric = [column.name for column in columns if column.numeric]
-    return numeric, [column.name for column in columns if not column.numeric]
+        return by_evidently(loop, before, now)
+    return by_columns(loop, (before, now), (before, now))
 
 
 def shifts_since_training(facts: Facts, current: Window) -> tuple[list[MeanShift], float]:
@@ -291,7 +283,8 @@ def history(work: Workspace, current: Window, champion: Champion | None, newest:
     """What the verdict needs besides the findings; ``newest`` is the newest labelled window that can be read."""
     adopted = champion.artifact.facts.adopted if champion else None
     learnt = (*TRAININGS, Kind.ADOPTION)
-    trainings = [e for e in work.ledger.entries() if e.kind in learnt and e.window < current.id]
+    entries = work.ledger.entries()
+    trainings = [e for e in entries if e.kind in learnt and e.window < current.id]
     trained_on = max((e.trained_on[-1] for e in trainings), default="")
     last_run = max((e.window for e in trainings), default=None)
     return History(
@@ -302,6 +295,7 @@ def history(work: Workspace, current: Window, champion: Champion | None, newest:
         windows_since_training=None
         if last_run is None
         else sum(last_run < window <= current.id for window in work.windows.ids()),
+        in_a_row=in_a_row(entries, current.id, work.loop.trigger.min_rows),
     )
 
 
@@ -382,12 +376,34 @@ def newest_labelled(work: Workspace, until: str, champion: Champion | None) -> W
     return good[0] if good else None
 
 
-def judge(work: Workspace, drift: Drift | None, performance: Performance | None, past: History) -> RetrainVerdict:
-    loop = work.loop
-    policy = TriggerPolicy(
-        loop.drift.threshold, loop.trigger.on, loop.trigger.max_drop, loop.trigger.cooldown, loop.trigger.min_rows
+def policy_of(loop: Loop) -> TriggerPolicy:
+    trigger = loop.trigger
+    return TriggerPolicy(
+        threshold=loop.drift.threshold,
+        on=trigger.on,
+        max_drop=trigger.max_drop,
+        cooldown=trigger.cooldown,
+        min_rows=trigger.min_rows,
+        confidence=trigger.confidence,
+        consecutive=trigger.consecutive,
+        min_importance=None if trigger.min_importance == "off" else trigger.min_importance,
     )
-    return decide_retrain(drift, performance, past, policy)
+
+
+def judge(  # as decide_retrain
+    work: Workspace,
+    drift: Drift | None,
+    performance: Performance | None,
+    past: History,
+    *,
+    estimate: Estimate | None = None,
+    quality: Sequence[ColumnQuality] = (),
+    importance: Mapping[str, float] | None = None,
+) -> RetrainVerdict:
+    """``drift`` is that against ``trigger.reference``, ``importance`` the champion's."""
+    return decide_retrain(
+        drift, performance, past, policy_of(work.loop), estimate=estimate, quality=quality, importance=importance
+    )
 
 
 def record_verdict(work: Workspace, key: str, report: Json, notes: Sequence[str] = ()) -> Entry:
@@ -400,6 +416,13 @@ def record_verdict(work: Workspace, key: str, report: Json, notes: Sequence[str]
         actor="monitor_flow",
         details={"key": key, "report": report, "notes": list(notes)},
     )
+
+
+def monitored(work: Workspace, last: int) -> Timeline:
+    """The drift of the ``last`` windows as their newest reports tell it."""
+    rows = {entry.window: entry for entry in work.ledger.entries() if entry.kind in ARRIVALS}
+    reports = [rows[window].details["report"] for window in sorted(rows)[-last:]]
+    return timeline.monitored(work.loop.name, work.loop.columns.numeric, reports)
 
 
 def record_quarantine(work: Workspace, error: WindowError, champion: str | None) -> Json:

@@ -7,7 +7,7 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -33,7 +33,6 @@ from driftloop.windows import FolderWindows, Windows
 Array = npt.NDArray[Any]
 BATCH = 1 << 20  # rows of a column read at a time
 BUFFER = 1 << 24  # bytes of a file read at a time
-EXCERPT = 10_000  # rows of a side that stand for it in a plot
 FORMAT = "1"  # of kept summaries; another one is another key
 REFERENCES = 3  # of which summaries are kept: the champion's, and those that trigger and look back have beside it
 
@@ -77,6 +76,11 @@ class Rows:
     def labelled(self) -> bool:
         return any(window.labelled_rows for window in self.windows)
 
+    def labels(self) -> Iterator[Array]:
+        """The target, a part at a time, each of one window; null where it is not in."""
+        for window in self.windows:
+            yield labels_of(window, self.task).to_numpy()
+
     def batches(self, column: Column) -> Iterator[Array | Summary]:
         """Each window's column."""
         for window in self.windows:
@@ -119,8 +123,14 @@ class Stored:
 
     @property
     def labelled(self) -> bool:
+        return any(not pd.isna(piece).all() for piece in self.labels())
+
+    def labels(self) -> Iterator[Array]:
+        """The target, a part at a time, each of one window; null where it is not in. Raises WindowError."""
         column = Column(self.target, self.task == "regression")
-        return any(not _empty(piece) for piece in self.batches(column))
+        for window, path, rows in self.files:
+            for array in self._arrays(window, path, rows, self.target):
+                yield self._canonical(window, array, column)
 
     def batches(self, column: Column) -> Iterator[Array | Summary]:
         """The column of each file, a part at a time. Raises WindowError."""
@@ -217,13 +227,6 @@ def _empty(piece: Array | Summary) -> bool:
     return bool(np.isnan(piece).all())
 
 
-def excerpt(side: Rows | Stored, columns: Sequence[Column], seed: str) -> pd.DataFrame:
-    """Some rows of a side, the same each time."""
-    start = int.from_bytes(hashlib.blake2b(seed.encode(), digest_size=8).digest())
-    drawn = np.random.default_rng(start).choice(side.rows, min(side.rows, EXCERPT), replace=False, shuffle=False)
-    return side.excerpt(columns, np.sort(drawn))
-
-
 @dataclass(frozen=True)
 class Kept:
     """A side whose columns are summarised once and kept in ``folder``, which is named after all they depend on."""
@@ -240,13 +243,14 @@ class Kept:
             self._save(column, found)
             yield found
 
-    def excerpt_of(self, rows: Rows | Stored, columns: Sequence[Column], seed: str) -> pd.DataFrame:
-        """As ``excerpt``, read once."""
-        file = self.folder / f"{len(columns)}.parquet"
+    def frame(self, name: str, read: Callable[[], pd.DataFrame]) -> pd.DataFrame:
+        """Some rows of the side, kept beside the summaries once they are read."""
+        file = self.folder / f"{name}.parquet"
         if not file.exists():
+            self.folder.mkdir(parents=True, exist_ok=True)
             with tempfile.TemporaryDirectory(dir=self.folder, prefix=".") as folder:
                 new = Path(folder) / file.name
-                excerpt(rows, columns, seed).to_parquet(new)
+                read().to_parquet(new)
                 new.replace(file)
         return pd.read_parquet(file)
 

@@ -18,6 +18,7 @@ from driftloop.periods import year_before
 from driftloop.progress import tell
 from driftloop.settings import Settings
 from driftloop.sides import Stored, columns_of, stored
+from driftloop.stattests import OF_ROWS, TESTS
 from driftloop.timeline import Ids, Timeline, arrivals, most_drifted_first, track
 from driftloop.windows import FolderWindows, Windows, none_yet, open_windows
 
@@ -54,7 +55,9 @@ def look_back(
             f"{loop.name} has no champion yet, so nothing was trained on. Name a window: --reference {ids[0]}"
         )
     with TemporaryDirectory(prefix="driftloop-") as scratch:
-        sides = _Sides(loop, windows, schema.load(folder, loop), Path(scratch))
+        unlabelled = loop.model_copy(update={"windows": loop.windows.model_copy(update={"labels": None})})
+        bare = open_windows(unlabelled, folder, settings)
+        sides = _Sides(loop, windows, bare, schema.load(folder, loop), Path(scratch))
         trained_on = reign.trained_on if reign else ()
         while True:
             try:
@@ -79,7 +82,13 @@ def _columns(loop: Loop, names: Sequence[str]) -> list[Column]:
         raise ContractError(
             f"{', '.join(strange)} is no feature of {loop.name}; expected some of {', '.join(loop.columns.names)}."
         )
-    return [column for column in features if not names or column.name in names]
+    wanted = [column for column in features if not names or column.name in names]
+    if shuffled := [column.name for column in wanted if column.test in OF_ROWS]:
+        raise ContractError(
+            f"[drift.columns] in loop.toml has {', '.join(shuffled)} judged by a test that needs rows, and here columns "
+            f"are summarised. Name others with --column, or another test: {', '.join(sorted(set(TESTS)))}."
+        )
+    return wanted
 
 
 def _measured(
@@ -147,6 +156,7 @@ class _Sides:
 
     loop: Loop
     windows: Windows
+    bare: Windows  # without labels, of which nothing is asked here
     rules: schema.Schema | None
     scratch: Path
     problems: dict[str, Ids] = field(default_factory=dict)
@@ -156,7 +166,7 @@ class _Sides:
     def usable(self, window: str) -> bool:
         if window not in self.problems and window not in self._open:
             try:
-                found = stored(self.windows, [window], self.loop, self.rules)
+                found = stored(self.bare, [window], self.loop, self.rules)
                 self._open[window] = found or self._copied(window)
             except WindowError as error:
                 self.problems[window] = tuple(error.problems)

@@ -12,6 +12,7 @@ import numpy.typing as npt
 from driftloop.category import MISSING, category
 from driftloop.columnar import Column, Summary
 from driftloop.retrain import ColumnDrift
+from driftloop.stattests import FEW
 
 Json = dict[str, Any]
 Floats = npt.NDArray[np.float64]
@@ -19,7 +20,6 @@ Ids = tuple[str, ...]
 What = Literal["mean", "spread", "shape", "category shares", "nothing"]
 
 QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
-FEW = 5  # numbers of no more distinct values are spoken of by their shares, as Evidently's tests take them
 MOST = 10  # categories that are kept, those that moved most
 BINS = 40
 POINTS = 100_000  # of a distribution; more tell nothing more of what changed
@@ -462,8 +462,10 @@ def _when(since: Sequence[Cell]) -> str:
     if len(drifted) == 1:
         return f"in {first} only"
     run = since[: since.index(drifted[-1]) + 1]
-    often = "" if len(run) == len(drifted) else f", in {len(drifted)} of {len(run)} windows,"
-    return f"from {first} on{often}" if last == newest else f"from {first} to {last}{often} and came back"
+    often = "" if len(run) == len(drifted) else f", in {len(drifted)} of {len(run)} windows"
+    if last == newest:
+        return f"from {first} on{often}"
+    return f"from {first} to {last}{often}{',' if often else ''} and came back"
 
 
 def said(change: Change) -> str:
@@ -494,8 +496,8 @@ def _numbers_said(change: NumericChange) -> str:
 def _shares_said(change: ShareChange) -> str:
     moved = [share for share in change.shares if share.moved][:NAMED]
     names = [f"{_named(s.name)} {_verb(s)} {s.before:.1%} to {s.after:.1%}" for s in moved]
-    more = change.categories - len(moved)
-    return f"the share of {', of '.join(names)}" + (f" ({more} more categories)" if more else "")
+    more = f"; {change.categories} categories in all" if change.categories > len(moved) else ""
+    return f"the share of {', of '.join(names)}{more}"
 
 
 def _named(name: str) -> str:

@@ -155,7 +155,7 @@ def test_categories_are_told_by_how_far_they_moved_new_ones_and_nulls_as_such() 
     assert [share.name for share in change.shares[:3]] == ["fibre", "satellite", MISSING]
     assert said(change) == (
         "the share of fibre fell from 60.0% to 30.0%, of satellite (new) rose from 0.0% to 20.0%, of nulls (new) rose "
-        "from 0.0% to 10.0% (2 more categories)"
+        "from 0.0% to 10.0%; 5 categories in all"
     )
 
 
@@ -175,7 +175,7 @@ def test_of_very_many_categories_those_that_moved_most_are_kept() -> None:
         ([0.0, 0.3, 0.4, 0.0], "2024-03", "2024-04", True, "from 2024-03 to 2024-04 and came back"),
         ([0.0, 0.3, 0.0, 0.0], "2024-03", "2024-03", True, "in 2024-03 only"),
         ([0.0, 0.0, 0.3], "2024-04", "2024-04", False, "in 2024-04, the newest window"),
-        ([0.3, 0.0, 0.3], "2024-02", "2024-04", False, "from 2024-02 on, in 2 of 3 windows,"),
+        ([0.3, 0.0, 0.3], "2024-02", "2024-04", False, "from 2024-02 on, in 2 of 3 windows"),
         ([0.3, 0.0, 0.3, 0.0], "2024-02", "2024-04", True, "from 2024-02 to 2024-04, in 2 of 3 windows, and came back"),
     ],
 )

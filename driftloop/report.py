@@ -10,7 +10,7 @@ from pydantic import TypeAdapter
 
 from driftloop.facts import Facts
 from driftloop.promotion import PromotionDecision
-from driftloop.retrain import Drift, Performance
+from driftloop.retrain import Drift, Estimate, Performance
 
 Json = dict[str, Any]
 LEVELS = ("errors", "warnings")
@@ -27,6 +27,7 @@ def window_report(
     threshold: float = 0.0,
     means: Sequence[Json] = (),
     performance: Performance | None = None,
+    estimated: Estimate | None = None,
     retrain: bool = False,
     reason: str,
     champion: str | None,
@@ -43,6 +44,7 @@ def window_report(
         "rows": {"reference": reference_rows, "current": current_rows},
         "drift": drift_json(drift, threshold) | {"means": list(means)} if drift else None,
         "performance": performance_json(performance) if performance else None,
+        "estimated": asdict(estimated) if estimated else None,
         "retrain": {"retrain": retrain, "reason": reason},
         "training": None,
         "decision": None,
@@ -58,11 +60,12 @@ def drift_json(drift: Drift, threshold: float) -> Json:
         "drifted": drift.drifted,
         "columns": [asdict(column) for column in drift.columns],
         "target": asdict(drift.target) if drift.target else None,
+        "prediction": asdict(drift.prediction) if drift.prediction else None,
     }
 
 
 def performance_json(performance: Performance) -> Json:
-    return {"metric": performance.metric, "value": performance.value, "rows": performance.rows}
+    return asdict(performance)
 
 
 def training_json(facts: Facts, version: str) -> Json:

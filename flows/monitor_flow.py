@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from prefect import flow
 
 from driftloop import drift_worker, monitoring
+from driftloop.answers import Findings
 from driftloop.errors import WindowError
 from driftloop.reading import notes
 from driftloop.report import Json, window_report
@@ -74,18 +76,20 @@ def _monitor(work: Workspace, window: str, key: str, serving: Serving | None) ->
     # drift is measured in its worker while the champion is loaded and scored
     measuring = tasks.measure_drift.submit(work, reference, current) if serving else None
     champion = tasks.load_champion(work)
-    performance = None
+    found = Findings()
     if champion:
         monitoring.require_same_task(work.loop, champion)
         current = monitoring.beside_champion(current, champion)
-        performance = tasks.measure_performance(work, champion, current)
+        found = tasks.measure_answers(work, champion, current)
     newest = tasks.newest_labelled(work, window, champion)
     past = tasks.history(work, current, champion, newest)
     measured = measuring.result() if measuring else None
+    if measured:
+        measured = replace(measured, drift=replace(measured.drift, prediction=found.prediction))
     if measured and champion:
         tasks.publish_drift(work, window, measured, champion.version)
     drift = measured.drift if measured else None
-    verdict = monitoring.judge(work, drift, performance, past)
+    verdict = monitoring.judge(work, drift, found.performance, past)
     report = window_report(
         work.loop.name,
         window,
@@ -95,14 +99,15 @@ def _monitor(work: Workspace, window: str, key: str, serving: Serving | None) ->
         drift=drift,
         threshold=work.loop.drift.threshold,
         means=monitoring.means(champion, current) if champion else [],
-        performance=performance,
+        performance=found.performance,
+        estimated=found.estimated,
         retrain=verdict.retrain,
         reason=str(verdict.reason),
         champion=champion.version if champion else None,
         validation=validation,
     )
     record("drift.assessed", window=window, **report["retrain"], share=drift.share if drift else None)
-    entry = tasks.record_verdict(work, key, report, [*current.notes, *notes(validation)])
+    entry = tasks.record_verdict(work, key, report, [*current.notes, *found.notes, *notes(validation)])
     if not verdict.retrain:
         return report
     return {**report, **train_and_compare_flow(work.folder, window, verdict=entry.seq)}

@@ -7,7 +7,7 @@ import json
 from driftloop.metrics import Score
 from driftloop.promotion import Comparison, PromotionPolicy, ServingCheck, decide_promotion
 from driftloop.report import decision_json, decision_of, drift_json, performance_json, training_json, window_report
-from driftloop.retrain import ColumnDrift, Drift, Performance, RetrainReason
+from driftloop.retrain import ColumnDrift, Drift, Estimate, Performance, RetrainReason
 from driftloop.slices import Slice, Slices
 from tests.fakes import some_facts
 
@@ -30,6 +30,7 @@ def test_a_report_has_exactly_the_keys_of_the_design() -> None:
         drift=DRIFT,
         threshold=0.3,
         performance=Performance("auc", 0.7, 500, 0.1),
+        estimated=Estimate("auc", 0.72, 0.7, 0.74, 600, 0.08, 0.05, "calibrated probabilities"),
         retrain=True,
         reason=RetrainReason.DRIFT,
         champion="3",
@@ -48,9 +49,20 @@ def test_a_report_has_exactly_the_keys_of_the_design() -> None:
                 {"name": "plan", "method": "Z-test p_value", "score": 0.6, "threshold": 0.05, "drifted": False},
             ],
             "target": None,
+            "prediction": None,
             "means": [],
         },
-        "performance": {"metric": "auc", "value": 0.7, "rows": 500},
+        "performance": {"metric": "auc", "value": 0.7, "rows": 500, "drop": 0.1, "drop_low": None, "note": None},
+        "estimated": {
+            "metric": "auc",
+            "value": 0.72,
+            "low": 0.7,
+            "high": 0.74,
+            "rows": 600,
+            "drop": 0.08,
+            "drop_low": 0.05,
+            "method": "calibrated probabilities",
+        },  # fmt: skip
         "retrain": {"retrain": True, "reason": "drift above threshold"},
         "training": None,
         "decision": None,
@@ -60,13 +72,16 @@ def test_a_report_has_exactly_the_keys_of_the_design() -> None:
 
 def test_the_keys_come_in_the_designs_order() -> None:
     assert list(window_report("churn", "2024-01", reason="quiet", champion=None)) == [
-        "loop", "window", "reference", "rows", "drift", "performance", "retrain", "training", "decision", "champion",
+        "loop", "window", "reference", "rows", "drift", "performance", "estimated", "retrain", "training",
+        "decision", "champion",
     ]  # fmt: skip
 
 
 def test_what_there_is_not_is_null_and_never_zero() -> None:
     report = window_report("churn", "2024-01", reason="first champion", retrain=True, champion=None)
-    assert [report[key] for key in ("drift", "performance", "training", "decision", "champion")] == [None] * 5
+    assert [report[key] for key in ("drift", "performance", "estimated", "training", "decision", "champion")] == [
+        None
+    ] * 6
 
 
 def test_no_drift_at_all_is_a_drift_of_zero_and_not_null() -> None:
@@ -76,6 +91,7 @@ def test_no_drift_at_all_is_a_drift_of_zero_and_not_null() -> None:
         "drifted": 0,
         "columns": [],
         "target": None,
+        "prediction": None,
         "means": [],
     }
 

@@ -100,8 +100,9 @@ def _monitor(work: Workspace, window: str, key: str, serving: Serving | None) ->
     judging = replace(triggering, prediction=found.prediction) if triggering else drift
     importance = champion.artifact.facts.importance if champion else None
     quality = measured.quality if measured else ()
+    triggers = judged.quality if judged else quality
     verdict = monitoring.judge(
-        work, judging, found.performance, past, estimate=found.estimated, quality=quality, importance=importance
+        work, judging, found.performance, past, estimate=found.estimated, quality=triggers, importance=importance
     )
     trigger = trigger_json(verdict, work.loop.trigger.consecutive, other, triggering, work.loop.drift.threshold)
     report = window_report(

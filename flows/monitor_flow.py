@@ -89,8 +89,8 @@ def _monitor(work: Workspace, window: str, key: str, serving: Serving | None) ->
     measured, judged = (found.result() if found else None for found in (measuring, again))
     drift, triggering = (found.drift if found else None for found in (measured, judged))
     importance = champion.artifact.facts.importance if champion else None
-    quality = measured.quality if measured else ()
-    verdict = monitoring.judge(work, triggering or drift, performance, past, quality=quality, importance=importance)
+    quality, changed = (found.quality if found else () for found in (measured, judged or measured))
+    verdict = monitoring.judge(work, triggering or drift, performance, past, quality=changed, importance=importance)
     trigger = trigger_json(verdict, work.loop.trigger.consecutive, other, triggering, work.loop.drift.threshold)
     report = window_report(
         work.loop.name,

@@ -12,6 +12,7 @@ import numpy.typing as npt
 from driftloop.category import MISSING, category
 from driftloop.columnar import Column, Summary
 from driftloop.retrain import ColumnDrift
+from driftloop.stattests import FEW
 
 Json = dict[str, Any]
 Floats = npt.NDArray[np.float64]
@@ -19,7 +20,6 @@ Ids = tuple[str, ...]
 What = Literal["mean", "spread", "shape", "category shares", "nothing"]
 
 QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
-FEW = 5  # numbers of no more distinct values are spoken of by their shares, as Evidently's tests take them
 MOST = 10  # categories that are kept, those that moved most
 BINS = 40
 POINTS = 100_000  # of a distribution; more tell nothing more of what changed

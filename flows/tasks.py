@@ -118,7 +118,7 @@ def publish_timeline(work: Workspace) -> None:
     from driftloop import plots  # draws with matplotlib, of which a first window has no need
 
     found = monitoring.monitored(work, TIMELINE)
-    if sum(arrival.state == "measured" for arrival in found.windows) < 2:
+    if sum(bool(arrival.reference) for arrival in found.windows) < 2:
         return
     create_markdown_artifact(
         plots.page(found),

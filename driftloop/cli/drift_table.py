@@ -16,7 +16,7 @@ ROWS = 20
 NAME = 32
 EDGES = 6  # characters of a table that are not its columns' own
 DRIFTED, QUIET = "bold dark_orange", "dim"
-EMPTY = {"quarantined": "×", "no reference": "–"}
+EMPTY = {"quarantined": "×"}
 
 
 def show(timeline: Timeline, drawn: Plots) -> None:
@@ -103,7 +103,7 @@ def _name(column: Track) -> str:
 
 def _score(cell: Cell | None, arrival: Arrival) -> Text:
     if cell is None:
-        return Text(EMPTY[arrival.state], QUIET)
+        return Text(EMPTY.get(arrival.state, "–"), QUIET)
     score = cell.drift.score
     told = f"{score:.2f}" if score < 10 else f"{score:.0f}" if score < 10_000 else f"{score:.0e}"
     return Text(f"{told}*", DRIFTED) if cell.drift.drifted else Text(f"{told} ", QUIET)
@@ -111,7 +111,7 @@ def _score(cell: Cell | None, arrival: Arrival) -> Text:
 
 def _mark(cell: Cell | None, arrival: Arrival) -> tuple[str, str]:
     if cell is None:
-        return EMPTY[arrival.state], QUIET
+        return EMPTY.get(arrival.state, "–"), QUIET
     return ("█", DRIFTED) if cell.drift.drifted else ("·", QUIET)
 
 

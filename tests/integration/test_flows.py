@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 
 import mlflow
 import pytest
@@ -57,6 +58,13 @@ def test_the_story_from_first_window_to_a_new_champion(loop, monitor):
     assert fourth["champion"] == {"version": "2"}
     assert loop.open().registry.champion() == "2"
     assert kinds(loop) == ["verdict", "verdict", "promotion", "verdict", "verdict", "promotion"]
+
+    with get_client(sync_client=True) as client:
+        shown = max((a for a in client.read_artifacts() if a.key == "timeline-churn"), key=lambda a: a.created)
+    assert shown.data.startswith("![drift by column and window](data:image/png;base64,iVBOR")
+    assert "| column | drifted since | 2024-01 | 2024-02 | 2024-03 | 2024-04 |" in shown.data
+    assert re.search(r"\| fee \| 2024-04 \| – \| 0.\d\d \| 0.\d\d \| \*\*\d.\d\d\*\* \|", shown.data)
+    assert len(shown.data) < 100_000
 
 
 def test_a_report_has_exactly_the_contract_s_keys(loop, monitor):

@@ -111,7 +111,7 @@ def _dask(address: str | None) -> tuple[Failures, Failures, TaskRunner[Any]]:
     from concurrent.futures import CancelledError
 
     from distributed import KilledWorker
-    from prefect_dask import DaskTaskRunner
+    from prefect_dask.task_runners import DaskTaskRunner
 
     patience = {"timeout": CONNECT_SECONDS}
     own = {"n_workers": os.cpu_count(), "threads_per_worker": 1, "dashboard_address": "127.0.0.1:0"}
@@ -120,7 +120,7 @@ def _dask(address: str | None) -> tuple[Failures, Failures, TaskRunner[Any]]:
 
 
 def _ray(address: str | None) -> tuple[Failures, Failures, TaskRunner[Any]]:
-    from prefect_ray import RayTaskRunner
+    from prefect_ray.task_runners import RayTaskRunner
     from ray.exceptions import RayError
 
     own: dict[str, Any] = {} if address else {"include_dashboard": False}

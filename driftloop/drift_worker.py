@@ -15,6 +15,7 @@ if TYPE_CHECKING:  # this module is imported before everything heavy, to start t
     import pandas as pd
 
     from driftloop.drift import DriftReport
+    from driftloop.page import Excerpt
 
 
 @cache
@@ -36,10 +37,12 @@ def measure(
     numeric: Sequence[str],
     categorical: Sequence[str],
     target: str | None = None,
+    excerpt: Excerpt | None = None,
 ) -> DriftReport:
     """As ``driftloop.drift.measure``, its errors included. Raises DriftloopError when the worker is gone."""
     try:
-        return cast("DriftReport", start().ask((reference, current, list(numeric), list(categorical), target)))
+        request = (reference, current, list(numeric), list(categorical), target, excerpt)
+        return cast("DriftReport", start().ask(request))
     except DriftloopError:
         stop()  # whatever it was, the next window finds a new worker
         raise

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from driftloop import drift_worker
+from driftloop import drift_worker, page, timeline
 from driftloop.category import category
+from driftloop.columnar import Column, summary
 from driftloop.contract import Loop
 from driftloop.drift import DriftReport
 from driftloop.entry import Entry, Kind
@@ -19,13 +20,27 @@ from driftloop.frame import unseen as unseen_categories
 from driftloop.holdout import require_same_rule, unseen
 from driftloop.live import MeanShift, mean_shifts, means_json, z_limit
 from driftloop.metrics import METRICS
-from driftloop.reigns import TRAININGS
+from driftloop.periods import year_before
+from driftloop.quality import column_quality
+from driftloop.reigns import ARRIVALS, TRAININGS, in_a_row
 from driftloop.report import Json, window_report
-from driftloop.retrain import Drift, History, Performance, RetrainVerdict, TriggerPolicy, decide_retrain
+from driftloop.retrain import (
+    ColumnQuality,
+    Drift,
+    Estimate,
+    History,
+    Performance,
+    RetrainVerdict,
+    TriggerPolicy,
+    decide_retrain,
+)
+from driftloop.timeline import Timeline
 from driftloop.training import comparable, evaluate
 from driftloop.workspace import Champion, Serving, Workspace
 
 if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
     import pandas as pd
 
 
@@ -128,23 +143,54 @@ def beside_champion(current: Window, champion: Champion) -> Window:
 
 def reference_ids(work: Workspace, window: str, serving: Serving) -> tuple[str, ...]:
     """Which windows drift compares the current one with, by ``drift.reference``."""
-    wanted = work.loop.drift.reference
+    return _reference(work, window, serving, work.loop.drift.reference)
+
+
+def trigger_reference_ids(work: Workspace, window: str, serving: Serving) -> tuple[str, ...]:
+    """Which windows the trigger's drift compares it with, by ``trigger.reference``, else ``drift.reference``."""
+    return _reference(work, window, serving, work.loop.trigger.reference or work.loop.drift.reference)
+
+
+def _reference(work: Workspace, window: str, serving: Serving, wanted: str) -> tuple[str, ...]:
     if wanted == "training":
         return serving.windows
     ids = work.windows.ids()
-    if wanted != "previous":
-        if wanted not in ids:
-            raise ContractError(
-                f'loop.toml: drift.reference = "{wanted}" is neither "training", "previous" nor a window there is.'
-            )
+    if wanted not in ("previous", "year_ago"):
         return (wanted,)
-    for earlier in reversed([i for i in ids if i < window]):
+    earlier = [name for name in ids if name < window]
+    if wanted == "year_ago":
+        before = year_before(window)
+        earlier = [name for name in earlier if name == before]
+    for name in reversed(earlier):
         try:
-            work.read(earlier)
+            work.read(name)
         except WindowError:
             continue  # quarantined when its turn was
-        return (earlier,)
+        return (name,)
     return serving.windows
+
+
+def require_references(loop: Loop, ids: Sequence[str]) -> None:
+    """Raise ContractError for a reference that is no window, and for a year_ago that the windows' ids do not tell."""
+    for key, wanted in (("drift", loop.drift.reference), ("trigger", loop.trigger.reference or "training")):
+        if wanted not in ("training", "previous", "year_ago", *ids):
+            raise ContractError(
+                f'loop.toml: {key}.reference = "{wanted}" is neither "training", "previous", "year_ago" nor a window '
+                f"there is."
+            )
+        if wanted == "year_ago" and (strange := [name for name in ids if year_before(name) is None]):
+            raise ContractError(
+                f'loop.toml: {key}.reference = "year_ago" needs ids that name a month, week or day, such as 2024-03, '
+                f"2024-W09 or 2024-03-01; {strange[-1]} names none. Rename the windows, or take another reference."
+            )
+
+
+def without_year_ago(work: Workspace, window: str, *used: Sequence[str]) -> list[str]:
+    """A note where year_ago was asked for and training had to stand in."""
+    asked = (work.loop.drift.reference, work.loop.trigger.reference or work.loop.drift.reference)
+    before = year_before(window)
+    missed = any(one == "year_ago" and tuple(ids) != (before,) for one, ids in zip(asked, used, strict=True))
+    return [f"no usable window {before}: compared with what the champion was trained on"] if missed else []
 
 
 def read_reference(work: Workspace, windows: Sequence[str]) -> list[Window]:
@@ -169,16 +215,40 @@ def drift_between(loop: Loop, reference: Sequence[Window], current: Sequence[Win
 
     sides = (reference, current)
     before, now = (pd.concat([window.X for window in side], ignore_index=True) for side in sides)
-    numeric, categorical = loop.columns.numeric, loop.columns.categorical
-    if not all(any(window.labelled_rows for window in side) for side in sides):
-        return drift_worker.measure(before, now, numeric, categorical)
-    for rows, side in zip((before, now), sides, strict=True):
-        rows[loop.target] = pd.concat([labels_of(window, loop.task) for window in side], ignore_index=True)
+    quality = quality_between(loop, before, now)
+    numeric, categorical, target = loop.columns.numeric, loop.columns.categorical, None
+    if all(any(window.labelled_rows for window in side) for side in sides):
+        target = loop.target
+        for rows, side in zip((before, now), sides, strict=True):
+            rows[target] = pd.concat([labels_of(window, loop.task) for window in side], ignore_index=True)
+        if loop.task == "regression":
+            numeric += (target,)
+        else:
+            categorical += (target,)
+    excerpt = None
+    if len(before) + len(now) > page.ROWS:
+        drawn = [rows.iloc[_drawn(loop, side)] for rows, side in zip((before, now), sides, strict=True)]
+        excerpt = page.Excerpt(drawn[0], drawn[1], len(before), len(now))
+    return replace(drift_worker.measure(before, now, numeric, categorical, target, excerpt), quality=quality)
+
+
+def _drawn(loop: Loop, side: Sequence[Window]) -> npt.NDArray[np.int64]:
+    """Which rows of a side its page is drawn on."""
+    sizes = [(window.id, len(window.X)) for window in side]
     if loop.task == "regression":
-        numeric += (loop.target,)
-    else:
-        categorical += (loop.target,)
-    return drift_worker.measure(before, now, numeric, categorical, loop.target)
+        return page.chosen(loop.name, sizes, page.ROWS // 2)
+    return page.chosen(
+        loop.name, sizes, page.ROWS // 2, lambda: (labels_of(window, loop.task).to_numpy() for window in side)
+    )
+
+
+def quality_between(loop: Loop, before: pd.DataFrame, now: pd.DataFrame) -> tuple[ColumnQuality, ...]:
+    """Every feature's nulls, unseen categories and numbers outside the range, beside the reference's rows."""
+    columns, found = [Column(name, name in loop.columns.numeric) for name in loop.columns.names], []
+    for column in columns:
+        reference, current = (summary(side[column.name].to_numpy(), column) for side in (before, now))
+        found.append(column_quality(reference, current, column, len(columns)))
+    return tuple(found)
 
 
 def labels_of(window: Window, task: str) -> pd.Series:
@@ -229,7 +299,8 @@ def history(work: Workspace, current: Window, champion: Champion | None, newest:
     """What the verdict needs besides the findings; ``newest`` is the newest labelled window that can be read."""
     adopted = champion.artifact.facts.adopted if champion else None
     learnt = (*TRAININGS, Kind.ADOPTION)
-    trainings = [e for e in work.ledger.entries() if e.kind in learnt and e.window < current.id]
+    entries = work.ledger.entries()
+    trainings = [e for e in entries if e.kind in learnt and e.window < current.id]
     trained_on = max((e.trained_on[-1] for e in trainings), default="")
     last_run = max((e.window for e in trainings), default=None)
     return History(
@@ -240,6 +311,7 @@ def history(work: Workspace, current: Window, champion: Champion | None, newest:
         windows_since_training=None
         if last_run is None
         else sum(last_run < window <= current.id for window in work.windows.ids()),
+        in_a_row=in_a_row(entries, current.id, work.loop.trigger.min_rows),
     )
 
 
@@ -320,12 +392,34 @@ def newest_labelled(work: Workspace, until: str, champion: Champion | None) -> W
     return good[0] if good else None
 
 
-def judge(work: Workspace, drift: Drift | None, performance: Performance | None, past: History) -> RetrainVerdict:
-    loop = work.loop
-    policy = TriggerPolicy(
-        loop.drift.threshold, loop.trigger.on, loop.trigger.max_drop, loop.trigger.cooldown, loop.trigger.min_rows
+def policy_of(loop: Loop) -> TriggerPolicy:
+    trigger = loop.trigger
+    return TriggerPolicy(
+        threshold=loop.drift.threshold,
+        on=trigger.on,
+        max_drop=trigger.max_drop,
+        cooldown=trigger.cooldown,
+        min_rows=trigger.min_rows,
+        confidence=trigger.confidence,
+        consecutive=trigger.consecutive,
+        min_importance=None if trigger.min_importance == "off" else trigger.min_importance,
     )
-    return decide_retrain(drift, performance, past, policy)
+
+
+def judge(  # as decide_retrain
+    work: Workspace,
+    drift: Drift | None,
+    performance: Performance | None,
+    past: History,
+    *,
+    estimate: Estimate | None = None,
+    quality: Sequence[ColumnQuality] = (),
+    importance: Mapping[str, float] | None = None,
+) -> RetrainVerdict:
+    """``drift`` is that against ``trigger.reference``, ``importance`` the champion's."""
+    return decide_retrain(
+        drift, performance, past, policy_of(work.loop), estimate=estimate, quality=quality, importance=importance
+    )
 
 
 def record_verdict(work: Workspace, key: str, report: Json, notes: Sequence[str] = ()) -> Entry:
@@ -338,6 +432,13 @@ def record_verdict(work: Workspace, key: str, report: Json, notes: Sequence[str]
         actor="monitor_flow",
         details={"key": key, "report": report, "notes": list(notes)},
     )
+
+
+def monitored(work: Workspace, last: int) -> Timeline:
+    """The drift of the ``last`` windows as their newest reports tell it."""
+    rows = {entry.window: entry for entry in work.ledger.entries() if entry.kind in ARRIVALS}
+    reports = [rows[window].details["report"] for window in sorted(rows)[-last:]]
+    return timeline.monitored(work.loop.name, work.loop.columns.numeric, reports)
 
 
 def record_quarantine(work: Workspace, error: WindowError, champion: str | None) -> Json:

@@ -10,7 +10,7 @@ from prefect import flow
 from driftloop import drift_worker, monitoring
 from driftloop.errors import WindowError
 from driftloop.reading import notes
-from driftloop.report import Json, window_report
+from driftloop.report import Json, said, trigger_json, window_report
 from driftloop.workspace import Serving, Workspace
 from flows import tasks
 from flows.orchestration import one_run_at_a_time, record, run_name, tell_failure
@@ -51,17 +51,22 @@ def monitor_flow(loop_dir: Path, window: str | None = None, force: bool = False)
             record("approval.expired", version=late.version)
         serving = tasks.serving(work)
         try:
-            report = _monitor(work, window, key, serving)
+            report, asked = _monitor(work, window, key, serving)
+            if asked is not None:  # by now the rows that were monitored have given their memory back
+                report |= train_and_compare_flow(work.folder, window, verdict=asked)
         except WindowError as error:
             if error.window != window:
                 raise
             record("window.quarantined", window=window, problems=error.problems)
             report = tasks.record_quarantine(work, error, serving.version if serving else None)
+        tasks.publish_timeline(work)
         tasks.tell(work)
         return report
 
 
-def _monitor(work: Workspace, window: str, key: str, serving: Serving | None) -> Json:
+def _monitor(work: Workspace, window: str, key: str, serving: Serving | None) -> tuple[Json, int | None]:
+    """The window's report, and the ledger's number of a verdict that asks for a training."""
+    monitoring.require_references(work.loop, work.windows.ids())
     monitoring.require_newer(window, serving)
     validation = tasks.validate(work, window) if work.schema else None
     if validation:
@@ -70,9 +75,12 @@ def _monitor(work: Workspace, window: str, key: str, serving: Serving | None) ->
             record("check.broken", window=window, **broken)
     current = tasks.read_current(work, window)
     record("window.read", window=window, rows=len(current.X), notes=current.notes)
-    reference = tasks.read_reference(work, monitoring.reference_ids(work, window, serving)) if serving else []
+    ids = monitoring.reference_ids(work, window, serving) if serving else ()
+    other = monitoring.trigger_reference_ids(work, window, serving) if serving else ()
+    reference = tasks.read_reference(work, ids) if serving else []
     # drift is measured in its worker while the champion is loaded and scored
     measuring = tasks.measure_drift.submit(work, reference, current) if serving else None
+    again = tasks.measure_drift.submit(work, tasks.read_reference(work, other), current) if other != ids else None
     champion = tasks.load_champion(work)
     performance = None
     if champion:
@@ -81,11 +89,12 @@ def _monitor(work: Workspace, window: str, key: str, serving: Serving | None) ->
         performance = tasks.measure_performance(work, champion, current)
     newest = tasks.newest_labelled(work, window, champion)
     past = tasks.history(work, current, champion, newest)
-    measured = measuring.result() if measuring else None
-    if measured and champion:
-        tasks.publish_drift(work, window, measured, champion.version)
-    drift = measured.drift if measured else None
-    verdict = monitoring.judge(work, drift, performance, past)
+    measured, judged = (found.result() if found else None for found in (measuring, again))
+    drift, triggering = (found.drift if found else None for found in (measured, judged))
+    importance = champion.artifact.facts.importance if champion else None
+    quality = measured.quality if measured else ()
+    verdict = monitoring.judge(work, triggering or drift, performance, past, quality=quality, importance=importance)
+    trigger = trigger_json(verdict, work.loop.trigger.consecutive, other, triggering, work.loop.drift.threshold)
     report = window_report(
         work.loop.name,
         window,
@@ -95,14 +104,18 @@ def _monitor(work: Workspace, window: str, key: str, serving: Serving | None) ->
         drift=drift,
         threshold=work.loop.drift.threshold,
         means=monitoring.means(champion, current) if champion else [],
+        quality=quality,
         performance=performance,
         retrain=verdict.retrain,
         reason=str(verdict.reason),
+        columns=verdict.columns,
+        trigger=trigger if champion else None,
         champion=champion.version if champion else None,
         validation=validation,
     )
+    if measured and champion:
+        tasks.publish_drift(work, window, measured, champion.version, said(report["retrain"]))
     record("drift.assessed", window=window, **report["retrain"], share=drift.share if drift else None)
-    entry = tasks.record_verdict(work, key, report, [*current.notes, *notes(validation)])
-    if not verdict.retrain:
-        return report
-    return {**report, **train_and_compare_flow(work.folder, window, verdict=entry.seq)}
+    told = monitoring.without_year_ago(work, window, ids, other) if serving else []
+    entry = tasks.record_verdict(work, key, report, [*current.notes, *told, *notes(validation)])
+    return report, entry.seq if verdict.retrain else None

@@ -21,6 +21,8 @@ from driftloop.workspace import Champion, Workspace
 from flows.orchestration import open_here
 from flows.retries import PATIENCE
 
+TIMELINE = 24  # windows that a run shows side by side
+
 _plain = task(cache_policy=NO_CACHE, persist_result=False)
 _io = task(cache_policy=NO_CACHE, persist_result=False, **PATIENCE)
 
@@ -83,8 +85,11 @@ def validate(work: Workspace, window: str) -> Json | None:
 
 
 @_io
-def publish_drift(work: Workspace, window: str, measured: DriftReport, champion: str) -> None:
-    """Keep Evidently's page, here and beside the champion's run; show the drift table and a link to it on this run."""
+def publish_drift(work: Workspace, window: str, measured: DriftReport, champion: str, verdict: str) -> None:
+    """Keep Evidently's page, here and beside the champion's run; show the drift table and a link to it on this run.
+
+    ``verdict`` is the line that says what came of it.
+    """
     page = work.report_page(window)
     page.parent.mkdir(parents=True, exist_ok=True)
     page.write_text(measured.html, encoding="utf-8")
@@ -94,10 +99,32 @@ def publish_drift(work: Workspace, window: str, measured: DriftReport, champion:
         [asdict(column) for column in (*drift.columns, drift.target) if column],
         key=f"drift-{key}",
         description=f"{window}: {drift.drifted} of {len(drift.columns)} features drifted, share {drift.share:.3f}, "
-        f"threshold {work.loop.drift.threshold}{own}",
+        f"threshold {work.loop.drift.threshold}{own}. Verdict: {verdict}",
     )
+    if measured.quality:
+        create_table_artifact(
+            [asdict(column) for column in measured.quality],
+            key=f"quality-{key}",
+            description=f"{window}: nulls, unseen categories or numbers outside the range moved in "
+            f"{sum(column.moved for column in measured.quality)} of {len(measured.quality)} columns",
+        )
     address = work.registry.log_page(champion, f"drift/{window}.html", measured.html) or page.as_uri()
     create_link_artifact(address, f"Evidently report of {window}", key=f"report-{key}")
+
+
+@_io
+def publish_timeline(work: Workspace) -> None:
+    """Show the drift of the newest windows, column by column, as a heat map and a table on this run."""
+    from driftloop import plots  # draws with matplotlib, of which a first window has no need
+
+    found = monitoring.monitored(work, TIMELINE)
+    if sum(bool(arrival.reference) for arrival in found.windows) < 2:
+        return
+    create_markdown_artifact(
+        plots.page(found),
+        key=f"timeline-{_slug(work.loop.name)}",
+        description=f"Drift of {work.loop.name} in its newest windows. What changed, and when: driftloop drift",
+    )
 
 
 @_plain

@@ -1,7 +1,8 @@
-"""The commands that only look: init, check, status, history, diff, compare."""
+"""The commands that only look: init, check, status, history, diff, compare, drift."""
 
 from __future__ import annotations
 
+import shutil
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -192,11 +193,9 @@ def check(folder: Path, as_json: bool) -> None:
 
 def _check_values(loop: Loop, ids: list[str]) -> None:
     """Raise ContractError for what only the windows, or Prefect, can tell is wrong in loop.toml."""
-    reference = loop.drift.reference
-    if reference not in ("training", "previous", *ids):
-        raise ContractError(
-            f'loop.toml: drift.reference = "{reference}" is neither "training", "previous" nor a window there is.'
-        )
+    from driftloop.monitoring import require_references
+
+    require_references(loop, ids)
     if loop.schedule:
         from flows.deployments import schedule
 
@@ -352,4 +351,49 @@ def compare(folder: Path, window: str | None, strategies: str, as_json: bool) ->
     print_json(found) if as_json else render.models(found)
 
 
-COMMANDS = (init, check, status, history, diff, compare)
+@click.command()
+@loop_dir
+@click.option("--from", "first", metavar="W", help="First window. Default: the oldest.")
+@click.option("--to", "last", metavar="W", help="Last window. Default: the newest.")
+@click.option(
+    "--reference", metavar="R", help="training, previous, year_ago or a window. Default: drift.reference in loop.toml."
+)
+@click.option("--column", "columns", metavar="C", multiple=True, help="Only this feature; may be given several times.")
+@click.option(
+    "--out",
+    "folder_out",
+    metavar="FOLDER",
+    type=click.Path(path_type=Path, file_okay=False),
+    help="Where the plots go. Default: drift/LOOP in DRIFTLOOP_HOME.",
+)
+@as_json
+def drift(folder: Path, columns: tuple[str, ...], folder_out: Path | None, as_json: bool, **asked: str | None) -> None:
+    """When did it start? Each feature's drift in each window; of drifted ones since when, how far and what changed.
+
+    Compared with what the champion was trained on; without a champion, with the first window. Records nothing; a heat
+    map and a plot a drifted feature are written as PNG.
+
+    \b
+    Examples:
+      driftloop drift my-loop
+      driftloop drift my-loop --from 2024-03 --to 2024-09 --reference 2024-02
+      driftloop drift my-loop --reference year_ago --column monthly_fee --json
+    """
+    from rich.console import Console
+
+    with Console(stderr=True).status("reading windows …") as status:
+        from driftloop import plots, progress
+        from driftloop.cli import drift_table
+        from driftloop.look_back import look_back
+
+        with progress.heard_by(lambda line: status.update(f"{line} …")):
+            settings = options.settings()
+            found = look_back(folder, settings, columns=columns, **asked)
+            own = settings.home / "drift" / found.loop
+            if folder_out is None:
+                shutil.rmtree(own, ignore_errors=True)  # plots of columns that drift no longer
+            drawn = plots.write(found, folder_out or own)
+    print_json(found.json() | drawn.json()) if as_json else drift_table.show(found, drawn)
+
+
+COMMANDS = (init, check, status, history, diff, compare, drift)

@@ -9,7 +9,7 @@ import os
 import re
 import socket
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from importlib.util import find_spec
 from typing import Any
@@ -19,16 +19,15 @@ from prefect.cache_policies import NO_CACHE
 from prefect.task_runners import TaskRunner
 
 from driftloop import columnar
-from driftloop.columnar import Column, Side
+from driftloop.columnar import Column, Judge, Side
 from driftloop.contract import Compute
+from driftloop.engine import Compare, in_threads
 from driftloop.errors import ContractError, DriftloopError, Unreachable
-from driftloop.retrain import ColumnDrift
 from flows.retries import PATIENCE
 
 CONNECT_SECONDS = 10
 PAUSES = (1, 3, 9)  # seconds, before another look for a cluster that does not answer
 LOOPBACK = r"(\w+://)?(127\.|localhost|\[::1\]|auto$)"
-Measure = Callable[[Side, Side, Sequence[Column]], tuple[ColumnDrift, ...]]
 
 
 def require(compute: Compute, env: Mapping[str, str]) -> None:
@@ -48,21 +47,21 @@ def require(compute: Compute, env: Mapping[str, str]) -> None:
         )
 
 
-def measure_by(compute: Compute) -> Measure:
+def measure_by(compute: Compute) -> Compare:
     """How ``compute`` wants columns compared.
 
     With a cluster it is a flow, and no task may call it: all that the task was given would travel with each column.
     """
     if compute.runner == "threads":
-        return partial(columnar.measure, threads=os.cpu_count() or 1)
+        return in_threads
     return partial(_on_cluster, compute)
 
 
 @task(task_run_name="compare {column.name}", cache_policy=NO_CACHE, persist_result=False, **PATIENCE)
-def compare_column(reference: Side, current: Side, column: Column) -> ColumnDrift:
-    """Read a column of both sides and compare them; only the verdict travels back."""
+def compare_column(reference: Side, current: Side, column: Column, judge: Judge[Any]) -> Any:
+    """Read a column of both sides and judge them; only the verdict travels back."""
     try:
-        return columnar.compare(columnar.summarise(reference, column), columnar.summarise(current, column), column)
+        return judge(columnar.summarise(reference, column), columnar.summarise(current, column), column)
     except OSError as error:
         raise DriftloopError(
             f"the worker on {socket.gethostname()} cannot read column {column.name}: {error}. Every worker needs the "
@@ -70,12 +69,14 @@ def compare_column(reference: Side, current: Side, column: Column) -> ColumnDrif
         ) from None
 
 
-def _on_cluster(compute: Compute, reference: Side, current: Side, columns: Sequence[Column]) -> tuple[ColumnDrift, ...]:
+def _on_cluster(
+    compute: Compute, reference: Side, current: Side, columns: Sequence[Column], judge: Judge[Any]
+) -> tuple[Any, ...]:
     lost, died, runner = (_dask if compute.runner == "dask" else _ray)(compute.address)
 
     @flow(name="compare_columns_flow", description=__doc__, task_runner=runner, persist_result=False)
-    def compare_columns_flow() -> tuple[ColumnDrift, ...]:  # what it compares is no parameter: Prefect would store it
-        compared = [compare_column.submit(reference, current, column) for column in columns]
+    def compare_columns_flow() -> tuple[Any, ...]:  # what it compares is no parameter: Prefect would store it
+        compared = [compare_column.submit(reference, current, column, judge) for column in columns]
         return tuple(one.result() for one in compared)
 
     where = f"the {compute.runner} cluster {f'at {compute.address}' if compute.address else 'of this machine'}"

@@ -77,10 +77,12 @@ def _monitor(work: Workspace, window: str, key: str, serving: Serving | None) ->
     record("window.read", window=window, rows=len(current.X), notes=current.notes)
     ids = monitoring.reference_ids(work, window, serving) if serving else ()
     other = monitoring.trigger_reference_ids(work, window, serving) if serving else ()
-    reference = tasks.read_reference(work, ids) if serving else []
+    reference = tasks.reference_side(work, ids, current) if serving else None
     # drift is measured in its worker while the champion is loaded and scored
-    measuring = tasks.measure_drift.submit(work, reference, current) if serving else None
-    again = tasks.measure_drift.submit(work, tasks.read_reference(work, other), current) if other != ids else None
+    measuring = tasks.measure_drift.submit(work, reference, current) if reference else None
+    again = (
+        tasks.measure_drift.submit(work, tasks.reference_side(work, other, current), current) if other != ids else None
+    )
     champion = tasks.load_champion(work)
     performance = None
     if champion:
@@ -98,8 +100,8 @@ def _monitor(work: Workspace, window: str, key: str, serving: Serving | None) ->
     report = window_report(
         work.loop.name,
         window,
-        reference=[w.id for w in reference],
-        reference_rows=sum(len(w.X) for w in reference),
+        reference=[window for window, _ in reference.sizes] if reference else [],
+        reference_rows=reference.rows if reference else 0,
         current_rows=len(current.X),
         drift=drift,
         threshold=work.loop.drift.threshold,

@@ -38,8 +38,8 @@ class Held:
 
 
 @dataclass(frozen=True)
-class Missing:
-    """A side that this machine does not have."""
+class Full:
+    """A side for which the reader has no room."""
 
     def batches(self, column: Column) -> Iterator[npt.NDArray[Any]]:
-        raise FileNotFoundError(2, "No such file or directory", "/windows/2024-01.parquet")
+        raise OSError(28, "No space left on device")

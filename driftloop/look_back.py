@@ -18,7 +18,7 @@ from driftloop.periods import year_before
 from driftloop.progress import tell
 from driftloop.settings import Settings
 from driftloop.sides import Stored, columns_of, stored
-from driftloop.stattests import OF_ROWS, TESTS
+from driftloop.stattests import OF_ROWS
 from driftloop.timeline import Ids, Timeline, arrivals, most_drifted_first, track
 from driftloop.windows import FolderWindows, Windows, none_yet, open_windows
 
@@ -85,8 +85,8 @@ def _columns(loop: Loop, names: Sequence[str]) -> list[Column]:
     wanted = [column for column in features if not names or column.name in names]
     if shuffled := [column.name for column in wanted if column.test in OF_ROWS]:
         raise ContractError(
-            f"[drift.columns] in loop.toml has {', '.join(shuffled)} judged by a test that needs rows, and here columns "
-            f"are summarised. Name others with --column, or another test: {', '.join(sorted(set(TESTS)))}."
+            f"[drift.columns] in loop.toml has {', '.join(shuffled)} judged by a test that draws from the rows "
+            f"themselves, and here columns are summarised. Name the other columns with --column, or give another test."
         )
     return wanted
 

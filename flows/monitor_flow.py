@@ -51,7 +51,9 @@ def monitor_flow(loop_dir: Path, window: str | None = None, force: bool = False)
             record("approval.expired", version=late.version)
         serving = tasks.serving(work)
         try:
-            report = _monitor(work, window, key, serving)
+            report, asked = _monitor(work, window, key, serving)
+            if asked is not None:  # by now the rows that were monitored have given their memory back
+                report |= train_and_compare_flow(work.folder, window, verdict=asked)
         except WindowError as error:
             if error.window != window:
                 raise
@@ -62,7 +64,8 @@ def monitor_flow(loop_dir: Path, window: str | None = None, force: bool = False)
         return report
 
 
-def _monitor(work: Workspace, window: str, key: str, serving: Serving | None) -> Json:
+def _monitor(work: Workspace, window: str, key: str, serving: Serving | None) -> tuple[Json, int | None]:
+    """The window's report, and the ledger's number of a verdict that asks for a training."""
     monitoring.require_references(work.loop, work.windows.ids())
     monitoring.require_newer(window, serving)
     validation = tasks.validate(work, window) if work.schema else None
@@ -115,6 +118,4 @@ def _monitor(work: Workspace, window: str, key: str, serving: Serving | None) ->
     record("drift.assessed", window=window, **report["retrain"], share=drift.share if drift else None)
     told = monitoring.without_year_ago(work, window, ids, other) if serving else []
     entry = tasks.record_verdict(work, key, report, [*current.notes, *told, *notes(validation)])
-    if not verdict.retrain:
-        return report
-    return {**report, **train_and_compare_flow(work.folder, window, verdict=entry.seq)}
+    return report, entry.seq if verdict.retrain else None

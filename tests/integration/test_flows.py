@@ -23,7 +23,8 @@ def kinds(loop):
 def test_the_story_from_first_window_to_a_new_champion(loop, monitor):
     loop.deliver("2024-01", month(1), labels=False)
     first = monitor()
-    assert (first["retrain"], first["champion"]) == ({"retrain": False, "reason": "labels not ready"}, None)
+    waiting = {"retrain": False, "reason": "labels not ready", "columns": [], "trigger": None}
+    assert (first["retrain"], first["champion"]) == (waiting, None)
 
     loop.label("2024-01", month(1))
     loop.deliver("2024-02", month(2), labels=False)
@@ -35,7 +36,7 @@ def test_the_story_from_first_window_to_a_new_champion(loop, monitor):
     loop.label("2024-02", month(2))
     loop.deliver("2024-03", month(3), labels=False)
     third = monitor()
-    assert (third["retrain"], third["drift"]["share"]) == ({"retrain": False, "reason": "quiet"}, 0.0)
+    assert (third["retrain"]["reason"], third["retrain"]["columns"], third["drift"]["share"]) == ("quiet", [], 0.0)
     assert third["training"] is third["decision"] is None
 
     loop.label("2024-03", month(3))
@@ -43,6 +44,11 @@ def test_the_story_from_first_window_to_a_new_champion(loop, monitor):
     fourth = monitor()
     assert fourth["retrain"]["reason"] == "drift above threshold"
     assert fourth["drift"]["drifted"] == 2
+    assert sorted(fourth["retrain"]["columns"]) == ["fee", "usage"]
+    assert fourth["retrain"]["trigger"] == {
+        "share": 2 / 3, "on": ["drift"], "measured": ["drift"], "consecutive": 1, "needed": 1, "reference": ["2024-01"],
+        "drift": None,
+    }  # fmt: skip
     assert third["drift"]["target"] is None  # its labels are not in
     assert fourth["drift"]["target"]["name"] == "churned"
     assert fourth["performance"]["value"] < 0.5
@@ -62,8 +68,11 @@ def test_the_story_from_first_window_to_a_new_champion(loop, monitor):
 
 
 def test_a_report_has_exactly_the_contract_s_keys(loop, monitor):
+    loop.deliver("2023-12", month(2, shift=1, turned=True), labels=False)
     loop.deliver("2024-01", month(1))
     loop.deliver("2024-02", month(2, shift=1, turned=True))
+    loop.set("drift", reference="2023-12")
+    loop.set("trigger", reference="training")
     monitor("2024-01")
     report = monitor("2024-02")
     assert set(report) == {
@@ -72,6 +81,10 @@ def test_a_report_has_exactly_the_contract_s_keys(loop, monitor):
     }  # fmt: skip
     assert set(report["drift"]) == {"share", "threshold", "drifted", "columns", "target", "means"}
     assert set(report["drift"]["columns"][0]) == {"name", "method", "score", "threshold", "drifted"}
+    trigger = report["retrain"]["trigger"]
+    assert (report["reference"], trigger["reference"]) == (["2023-12"], ["2024-01"])
+    assert (report["drift"]["share"], trigger["drift"]["share"], trigger["share"]) == (0.0, 2 / 3, 2 / 3)
+    assert report["retrain"]["reason"] == "drift above threshold", "by what the trigger is told to look at"
     assert [mean["name"] for mean in report["drift"]["means"]] == ["fee", "usage"]
     assert all(mean["moved"] and abs(mean["z"]) > 10 for mean in report["drift"]["means"])
     assert set(report["performance"]) == {"metric", "value", "rows"}

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 
 import pytest
 from click.testing import CliRunner
@@ -116,5 +115,3 @@ def test_a_server_that_goes_between_listing_and_reading_is_unreachable_and_the_w
         stop()
         with pytest.raises(Unreachable, match=rf"{bucket.name}/windows/2024-01\.parquet: the storage does not answer"):
             windows.read("2024-01")
-
-

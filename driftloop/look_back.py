@@ -19,7 +19,7 @@ from driftloop.progress import tell
 from driftloop.settings import Settings
 from driftloop.sides import Stored, columns_of, stored
 from driftloop.stattests import OF_ROWS
-from driftloop.timeline import Ids, Timeline, arrivals, most_drifted_first, track
+from driftloop.timeline import Ids, Timeline, Track, arrivals, most_drifted_first, track
 from driftloop.windows import FolderWindows, Windows, none_yet, open_windows
 
 
@@ -116,10 +116,12 @@ def _measured(
         return next(((i,) for i in reversed(earlier) if sides.usable(i)), ())
 
     windows = arrivals(asked, sides.problems, reference)
-    tracks = []
-    for place, column in enumerate(columns, 1):
+
+    def followed(place: int, column: Column) -> Track:
         tell(f"{column.name}, column {place} of {len(columns)}")
-        tracks.append(track(column, windows, lambda of, column=column: summarise(sides.of(of), column), compare))
+        return track(column, windows, lambda of: summarise(sides.of(of), column), compare)
+
+    tracks = [followed(place, column) for place, column in enumerate(columns, 1)]
     return Timeline(
         loop.name, by if by != "training" or trained_on else "first", tuple(windows), most_drifted_first(tracks)
     )

@@ -62,7 +62,7 @@ def test_a_report_has_exactly_the_keys_of_the_design() -> None:
             "drop": 0.08,
             "drop_low": 0.05,
             "method": "calibrated probabilities",
-        },  # fmt: skip
+        },
         "retrain": {"retrain": True, "reason": "drift above threshold"},
         "training": None,
         "decision": None,

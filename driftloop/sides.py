@@ -6,8 +6,10 @@ import hashlib
 import json
 import os
 import shutil
+import socket
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,10 +26,11 @@ from driftloop import frame
 from driftloop.category import MISSING
 from driftloop.columnar import Column, Side, Summary, summarise
 from driftloop.contract import Loop
-from driftloop.errors import WindowError
+from driftloop.errors import DriftloopError, WindowError
 from driftloop.frame import Window
 from driftloop.runs import Files, mapped, write
 from driftloop.schema import Schema
+from driftloop.storage import answering
 from driftloop.windows import FolderWindows, Windows
 
 Array = npt.NDArray[Any]
@@ -184,12 +187,17 @@ class Stored:
 
     def _arrays(self, window: str, path: str, rows: int, name: str) -> Iterator[pa.Array]:
         try:
-            with self._open(path) as parquet:
+            with answering(path), self._open(path) as parquet:
                 if name == self.target and name not in parquet.schema_arrow.names:
                     yield pa.nulls(rows)  # its labels are not in
                     return
                 for batch in parquet.iter_batches(BATCH, columns=[name], use_threads=False):
                     yield batch.column(0)
+        except FileNotFoundError:  # the window was there when it was listed: it is the reader who does not have it
+            raise DriftloopError(
+                f"{path} is not there for {socket.gethostname()}. Every worker needs the windows at the same place: on "
+                f"S3-compatible storage, or in a shared folder."
+            ) from None
         except (pa.ArrowInvalid, OSError) as error:
             raise WindowError(window, [f"{path} cannot be read, is it half-written? {error}"]) from None
 
@@ -211,7 +219,8 @@ def stored(windows: Windows, ids: Sequence[str], loop: Loop, schema: Schema | No
         if len(own) != 1 or own[0].extension.lower() != "parquet":
             return None
         try:
-            metadata = pq.read_metadata(own[0].path, filesystem=windows.files)
+            with answering(own[0].path):
+                metadata = pq.read_metadata(own[0].path, filesystem=windows.files)
         except (pa.ArrowInvalid, OSError) as error:
             raise WindowError(window, [f"{own[0].path} cannot be read, is it half-written? {error}"]) from None
         names = metadata.schema.to_arrow_schema().names
@@ -240,7 +249,8 @@ class Kept:
             yield self._load(column)
         except (FileNotFoundError, ValueError):  # the latter: cut short on its way to the disk
             found = summarise(self.side, column)
-            self._save(column, found)
+            with suppress(OSError):  # a worker elsewhere may have no such folder; the next window then reads it again
+                self._save(column, found)
             yield found
 
     def frame(self, name: str, read: Callable[[], pd.DataFrame]) -> pd.DataFrame:

@@ -23,6 +23,7 @@ from driftloop.columnar import Column, Judge, Side
 from driftloop.contract import Compute
 from driftloop.engine import Compare, in_threads
 from driftloop.errors import ContractError, DriftloopError, Unreachable
+from driftloop.sides import Kept, Rows
 from flows.retries import PATIENCE
 
 CONNECT_SECONDS = 10
@@ -48,7 +49,7 @@ def require(compute: Compute, env: Mapping[str, str]) -> None:
 
 
 def measure_by(compute: Compute) -> Compare:
-    """How ``compute`` wants columns compared.
+    """How ``compute`` wants columns compared. Rows in memory are compared where they are.
 
     With a cluster it is a flow, and no task may call it: all that the task was given would travel with each column.
     """
@@ -64,14 +65,16 @@ def compare_column(reference: Side, current: Side, column: Column, judge: Judge[
         return judge(columnar.summarise(reference, column), columnar.summarise(current, column), column)
     except OSError as error:
         raise DriftloopError(
-            f"the worker on {socket.gethostname()} cannot read column {column.name}: {error}. Every worker needs the "
-            f"windows where they are here: on S3-compatible storage, or in a folder of the same path."
+            f"the worker on {socket.gethostname()} failed at column {column.name}: {error}. What does not fit into its "
+            f"memory is sorted in its folder of temporary files, which needs room."
         ) from None
 
 
 def _on_cluster(
     compute: Compute, reference: Side, current: Side, columns: Sequence[Column], judge: Judge[Any]
 ) -> tuple[Any, ...]:
+    if _in_memory(reference) or _in_memory(current):
+        return in_threads(reference, current, columns, judge)
     lost, died, runner = (_dask if compute.runner == "dask" else _ray)(compute.address)
 
     @flow(name="compare_columns_flow", description=__doc__, task_runner=runner, persist_result=False)
@@ -104,6 +107,10 @@ def _on_cluster(
     raise AssertionError("the last try has no pause")
 
 
+def _in_memory(side: Side) -> bool:
+    return isinstance(side.side if isinstance(side, Kept) else side, Rows)
+
+
 Failures = tuple[type[Exception], ...]
 
 
@@ -112,7 +119,7 @@ def _dask(address: str | None) -> tuple[Failures, Failures, TaskRunner[Any]]:
     from concurrent.futures import CancelledError
 
     from distributed import KilledWorker
-    from prefect_dask import DaskTaskRunner
+    from prefect_dask.task_runners import DaskTaskRunner
 
     patience = {"timeout": CONNECT_SECONDS}
     own = {"n_workers": os.cpu_count(), "threads_per_worker": 1, "dashboard_address": "127.0.0.1:0"}
@@ -121,7 +128,7 @@ def _dask(address: str | None) -> tuple[Failures, Failures, TaskRunner[Any]]:
 
 
 def _ray(address: str | None) -> tuple[Failures, Failures, TaskRunner[Any]]:
-    from prefect_ray import RayTaskRunner
+    from prefect_ray.task_runners import RayTaskRunner
     from ray.exceptions import RayError
 
     own: dict[str, Any] = {} if address else {"include_dashboard": False}

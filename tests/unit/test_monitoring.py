@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, cast
 
+import numpy as np
 import pandas as pd
 import pytest
 
@@ -18,7 +19,7 @@ from driftloop.registry import Registry
 from driftloop.report import window_report
 from driftloop.retrain import ColumnQuality, Drift, Performance
 from driftloop.settings import Settings
-from driftloop.sides import Rows
+from driftloop.sides import Rows, columns_of
 from driftloop.training import evaluate, split
 from driftloop.windows import open_windows
 from driftloop.workspace import Champion, Serving, Workspace
@@ -524,6 +525,14 @@ def test_the_columnar_engine_tells_the_targets_drift_and_draws_it_too(
     assert (target in excerpt.reference, target in numeric) == (True, task == "regression")
     unlabelled = a_window(some_rows(200, seed=1).assign(**{target: None}), loop)
     assert monitoring.drift_between(loop, [before], [unlabelled]).drift.target is None
+
+
+def test_an_excerpt_is_of_the_rows_at_its_places(work: Workspace) -> None:
+    side = in_memory(work, *map(work.read, MONTHS))
+    columns = columns_of(work.loop, target=True)
+    for places in ([0, 199, 200, 399, 400, 599], [], [3, 4, 450], list(range(600))):
+        found = side.excerpt(columns, np.array(places, dtype=np.int64))
+        pd.testing.assert_frame_equal(found, side.frame(columns).iloc[places].reset_index(drop=True))
 
 
 def test_quality_is_the_same_whoever_measures_drift(

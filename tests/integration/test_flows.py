@@ -79,7 +79,7 @@ def test_a_report_has_exactly_the_contract_s_keys(loop, monitor):
         "loop", "window", "reference", "rows", "drift", "quality", "performance", "retrain", "training", "decision",
         "champion",
     }  # fmt: skip
-    assert set(report["drift"]) == {"share", "threshold", "drifted", "columns", "target", "means"}
+    assert set(report["drift"]) == {"share", "threshold", "engine", "drifted", "columns", "target", "means"}
     assert set(report["drift"]["columns"][0]) == {"name", "method", "score", "threshold", "drifted"}
     trigger = report["retrain"]["trigger"]
     assert (report["reference"], trigger["reference"]) == (["2023-12"], ["2024-01"])

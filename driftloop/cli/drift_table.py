@@ -38,7 +38,8 @@ def show(timeline: Timeline, drawn: Plots) -> None:
         console.print(f"[{DRIFTED}]•[/] {escape(str(column.sentence))}")
         if isinstance(column.change, NumericChange):
             console.print(Padding(Text(_numbers(column.change), QUIET), (0, 0, 0, 2)))
-    if not any(arrival.newer for arrival in timeline.windows):
+    compared = [arrival for arrival in timeline.windows if arrival.reference]
+    if compared and not any(arrival.newer for arrival in compared):
         console.print(
             f"No window here is newer than its reference, so nothing can have started in one. To look further back: "
             f"--reference {ids[0]}"

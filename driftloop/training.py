@@ -18,7 +18,9 @@ from driftloop.artifact import predictions, score
 from driftloop.calibration import best_f1_threshold, calibration_error
 from driftloop.category import MISSING
 from driftloop.contract import Loop, Recipe
+from driftloop.encoding import fit_transform
 from driftloop.errors import ContractError, DriftloopError
+from driftloop.evidence import Evidence
 from driftloop.facts import Facts
 from driftloop.frame import Window
 from driftloop.holdout import HoldoutRule
@@ -45,7 +47,7 @@ class Candidate:
     """A fitted pipeline with the facts that go into its version, its graph where it was compiled, and what counts.
 
     ``searched``: the searches for parameters that went before it, of each recipe.
-    ``evaluation`` is a page of plots of its predictions on the holdout.
+    ``evaluation`` is a page of plots of its predictions on the holdout, ``evidence`` what it keeps of that.
     """
 
     estimator: Pipeline
@@ -54,6 +56,7 @@ class Candidate:
     importance: Importance | None = None
     searched: tuple[Searched, ...] = ()
     evaluation: str | None = None
+    evidence: Evidence | None = None
 
     def predict(self, X: pd.DataFrame) -> Predictions:
         """Of rows in the form of a window's ``X``."""
@@ -104,7 +107,7 @@ def split_parts(windows: Sequence[Window], rule: HoldoutRule) -> tuple[tuple[Win
     for window in windows:
         _labels(window)
     masks = [rule.mask(window, newest=window is newest) for window in windows]
-    parts = pieces([window.where(~mask) for window, mask in zip(windows, masks, strict=True)])
+    parts = pieces(windows, [~mask for mask in masks])
     return parts, replace(newest.where(masks[-1]), left_out=0)  # what was left out is counted once, with the parts
 
 
@@ -220,13 +223,16 @@ def ranges(numbers: Mapping[str, pd.Series] | pd.DataFrame) -> dict[str, tuple[f
 def refit(loop: Loop, judged: Candidate, version: str, learnt: TrainingSet) -> Candidate:
     """The recipe of a judged candidate fitted again on a set with the holdout's rows, which it was judged on, in it.
 
-    What was measured stays that of the judged one, threshold and plots too: nothing is left to measure this one's on.
+    What was measured stays that of the judged one, threshold, plots and kept scores too: nothing is left to measure
+    this one's on.
     """
     again = _candidate(loop, recipe_of(loop, judged.facts), learnt, judged.facts.holdout, judged.facts.threshold)
     measured = ("metrics", "baseline", "importance", "contest", "search")
     kept = {"refit_of": version} | {name: getattr(judged.facts, name) for name in measured}
     facts = again.facts.model_copy(update=kept)
-    return replace(again, facts=facts, importance=judged.importance, evaluation=judged.evaluation)
+    return replace(
+        again, facts=facts, importance=judged.importance, evaluation=judged.evaluation, evidence=judged.evidence
+    )
 
 
 def recipe_of(loop: Loop, facts: Facts) -> Recipe:
@@ -246,7 +252,7 @@ class Encodings:
             self._rows, self._made = rows, {}
         kind = repr([(name, repr(value)) for name, value in sorted(unfitted.get_params().items())])
         if kind not in self._made:
-            self._made[kind] = (unfitted, unfitted.fit_transform(rows.X, y))
+            self._made[kind] = (unfitted, fit_transform(unfitted, rows.X, y))
         return self._made[kind]
 
 

@@ -114,7 +114,10 @@ def test_the_two_streamflow_months_drift_in_one_column_retrain_and_promote(
     for column in drift["columns"]:
         assert column["score"] == pytest.approx(columns[column["name"]][1], abs=1e-12), column["name"]
 
-    assert second["retrain"] == {"retrain": True, "reason": "drift above threshold"}
+    assert (second["retrain"]["reason"], second["retrain"]["columns"]) == (
+        "drift above threshold",
+        ["rebuffer_events_7d"],
+    )
     assert second["training"]["windows"] == trained_on
     decision = second["decision"]
     assert decision["metric"] == "auc"

@@ -22,6 +22,7 @@ from pydantic import (
 
 from driftloop.errors import ContractError
 from driftloop.metrics import metrics_of
+from driftloop.stattests import OF_ROWS, names_for
 
 Task = Literal["binary", "multiclass", "regression"]
 Share = Annotated[float, Field(ge=0, le=1)]
@@ -483,6 +484,28 @@ class Loop(Section):
         for role in ("target", "entity", "timestamp"):
             if getattr(self, role) in names:
                 raise ValueError(f"{role} {getattr(self, role)!r} is also listed as a feature; it never is one")
+
+    @model_validator(mode="after")
+    def _tests_fit(self) -> Self:
+        features, engine = self.features or Features(), ""
+        if self.drift.columns and not self.features:
+            raise ValueError("drift.columns needs [features]: list the columns there that the loop learns from")
+        for name, asked in self.drift.columns.items():
+            if name not in features.names:
+                raise ValueError(
+                    f"drift.columns names {name}, which is no feature; expected one of {', '.join(features.names)}"
+                )
+            known = names_for(numeric=name in features.numeric)
+            if self.drift.engine == "columnar":
+                engine = 'and engine = "columnar" '
+                known = tuple(test for test in known if test not in OF_ROWS)
+            if asked.test is not None and asked.test not in known:
+                kind = "numeric" if name in features.numeric else "categorical"
+                raise ValueError(
+                    f"drift.columns.{name}.test = {asked.test!r}: for a {kind} column "
+                    f"{engine}expected one of {', '.join(known)}"
+                )
+        return self
 
     @property
     def columns(self) -> Features:

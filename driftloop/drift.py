@@ -9,6 +9,7 @@ from typing import Any
 
 import pandas as pd
 
+from driftloop.contract import ColumnTest
 from driftloop.errors import DriftloopError
 from driftloop.page import MOST_BYTES, Excerpt, draw, saved
 from driftloop.retrain import ColumnDrift, ColumnQuality, Drift
@@ -32,8 +33,9 @@ def measure(
     categorical: Sequence[str],
     target: str | None = None,
     excerpt: Excerpt | None = None,
+    tests: Mapping[str, ColumnTest] | None = None,
 ) -> DriftReport:
-    """Evidently's DriftedColumnsCount and a ValueDrift a feature, with its default tests and thresholds.
+    """Evidently's DriftedColumnsCount and a ValueDrift a feature, with its default tests and thresholds or ``tests``.
 
     Types are stated, not guessed, so no column drops out. ``target`` names the column among them that is no feature:
     it is measured where it is not null, and not counted. The page is drawn on the ``excerpt`` where there is one.
@@ -45,7 +47,15 @@ def measure(
     columns = [*numeric, *categorical]
     names = [name for name in columns if name != target]
     definition = DataDefinition(numerical_columns=list(numeric), categorical_columns=list(categorical))
-    report = Report([DriftedColumnsCount(columns=names), *(ValueDrift(column=n) for n in columns)], include_tests=True)
+    tests = tests or {}
+    count = DriftedColumnsCount(
+        columns=names,
+        per_column_method={name: asked.test for name, asked in tests.items() if asked.test},
+        per_column_threshold={name: asked.threshold for name, asked in tests.items() if asked.threshold is not None},
+    )
+    asked = [(name, tests.get(name, ColumnTest())) for name in columns]
+    each = [ValueDrift(column=name, method=test.test, threshold=test.threshold) for name, test in asked]
+    report = Report([count, *each], include_tests=True)
     snapshot = report.run(
         Dataset.from_pandas(current[columns], data_definition=definition),
         Dataset.from_pandas(reference[columns], data_definition=definition),

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
-from driftloop import drift_worker, page, timeline
+from driftloop import timeline
 from driftloop.category import category
-from driftloop.columnar import Column, summary
 from driftloop.contract import Loop
 from driftloop.drift import DriftReport
+from driftloop.engine import Compare, by_columns, by_evidently, engine_for, in_threads
 from driftloop.entry import Entry, Kind
 from driftloop.errors import ContractError, DriftloopError, WindowError
 from driftloop.facts import Adopted, Facts
@@ -20,7 +20,6 @@ from driftloop.frame import unseen as unseen_categories
 from driftloop.holdout import require_same_rule, unseen
 from driftloop.live import MeanShift, mean_shifts, means_json, z_limit
 from driftloop.periods import year_before
-from driftloop.quality import column_quality
 from driftloop.reigns import ARRIVALS, TRAININGS, in_a_row
 from driftloop.report import Json, window_report
 from driftloop.retrain import (
@@ -33,14 +32,10 @@ from driftloop.retrain import (
     TriggerPolicy,
     decide_retrain,
 )
+from driftloop.sides import Rows, Stored, kept, stored
 from driftloop.timeline import Timeline
 from driftloop.training import comparable
 from driftloop.workspace import Champion, Serving, Workspace
-
-if TYPE_CHECKING:
-    import numpy as np
-    import numpy.typing as npt
-    import pandas as pd
 
 
 def run_key(work: Workspace, window: str) -> str:
@@ -194,8 +189,27 @@ def without_year_ago(work: Workspace, window: str, *used: Sequence[str]) -> list
 
 def read_reference(work: Workspace, windows: Sequence[str]) -> list[Window]:
     """All rows of the reference windows, the holdout's included."""
-    try:
+    with _reading_the_reference():
         return [work.read(window) for window in windows]
+
+
+def reference_side(work: Workspace, windows: Sequence[str], current: Window) -> Rows | Stored:
+    """What the current window is compared with: in memory, or left where it lies and read a column at a time.
+
+    The latter where the columnar engine is to measure and the windows allow it.
+    """
+    loop = work.loop
+    with _reading_the_reference():
+        found = stored(work.windows, windows, loop, work.schema)
+    if found and engine_for(loop, found.rows + len(current.X)) == "columnar":
+        return found
+    return Rows(read_reference(work, windows), loop.task, loop.target)
+
+
+@contextmanager
+def _reading_the_reference() -> Iterator[None]:
+    try:
+        yield
     except (WindowError, ContractError) as error:
         raise DriftloopError(
             f"what drift is compared with cannot be read: {str(error).rstrip('.')}. Put the window back as it was, or "
@@ -203,61 +217,31 @@ def read_reference(work: Workspace, windows: Sequence[str]) -> list[Window]:
         ) from error
 
 
-def measure_drift(work: Workspace, reference: Sequence[Window], current: Window) -> DriftReport:
-    """Evidently's drift of the current window against the reference windows' rows; the target's where labels are in."""
-    return drift_between(work.loop, reference, [current])
+def measure_drift(
+    work: Workspace, reference: Rows | Stored, current: Window, compare: Compare = in_threads
+) -> DriftReport:
+    """Drift of the current window against the reference's rows; the target's where labels are in.
+
+    ``compare``: how the columnar engine goes through columns. Summaries of the reference are kept for the next window.
+    """
+    loop, now = work.loop, Rows([current], work.loop.task, work.loop.target)
+    if isinstance(reference, Rows) and engine_for(loop, reference.rows + now.rows) == "evidently":
+        return by_evidently(loop, reference, now)
+    contents = [part for window, _ in reference.sizes for part in (window, *work.reading_key(window))]
+    rules = [loop.task, loop.target, loop.validation.model_dump_json() if work.schema else ""]
+    ours = kept(reference, work.settings.home / "summaries" / loop.name, [*rules, *contents])
+    elsewhere = loop.compute.runner != "threads" and current.id in work.windows.ids()
+    theirs = (stored(work.windows, [current.id], loop, work.schema) if elsewhere else None) or now
+    with _reading_the_reference():
+        return by_columns(loop, (ours, theirs), (reference, now), compare)
 
 
 def drift_between(loop: Loop, reference: Sequence[Window], current: Sequence[Window]) -> DriftReport:
-    """Evidently's drift of some windows' rows against others', and of the target where both sides have labels."""
-    import pandas as pd
-
-    sides = (reference, current)
-    before, now = (pd.concat([window.X for window in side], ignore_index=True) for side in sides)
-    quality = quality_between(loop, before, now)
-    numeric, categorical, target = loop.columns.numeric, loop.columns.categorical, None
-    if all(any(window.labelled_rows for window in side) for side in sides):
-        target = loop.target
-        for rows, side in zip((before, now), sides, strict=True):
-            rows[target] = pd.concat([labels_of(window, loop.task) for window in side], ignore_index=True)
-        if loop.task == "regression":
-            numeric += (target,)
-        else:
-            categorical += (target,)
-    excerpt = None
-    if len(before) + len(now) > page.ROWS:
-        drawn = [rows.iloc[_drawn(loop, side)] for rows, side in zip((before, now), sides, strict=True)]
-        excerpt = page.Excerpt(drawn[0], drawn[1], len(before), len(now))
-    return replace(drift_worker.measure(before, now, numeric, categorical, target, excerpt), quality=quality)
-
-
-def _drawn(loop: Loop, side: Sequence[Window]) -> npt.NDArray[np.int64]:
-    """Which rows of a side its page is drawn on."""
-    sizes = [(window.id, len(window.X)) for window in side]
-    if loop.task == "regression":
-        return page.chosen(loop.name, sizes, page.ROWS // 2)
-    return page.chosen(
-        loop.name, sizes, page.ROWS // 2, lambda: (labels_of(window, loop.task).to_numpy() for window in side)
-    )
-
-
-def quality_between(loop: Loop, before: pd.DataFrame, now: pd.DataFrame) -> tuple[ColumnQuality, ...]:
-    """Every feature's nulls, unseen categories and numbers outside the range, beside the reference's rows."""
-    columns, found = [Column(name, name in loop.columns.numeric) for name in loop.columns.names], []
-    for column in columns:
-        reference, current = (summary(side[column.name].to_numpy(), column) for side in (before, now))
-        found.append(column_quality(reference, current, column, len(columns)))
-    return tuple(found)
-
-
-def labels_of(window: Window, task: str) -> pd.Series:
-    """The target as drift compares it: the value, or the label as the window spells it; null where it is not in."""
-    import pandas as pd
-
-    if window.y is None or window.labels is None:
-        dtype = float if task == "regression" else object
-        return pd.Series(index=window.X.index, dtype=dtype) if window.y is None else window.y.astype(dtype)
-    return window.y.map(dict(enumerate(window.labels)))
+    """Drift of some windows' rows against others', and of the target where both sides have labels."""
+    before, now = (Rows(side, loop.task, loop.target) for side in (reference, current))
+    if engine_for(loop, before.rows + now.rows) == "evidently":
+        return by_evidently(loop, before, now)
+    return by_columns(loop, (before, now), (before, now))
 
 
 def shifts_since_training(facts: Facts, current: Window) -> tuple[list[MeanShift], float]:

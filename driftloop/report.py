@@ -63,6 +63,7 @@ def drift_json(drift: Drift, threshold: float) -> Json:
     return {
         "share": drift.share,
         "threshold": threshold,
+        "engine": drift.engine,
         "drifted": drift.drifted,
         "columns": [asdict(column) for column in drift.columns],
         "target": asdict(drift.target) if drift.target else None,

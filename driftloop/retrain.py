@@ -51,13 +51,14 @@ class Drift:
     """``share`` is Evidently's share of drifted columns; NaN is refused.
 
     ``target`` is the labels' own drift, None while they are not in; ``prediction`` that of what the champion answers.
-    Both are told apart and never counted in the share.
+    Both are told apart and never counted in the share. ``engine``: who measured, "evidently" or "columnar".
     """
 
     share: float
     columns: tuple[ColumnDrift, ...]
     target: ColumnDrift | None = None
     prediction: ColumnDrift | None = None
+    engine: str = "evidently"
 
     def __post_init__(self) -> None:
         if not 0 <= self.share <= 1:

@@ -103,7 +103,7 @@ class FolderWindows:
         return self._with_labels(window, rows, labels)
 
     def digest(self, window: str) -> str:
-        return self.hashed(window, self._window_files(window))
+        return self.hashed(window, self.window_files(window))
 
     def hashed(self, window: str, files: Sequence[pa.fs.FileInfo]) -> str:
         """A hash of the files, and of the window's labels."""
@@ -124,16 +124,17 @@ class FolderWindows:
     def has_labels(self, window: str) -> bool:
         if self.label_file(window) is not None:
             return True
-        return any(self.target in column_names(self.files, f) for f in self._window_files(window))
+        return any(self.target in column_names(self.files, f) for f in self.window_files(window))
 
     def tables(self, window: str) -> dict[str, pd.DataFrame]:
         """The window's tables by file name, labels not among them."""
-        files = self._window_files(window)
+        files = self.window_files(window)
         if not files:
             raise WindowError(window, [f"{self.root}/{window} holds no .csv or .parquet table"])
         return {f.base_name: read_table(window, self.files, f, self.entity) for f in files}
 
-    def _window_files(self, window: str) -> list[pa.fs.FileInfo]:
+    def window_files(self, window: str) -> list[pa.fs.FileInfo]:
+        """The window's tables, in the order of their names."""
         entry = (self._list(self.files, self.root) or {}).get(window)
         if entry is None:
             raise ContractError(

@@ -9,7 +9,7 @@ import os
 import re
 import socket
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from importlib.util import find_spec
 from typing import Any
@@ -19,16 +19,16 @@ from prefect.cache_policies import NO_CACHE
 from prefect.task_runners import TaskRunner
 
 from driftloop import columnar
-from driftloop.columnar import Column, Side
+from driftloop.columnar import Column, Judge, Side
 from driftloop.contract import Compute
+from driftloop.engine import Compare, in_threads
 from driftloop.errors import ContractError, DriftloopError, Unreachable
-from driftloop.retrain import ColumnDrift
+from driftloop.sides import Kept, Rows
 from flows.retries import PATIENCE
 
 CONNECT_SECONDS = 10
 PAUSES = (1, 3, 9)  # seconds, before another look for a cluster that does not answer
 LOOPBACK = r"(\w+://)?(127\.|localhost|\[::1\]|auto$)"
-Measure = Callable[[Side, Side, Sequence[Column]], tuple[ColumnDrift, ...]]
 
 
 def require(compute: Compute, env: Mapping[str, str]) -> None:
@@ -48,34 +48,38 @@ def require(compute: Compute, env: Mapping[str, str]) -> None:
         )
 
 
-def measure_by(compute: Compute) -> Measure:
-    """How ``compute`` wants columns compared.
+def measure_by(compute: Compute) -> Compare:
+    """How ``compute`` wants columns compared. Rows in memory are compared where they are.
 
     With a cluster it is a flow, and no task may call it: all that the task was given would travel with each column.
     """
     if compute.runner == "threads":
-        return partial(columnar.measure, threads=os.cpu_count() or 1)
+        return in_threads
     return partial(_on_cluster, compute)
 
 
 @task(task_run_name="compare {column.name}", cache_policy=NO_CACHE, persist_result=False, **PATIENCE)
-def compare_column(reference: Side, current: Side, column: Column) -> ColumnDrift:
-    """Read a column of both sides and compare them; only the verdict travels back."""
+def compare_column(reference: Side, current: Side, column: Column, judge: Judge[Any]) -> Any:
+    """Read a column of both sides and judge them; only the verdict travels back."""
     try:
-        return columnar.compare(columnar.summarise(reference, column), columnar.summarise(current, column), column)
+        return judge(columnar.summarise(reference, column), columnar.summarise(current, column), column)
     except OSError as error:
         raise DriftloopError(
-            f"the worker on {socket.gethostname()} cannot read column {column.name}: {error}. Every worker needs the "
-            f"windows where they are here: on S3-compatible storage, or in a folder of the same path."
+            f"the worker on {socket.gethostname()} failed at column {column.name}: {error}. What does not fit into its "
+            f"memory is sorted in its folder of temporary files, which needs room."
         ) from None
 
 
-def _on_cluster(compute: Compute, reference: Side, current: Side, columns: Sequence[Column]) -> tuple[ColumnDrift, ...]:
+def _on_cluster(
+    compute: Compute, reference: Side, current: Side, columns: Sequence[Column], judge: Judge[Any]
+) -> tuple[Any, ...]:
+    if _in_memory(reference) or _in_memory(current):
+        return in_threads(reference, current, columns, judge)
     lost, died, runner = (_dask if compute.runner == "dask" else _ray)(compute.address)
 
     @flow(name="compare_columns_flow", description=__doc__, task_runner=runner, persist_result=False)
-    def compare_columns_flow() -> tuple[ColumnDrift, ...]:  # what it compares is no parameter: Prefect would store it
-        compared = [compare_column.submit(reference, current, column) for column in columns]
+    def compare_columns_flow() -> tuple[Any, ...]:  # what it compares is no parameter: Prefect would store it
+        compared = [compare_column.submit(reference, current, column, judge) for column in columns]
         return tuple(one.result() for one in compared)
 
     where = f"the {compute.runner} cluster {f'at {compute.address}' if compute.address else 'of this machine'}"
@@ -103,6 +107,10 @@ def _on_cluster(compute: Compute, reference: Side, current: Side, columns: Seque
     raise AssertionError("the last try has no pause")
 
 
+def _in_memory(side: Side) -> bool:
+    return isinstance(side.side if isinstance(side, Kept) else side, Rows)
+
+
 Failures = tuple[type[Exception], ...]
 
 
@@ -111,7 +119,7 @@ def _dask(address: str | None) -> tuple[Failures, Failures, TaskRunner[Any]]:
     from concurrent.futures import CancelledError
 
     from distributed import KilledWorker
-    from prefect_dask import DaskTaskRunner
+    from prefect_dask.task_runners import DaskTaskRunner
 
     patience = {"timeout": CONNECT_SECONDS}
     own = {"n_workers": os.cpu_count(), "threads_per_worker": 1, "dashboard_address": "127.0.0.1:0"}
@@ -120,7 +128,7 @@ def _dask(address: str | None) -> tuple[Failures, Failures, TaskRunner[Any]]:
 
 
 def _ray(address: str | None) -> tuple[Failures, Failures, TaskRunner[Any]]:
-    from prefect_ray import RayTaskRunner
+    from prefect_ray.task_runners import RayTaskRunner
     from ray.exceptions import RayError
 
     own: dict[str, Any] = {} if address else {"include_dashboard": False}

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -10,11 +12,14 @@ from prefect import flow
 
 from driftloop import drift_worker, monitoring
 from driftloop.answers import Findings
+from driftloop.drift import DriftReport
 from driftloop.errors import WindowError
+from driftloop.frame import Window
 from driftloop.reading import notes
 from driftloop.report import Json, said, trigger_json, window_report
+from driftloop.sides import Rows, Stored
 from driftloop.workspace import Serving, Workspace
-from flows import tasks
+from flows import comparing_columns, tasks
 from flows.orchestration import one_run_at_a_time, record, run_name, tell_failure
 from flows.train_and_compare_flow import train_and_compare_flow
 
@@ -40,6 +45,7 @@ def monitor_flow(loop_dir: Path, window: str | None = None, force: bool = False)
     """  # Prefect takes what it shows of a parameter from here, not from its annotation
     drift_worker.start()
     work = tasks.open_loop(loop_dir)
+    comparing_columns.require(work.loop.compute, os.environ)
     with one_run_at_a_time(work.loop.name):
         tasks.heal(work)
         window = window or tasks.newest(work)
@@ -66,6 +72,15 @@ def monitor_flow(loop_dir: Path, window: str | None = None, force: bool = False)
         return report
 
 
+def _drift_of(work: Workspace, reference: Rows | Stored, current: Window) -> Callable[[], DriftReport]:
+    """Drift, under way or measured: in a task while the champion is loaded and scored, on a cluster as a flow."""
+    compute = work.loop.compute
+    if compute.runner == "threads":
+        return tasks.measure_drift.submit(work, reference, current).result
+    measured = monitoring.measure_drift(work, reference, current, comparing_columns.measure_by(compute))
+    return lambda: measured
+
+
 def _monitor(work: Workspace, window: str, key: str, serving: Serving | None) -> tuple[Json, int | None]:
     """The window's report, and the ledger's number of a verdict that asks for a training."""
     monitoring.require_references(work.loop, work.windows.ids())
@@ -79,10 +94,9 @@ def _monitor(work: Workspace, window: str, key: str, serving: Serving | None) ->
     record("window.read", window=window, rows=len(current.X), notes=current.notes)
     ids = monitoring.reference_ids(work, window, serving) if serving else ()
     other = monitoring.trigger_reference_ids(work, window, serving) if serving else ()
-    reference = tasks.read_reference(work, ids) if serving else []
-    # drift is measured in its worker while the champion is loaded and scored
-    measuring = tasks.measure_drift.submit(work, reference, current) if serving else None
-    again = tasks.measure_drift.submit(work, tasks.read_reference(work, other), current) if other != ids else None
+    reference = tasks.reference_side(work, ids, current) if serving else None
+    measuring = _drift_of(work, reference, current) if reference else None
+    again = _drift_of(work, tasks.reference_side(work, other, current), current) if other != ids else None
     champion = tasks.load_champion(work)
     found = Findings()
     if champion:
@@ -91,7 +105,7 @@ def _monitor(work: Workspace, window: str, key: str, serving: Serving | None) ->
         found = tasks.measure_answers(work, champion, current)
     newest = tasks.newest_labelled(work, window, champion)
     past = tasks.history(work, current, champion, newest)
-    measured, judged = (done.result() if done else None for done in (measuring, again))
+    measured, judged = (done() if done else None for done in (measuring, again))
     if measured:
         measured = replace(measured, drift=replace(measured.drift, prediction=found.prediction))
     drift, triggering = (one.drift if one else None for one in (measured, judged))
@@ -105,8 +119,8 @@ def _monitor(work: Workspace, window: str, key: str, serving: Serving | None) ->
     report = window_report(
         work.loop.name,
         window,
-        reference=[w.id for w in reference],
-        reference_rows=sum(len(w.X) for w in reference),
+        reference=[window for window, _ in reference.sizes] if reference else [],
+        reference_rows=reference.rows if reference else 0,
         current_rows=len(current.X),
         drift=drift,
         threshold=work.loop.drift.threshold,

@@ -232,6 +232,12 @@ def test_a_loop_is_frozen() -> None:
         ("", "[promotion]\nmetric = 'gini'\n", "promotion.metric = 'gini': for binary expected one of auc, accuracy"),
         ("", "[promotion]\nmetric = 'rmse'\n", "promotion.metric = 'rmse': for binary expected one of auc, accuracy"),
         ("", "[promotion]\napproval = 'never'\n", "promotion.approval = 'never': .*'auto', 'always' or 'borderline'"),
+        (
+            "",
+            '[compute]\nrunner = "dask"\n[drift]\nengine = "evidently"\n',
+            'compute.runner = "dask" is for the columnar engine: set drift.engine to "columnar" or "auto"',
+        ),
+        ("", '[compute]\naddress = "tcp://dask:8786"\n', 'compute.address is for runner = "dask" or "ray"'),
         ("", "[promotion]\napproval_expires = 0\n", "promotion.approval_expires = 0: .*greater than or equal to 1"),
         ("", "[promotion]\nmax_latency_ms = 0\n", "promotion.max_latency_ms = 0: .*greater than 0"),
         ("", "[promotion]\nmin_slice_rows = 1\n", "promotion.min_slice_rows = 1: .*greater than or equal to 2"),

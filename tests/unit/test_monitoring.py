@@ -8,7 +8,7 @@ from typing import Any, cast
 import pandas as pd
 import pytest
 
-from driftloop import answers, monitoring, page
+from driftloop import answers, drift_worker, monitoring, page
 from driftloop.drift import DriftReport
 from driftloop.entry import Kind
 from driftloop.errors import ContractError, DriftloopError, WindowError
@@ -18,6 +18,7 @@ from driftloop.registry import Registry
 from driftloop.report import window_report
 from driftloop.retrain import ColumnQuality, Drift, Performance
 from driftloop.settings import Settings
+from driftloop.sides import Rows
 from driftloop.training import evaluate, split
 from driftloop.windows import open_windows
 from driftloop.workspace import Champion, Serving, Workspace
@@ -417,17 +418,21 @@ def measured(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Any, ...]]:
         asked.append(request)
         return DriftReport(Drift(0.0, ()), "")
 
-    monkeypatch.setattr(monitoring.drift_worker, "measure", measure)
+    monkeypatch.setattr(drift_worker, "measure", measure)
     return asked
+
+
+def in_memory(work: Workspace, *windows: Window) -> Rows:
+    return Rows(windows, work.loop.task, work.loop.target)
 
 
 def test_the_labels_are_measured_as_the_windows_spell_them_where_they_are_in(work: Workspace, measured: Any) -> None:
     left = tables(work)["2024-02"]["left"]
     tables(work)["2024-02"]["left"] = left.astype(object).where(left.index >= 50)
     reference, current = [work.read("2024-01")], work.read("2024-02")
-    monitoring.measure_drift(work, reference, current)
-    ((before, now, numeric, categorical, target, _),) = measured
-    assert (numeric, categorical, target) == (("fee",), ("plan", "left"), "left")
+    monitoring.measure_drift(work, in_memory(work, *reference), current)
+    ((before, now, numeric, categorical, target, *_),) = measured
+    assert (numeric, categorical, target) == (["fee"], ["plan", "left"], "left")
     assert set(before["left"]) == {"True", "False"}
     assert now["left"].isna().sum() == 50
     assert now["left"].dropna().tolist() == [str(value) for value in some_rows(200, seed=1)["left"][50:]]
@@ -437,17 +442,17 @@ def test_the_labels_are_measured_as_the_windows_spell_them_where_they_are_in(wor
 @pytest.mark.parametrize("without", ["2024-01", "2024-02"])
 def test_without_labels_on_both_sides_the_target_is_not_measured(work: Workspace, measured: Any, without: str) -> None:
     tables(work)[without]["left"] = None
-    monitoring.measure_drift(work, [work.read("2024-01")], work.read("2024-02"))
-    ((before, now, numeric, categorical, target, _),) = measured
-    assert (numeric, categorical, target) == (("fee",), ("plan",), None)
+    monitoring.measure_drift(work, in_memory(work, work.read("2024-01")), work.read("2024-02"))
+    ((before, now, numeric, categorical, target, *_),) = measured
+    assert (numeric, categorical, target) == (["fee"], ["plan"], None)
     assert "left" not in before
     assert "left" not in now
 
 
 def test_a_reference_window_whose_labels_are_late_counts_with_its_features(work: Workspace, measured: Any) -> None:
     del tables(work)["2024-02"]["left"]
-    monitoring.measure_drift(work, [work.read(month) for month in MONTHS[:2]], work.read("2024-03"))
-    ((before, *_, target, _),) = measured
+    monitoring.measure_drift(work, in_memory(work, *map(work.read, MONTHS[:2])), work.read("2024-03"))
+    ((before, _, _, _, target, *_),) = measured
     assert target == "left"
     assert before["left"].isna().tolist() == [False] * 200 + [True] * 200
 
@@ -456,8 +461,8 @@ def test_a_regressions_target_is_measured_as_numbers(work: Workspace, measured: 
     loop = a_loop(task="regression", target="fee", features={"categorical": ["plan"]})
     windows = [a_window(some_rows(40, seed=seed), loop) for seed in (0, 1)]
     monitoring.drift_between(loop, windows[:1], windows[1:])
-    ((_, now, numeric, categorical, target, _),) = measured
-    assert (numeric, categorical, target) == (("fee",), ("plan",), "fee")
+    ((_, now, numeric, categorical, target, *_),) = measured
+    assert (numeric, categorical, target) == (["fee"], ["plan"], "fee")
     assert now["fee"].tolist() == some_rows(40, seed=1)["fee"].tolist()
 
 
@@ -466,8 +471,8 @@ def test_a_large_windows_page_is_drawn_on_rows_of_each_window_and_label(
 ) -> None:
     monkeypatch.setattr(page, "ROWS", 300)
     months = [work.read(month) for month in MONTHS]
-    monitoring.measure_drift(work, months[:2], months[2])
-    ((before, now, *_, excerpt),) = measured
+    monitoring.measure_drift(work, in_memory(work, *months[:2]), months[2])
+    ((before, now, *_, excerpt, _),) = measured
     assert (len(before), len(now), excerpt.reference_rows, excerpt.current_rows) == (400, 200, 400, 200)
     assert (len(excerpt.reference), len(excerpt.current)) == (150, 150)
     assert (excerpt.reference.index < 200).sum() == 75
@@ -475,20 +480,20 @@ def test_a_large_windows_page_is_drawn_on_rows_of_each_window_and_label(
     yes = (now["left"] == "True").mean()
     assert (excerpt.current["left"] == "True").sum() == pytest.approx(150 * yes, abs=1)
     monkeypatch.setattr(page, "ROWS", 600)
-    monitoring.measure_drift(work, months[:2], months[2])
-    assert measured[1][-1] is None, "the page is Evidently's own"
+    monitoring.measure_drift(work, in_memory(work, *months[:2]), months[2])
+    assert measured[1][-2] is None, "the page is Evidently's own"
 
 
 def test_every_features_quality_is_told_with_its_drift(work: Workspace, measured: Any) -> None:
     tables(work)["2024-02"].loc[:59, "plan"] = None
     tables(work)["2024-02"].loc[100:139, "fee"] = -1e6
-    found = monitoring.measure_drift(work, [work.read("2024-01")], work.read("2024-02")).quality
+    found = monitoring.measure_drift(work, in_memory(work, work.read("2024-01")), work.read("2024-02")).quality
     assert found == (
         ColumnQuality("fee", 0.0, 0.0, unseen=None, outside=found[0].outside, moved=True),
         ColumnQuality("plan", 0.3, 0.0, unseen=0.0, outside=None, moved=True),
     )
     assert found[0].outside == pytest.approx(0.2, abs=0.05)
-    same = monitoring.measure_drift(work, [work.read("2024-01")], work.read("2024-01")).quality
+    same = monitoring.measure_drift(work, in_memory(work, work.read("2024-01")), work.read("2024-01")).quality
     assert not any(column.moved for column in same)
 
 

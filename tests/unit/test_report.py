@@ -60,6 +60,7 @@ def test_a_report_has_exactly_the_keys_of_the_design() -> None:
         "drift": {
             "share": 0.5,
             "threshold": 0.3,
+            "engine": "evidently",
             "drifted": 1,
             "columns": [
                 {"name": "fee", "method": "K-S p_value", "score": 0.001, "threshold": 0.05, "drifted": True},
@@ -144,6 +145,7 @@ def test_no_drift_at_all_is_a_drift_of_zero_and_not_null() -> None:
     assert window_report("churn", "w", drift=Drift(0.0, ()), reason="quiet", champion="1")["drift"] == {
         "share": 0.0,
         "threshold": 0.0,
+        "engine": "evidently",
         "drifted": 0,
         "columns": [],
         "target": None,

@@ -85,7 +85,7 @@ def _columns(loop: Loop, names: Sequence[str]) -> list[Column]:
     wanted = [column for column in features if not names or column.name in names]
     if shuffled := [column.name for column in wanted if column.test in OF_ROWS]:
         raise ContractError(
-            f"[drift.columns] in loop.toml has {', '.join(shuffled)} judged by a test that needs rows, and here columns "
+            f"[drift.columns] in loop.toml has {', '.join(shuffled)} judged by a test that needs rows; here columns "
             f"are summarised. Name others with --column, or another test: {', '.join(sorted(set(TESTS)))}."
         )
     return wanted

@@ -19,7 +19,6 @@ from driftloop.frame import Window
 from driftloop.frame import unseen as unseen_categories
 from driftloop.holdout import require_same_rule, unseen
 from driftloop.live import MeanShift, mean_shifts, means_json, z_limit
-from driftloop.metrics import METRICS
 from driftloop.periods import year_before
 from driftloop.reigns import ARRIVALS, TRAININGS, in_a_row
 from driftloop.report import Json, window_report
@@ -35,7 +34,7 @@ from driftloop.retrain import (
 )
 from driftloop.sides import Rows, Stored, kept, stored
 from driftloop.timeline import Timeline
-from driftloop.training import comparable, evaluate
+from driftloop.training import comparable
 from driftloop.workspace import Champion, Serving, Workspace
 
 
@@ -254,29 +253,6 @@ def shifts_since_training(facts: Facts, current: Window) -> tuple[list[MeanShift
 def means(champion: Champion, current: Window) -> list[Json]:
     """Those shifts as the report tells them; none where the champion's version stores no statistics."""
     return means_json(*shifts_since_training(champion.artifact.facts, current))
-
-
-def measure_performance(work: Workspace, champion: Champion, current: Window) -> Performance | None:
-    """The champion's metric on the window's labelled rows, as it stands before any retraining.
-
-    None while labels are not in. Where the champion was trained on this very window, on its holdout rows only, and
-    None where it was refitted with those. An adopted one is measured on rows after its training.
-    """
-    if current.y is None or not current.y.notna().any():
-        return None
-    facts, rows = champion.artifact.facts, unseen(champion.artifact.facts.adopted, current.labelled)
-    if facts.adopted is None and current.id in facts.windows:
-        if facts.refit_of:
-            return None  # it has learnt from the holdout's rows too
-        rows = rows.where(work.rule.mask(rows, newest=True))
-    if not comparable(work.loop, rows):
-        return None
-    metric = work.loop.promotion.metric
-    value = evaluate(work.loop, rows, champion.artifact.predict(rows.X))[metric]
-    if facts.adopted and metric not in facts.metrics:
-        return Performance(metric, value, len(rows.X), None)  # no later row had a label when it was adopted
-    drop = facts.metrics[metric] - value
-    return Performance(metric, value, len(rows.X), drop if METRICS[metric].higher_is_better else -drop)
 
 
 def history(work: Workspace, current: Window, champion: Champion | None, newest: Window | None) -> History:

@@ -10,7 +10,7 @@ from pydantic import TypeAdapter
 
 from driftloop.facts import Facts
 from driftloop.promotion import PromotionDecision
-from driftloop.retrain import ColumnQuality, Drift, Performance, RetrainVerdict
+from driftloop.retrain import ColumnQuality, Drift, Estimate, Performance, RetrainVerdict
 
 Json = dict[str, Any]
 LEVELS = ("errors", "warnings")
@@ -29,6 +29,7 @@ def window_report(
     means: Sequence[Json] = (),
     quality: Sequence[ColumnQuality] = (),
     performance: Performance | None = None,
+    estimated: Estimate | None = None,
     retrain: bool = False,
     reason: str,
     columns: Sequence[str] = (),
@@ -49,6 +50,7 @@ def window_report(
         "drift": drift_json(drift, threshold) | {"means": list(means)} if drift else None,
         "quality": quality_json(quality) if quality else None,
         "performance": performance_json(performance) if performance else None,
+        "estimated": asdict(estimated) if estimated else None,
         "retrain": {"retrain": retrain, "reason": reason, "columns": list(columns), "trigger": trigger},
         "training": None,
         "decision": None,
@@ -65,6 +67,7 @@ def drift_json(drift: Drift, threshold: float) -> Json:
         "drifted": drift.drifted,
         "columns": [asdict(column) for column in drift.columns],
         "target": asdict(drift.target) if drift.target else None,
+        "prediction": asdict(drift.prediction) if drift.prediction else None,
     }
 
 
@@ -103,7 +106,7 @@ def quality_json(found: Sequence[ColumnQuality]) -> Json:
 
 
 def performance_json(performance: Performance) -> Json:
-    return {"metric": performance.metric, "value": performance.value, "rows": performance.rows}
+    return asdict(performance)
 
 
 def training_json(facts: Facts, version: str) -> Json:

@@ -89,7 +89,7 @@ class Performance:
     """The champion on the current window: its metric now, and how far that lies below its score at promotion.
 
     ``drop`` is None where it was adopted without one. ``drop_low`` is the drop's one-sided lower bound at
-    trigger.confidence, None where there is none.
+    trigger.confidence, None where there is none. ``note`` says where it takes something for granted.
     """
 
     metric: str
@@ -97,6 +97,7 @@ class Performance:
     rows: int
     drop: float | None
     drop_low: float | None = None
+    note: str | None = None
 
     def __post_init__(self) -> None:
         if not (math.isfinite(self.value) and (self.drop is None or math.isfinite(self.drop))):

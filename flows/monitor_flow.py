@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from prefect import flow
 
 from driftloop import drift_worker, monitoring
+from driftloop.answers import Findings
 from driftloop.drift import DriftReport
 from driftloop.errors import WindowError
 from driftloop.frame import Window
@@ -96,18 +98,23 @@ def _monitor(work: Workspace, window: str, key: str, serving: Serving | None) ->
     measuring = _drift_of(work, reference, current) if reference else None
     again = _drift_of(work, tasks.reference_side(work, other, current), current) if other != ids else None
     champion = tasks.load_champion(work)
-    performance = None
+    found = Findings()
     if champion:
         monitoring.require_same_task(work.loop, champion)
         current = monitoring.beside_champion(current, champion)
-        performance = tasks.measure_performance(work, champion, current)
+        found = tasks.measure_answers(work, champion, current)
     newest = tasks.newest_labelled(work, window, champion)
     past = tasks.history(work, current, champion, newest)
-    measured, judged = (found() if found else None for found in (measuring, again))
-    drift, triggering = (found.drift if found else None for found in (measured, judged))
+    measured, judged = (done() if done else None for done in (measuring, again))
+    if measured:
+        measured = replace(measured, drift=replace(measured.drift, prediction=found.prediction))
+    drift, triggering = (one.drift if one else None for one in (measured, judged))
+    judging = replace(triggering, prediction=found.prediction) if triggering else drift
     importance = champion.artifact.facts.importance if champion else None
     quality = measured.quality if measured else ()
-    verdict = monitoring.judge(work, triggering or drift, performance, past, quality=quality, importance=importance)
+    verdict = monitoring.judge(
+        work, judging, found.performance, past, estimate=found.estimated, quality=quality, importance=importance
+    )
     trigger = trigger_json(verdict, work.loop.trigger.consecutive, other, triggering, work.loop.drift.threshold)
     report = window_report(
         work.loop.name,
@@ -119,7 +126,8 @@ def _monitor(work: Workspace, window: str, key: str, serving: Serving | None) ->
         threshold=work.loop.drift.threshold,
         means=monitoring.means(champion, current) if champion else [],
         quality=quality,
-        performance=performance,
+        performance=found.performance,
+        estimated=found.estimated,
         retrain=verdict.retrain,
         reason=str(verdict.reason),
         columns=verdict.columns,
@@ -131,5 +139,5 @@ def _monitor(work: Workspace, window: str, key: str, serving: Serving | None) ->
         tasks.publish_drift(work, window, measured, champion.version, said(report["retrain"]))
     record("drift.assessed", window=window, **report["retrain"], share=drift.share if drift else None)
     told = monitoring.without_year_ago(work, window, ids, other) if serving else []
-    entry = tasks.record_verdict(work, key, report, [*current.notes, *told, *notes(validation)])
+    entry = tasks.record_verdict(work, key, report, [*current.notes, *told, *found.notes, *notes(validation)])
     return report, entry.seq if verdict.retrain else None

@@ -11,7 +11,7 @@ from prefect.artifacts import create_link_artifact, create_markdown_artifact, cr
 from prefect.cache_policies import NO_CACHE
 from prefect.logging import get_run_logger
 
-from driftloop import approving, deciding, following, monitoring, progress, promoting
+from driftloop import answers, approving, deciding, following, monitoring, progress, promoting
 from driftloop.drift import DriftReport
 from driftloop.entry import Entry
 from driftloop.promotion import PromotionDecision
@@ -38,7 +38,7 @@ newest_labelled = _io(monitoring.newest_labelled)
 reference_side = _io(monitoring.reference_side)
 history = _io(monitoring.history)
 measure_drift = _io(monitoring.measure_drift)
-measure_performance = _plain(monitoring.measure_performance)
+measure_answers = _plain(answers.findings)
 record_verdict = _io(monitoring.record_verdict)
 record_quarantine = _io(monitoring.record_quarantine)
 asked_by = _io(promoting.asked_by)
@@ -94,9 +94,10 @@ def publish_drift(work: Workspace, window: str, measured: DriftReport, champion:
     page.parent.mkdir(parents=True, exist_ok=True)
     page.write_text(measured.html, encoding="utf-8")
     drift, key = measured.drift, _slug(work.loop.name)
-    own = f"; the target {'drifted' if drift.target.drifted else 'did not'}, not counted" if drift.target else ""
+    apart = (("target", drift.target), ("prediction", drift.prediction))
+    own = "".join(f"; the {n} {'drifted' if c.drifted else 'did not'}, not counted" for n, c in apart if c)
     create_table_artifact(
-        [asdict(column) for column in (*drift.columns, drift.target) if column],
+        [asdict(column) for column in (*drift.columns, drift.target, drift.prediction) if column],
         key=f"drift-{key}",
         description=f"{window}: {drift.drifted} of {len(drift.columns)} features drifted, share {drift.share:.3f}, "
         f"threshold {work.loop.drift.threshold}{own}. Verdict: {verdict}",

@@ -45,14 +45,12 @@ def window(report: Json, folder: Path) -> None:
         console.print(_columns(report["drift"]))
     _target(console, report["drift"])
     _quality(console, report.get("quality"))
+    _prediction(console, report["drift"])
     if (found := report.get("validation")) and found["checks"]:
         where = f", kept in {found['file']}" if "file" in found else ""
         console.print(f"schema.yaml: {validated(found)}{escape(where)}.")
-    if report["performance"]:
-        p = report["performance"]
-        console.print(
-            f"The champion's {p['metric']} on the {p['rows']:,} labelled rows of this window: {written(p['value'])}."
-        )
+    for sentence in _answers(report):
+        console.print(sentence)
     if report["decision"]:
         training(report, folder)
 
@@ -242,6 +240,10 @@ def status(found: Json, folder: Path, ledger: str) -> None:
         )
     if last := found["last"]:
         console.print(f"Last: {last['kind']} on {last['window']}, {escape(last['reason'])}.")
+    if measured := found.get("measured"):
+        console.print(f"On {measured['window']}:")
+        for sentence in _answers(measured):
+            console.print(f"  {sentence}")
     table = Table("window", "labels", "state", box=SIMPLE_HEAD)
     for row in found["windows"]:
         table.add_row(row["window"], "in" if row["labels"] else "not in", row["state"])
@@ -445,6 +447,41 @@ def _quality(console: Console, quality: Json | None) -> None:
             shares = (column[name] for name in ("nulls", "reference_nulls", "unseen", "outside"))
             table.add_row(escape(column["name"]), *("–" if share is None else f"{share:.2%}" for share in shares))
     console.print(table)
+
+
+def _prediction(console: Console, drift: Json | None) -> None:
+    """The drift of the champion's answers since its holdout, where it kept those."""
+    if found := (drift or {}).get("prediction"):
+        drifted = "drifted" if found["drifted"] else "did not drift"
+        console.print(
+            f"The champion's answers {drifted}: {found['method']} {found['score']:.4f}, threshold "
+            f"{found['threshold']:g}; they are no feature and not counted."
+        )
+
+
+def _answers(report: Json) -> list[str]:
+    """The champion's metric on a window's labels, and what it would be without any."""
+    said = []
+    if p := report["performance"]:
+        said.append(
+            f"The champion's {p['metric']} on the {p['rows']:,} labelled rows of this window: {written(p['value'])}"
+            f"{_drop(p)}."
+        )
+    if e := report.get("estimated"):
+        said.append(
+            f"Its {e['metric']} estimated without labels, by {e['method']}: {written(e['value'])} "
+            f"({written(e['low'])} to {written(e['high'])}){_drop(e)}."
+        )
+    return said
+
+
+def _drop(found: Json) -> str:
+    """How much worse than at promotion, and how much of that is sure."""
+    if found.get("drop") is None:
+        return ""
+    low = "" if found["drop_low"] is None else f", surely by {written(max(0.0, found['drop_low']))}"
+    way = "worse" if found["drop"] >= 0 else "better"
+    return f", {written(abs(found['drop']))} {way} than at promotion{low if found['drop'] > 0 else ''}"
 
 
 def because(decision: Json) -> list[str]:

@@ -8,7 +8,7 @@ from typing import Any, cast
 import pandas as pd
 import pytest
 
-from driftloop import drift_worker, monitoring, page
+from driftloop import answers, drift_worker, monitoring, page
 from driftloop.drift import DriftReport
 from driftloop.entry import Kind
 from driftloop.errors import ContractError, DriftloopError, WindowError
@@ -16,7 +16,7 @@ from driftloop.frame import Window
 from driftloop.ledger import Ledger
 from driftloop.registry import Registry
 from driftloop.report import window_report
-from driftloop.retrain import ColumnQuality, Drift
+from driftloop.retrain import ColumnQuality, Drift, Performance
 from driftloop.settings import Settings
 from driftloop.sides import Rows
 from driftloop.training import evaluate, split
@@ -59,6 +59,10 @@ def promoted(work: Workspace, window: str, *trained_on: str, expected: str | Non
     work.ledger.promote(
         window, expected=expected, window=window, reason="r", actor="a", details={"key": "k", "report": report}
     )
+
+
+def performance_of(work: Workspace, serving: Champion, window: Window) -> Performance | None:
+    return answers.findings(work, serving, window).performance
 
 
 # labels
@@ -343,14 +347,14 @@ def test_a_reference_that_was_archived_stops_the_run_with_what_to_do(work: Works
 def test_without_labels_there_is_no_performance(work: Workspace) -> None:
     serving = champion(work, "2024-01")
     unlabelled = a_window(some_rows().drop(columns="left"), work.loop, "2024-02")
-    assert monitoring.measure_performance(work, serving, unlabelled) is None
+    assert performance_of(work, serving, unlabelled) is None
 
 
 def test_performance_is_the_champions_metric_on_the_labelled_rows(work: Workspace) -> None:
     serving = champion(work, "2024-01")
     tables(work)["2024-02"]["left"] = tables(work)["2024-02"]["left"].astype(object).where(lambda s: s.index < 150)
     current = work.read("2024-02")
-    found = monitoring.measure_performance(work, serving, current)
+    found = performance_of(work, serving, current)
     assert found is not None
     value = evaluate(work.loop, current.labelled, serving.artifact.predict(current.labelled.X))["auc"]
     assert (found.metric, found.rows, found.value) == ("auc", 150, value)
@@ -359,7 +363,7 @@ def test_performance_is_the_champions_metric_on_the_labelled_rows(work: Workspac
 
 def test_on_a_window_it_was_trained_on_a_champion_is_measured_on_its_holdout_only(work: Workspace) -> None:
     serving = champion(work, "2024-01")
-    found = monitoring.measure_performance(work, serving, work.read("2024-01"))
+    found = performance_of(work, serving, work.read("2024-01"))
     assert found is not None
     assert found.rows == work.rule.mask(work.read("2024-01"), newest=True).sum()
     assert found.drop == pytest.approx(0)

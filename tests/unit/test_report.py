@@ -16,7 +16,7 @@ from driftloop.report import (
     trigger_json,
     window_report,
 )
-from driftloop.retrain import ColumnDrift, ColumnQuality, Drift, Performance, RetrainReason, RetrainVerdict
+from driftloop.retrain import ColumnDrift, ColumnQuality, Drift, Estimate, Performance, RetrainReason, RetrainVerdict
 from driftloop.slices import Slice, Slices
 from tests.fakes import some_facts
 
@@ -45,6 +45,7 @@ def test_a_report_has_exactly_the_keys_of_the_design() -> None:
         threshold=0.3,
         quality=(ColumnQuality("fee", 0.1, 0.0, None, 0.0, moved=True), ColumnQuality("plan", 0, 0, 0, None, False)),
         performance=Performance("auc", 0.7, 500, 0.1),
+        estimated=Estimate("auc", 0.72, 0.7, 0.74, 600, 0.08, 0.05, "calibrated probabilities"),
         retrain=True,
         reason=RetrainReason.DRIFT,
         columns=("fee",),
@@ -66,6 +67,7 @@ def test_a_report_has_exactly_the_keys_of_the_design() -> None:
                 {"name": "plan", "method": "Z-test p_value", "score": 0.6, "threshold": 0.05, "drifted": False},
             ],
             "target": None,
+            "prediction": None,
             "means": [],
         },
         "quality": {
@@ -75,7 +77,17 @@ def test_a_report_has_exactly_the_keys_of_the_design() -> None:
             ],
             "moved": 1,
         },
-        "performance": {"metric": "auc", "value": 0.7, "rows": 500},
+        "performance": {"metric": "auc", "value": 0.7, "rows": 500, "drop": 0.1, "drop_low": None, "note": None},
+        "estimated": {
+            "metric": "auc",
+            "value": 0.72,
+            "low": 0.7,
+            "high": 0.74,
+            "rows": 600,
+            "drop": 0.08,
+            "drop_low": 0.05,
+            "method": "calibrated probabilities",
+        },
         "retrain": {
             "retrain": True,
             "reason": "drift above threshold",
@@ -98,8 +110,8 @@ def test_a_report_has_exactly_the_keys_of_the_design() -> None:
 
 def test_the_keys_come_in_the_designs_order() -> None:
     assert list(window_report("churn", "2024-01", reason="quiet", champion=None)) == [
-        "loop", "window", "reference", "rows", "drift", "quality", "performance", "retrain", "training", "decision",
-        "champion",
+        "loop", "window", "reference", "rows", "drift", "quality", "performance", "estimated", "retrain", "training",
+        "decision", "champion",
     ]  # fmt: skip
 
 
@@ -125,8 +137,8 @@ def test_a_verdict_that_is_not_there_yet_says_how_many_windows_showed_it() -> No
 
 def test_what_there_is_not_is_null_and_never_zero() -> None:
     report = window_report("churn", "2024-01", reason="first champion", retrain=True, champion=None)
-    nothing = ("drift", "quality", "performance", "training", "decision", "champion")
-    assert [report[key] for key in nothing] == [None] * 6
+    nothing = ("drift", "quality", "performance", "estimated", "training", "decision", "champion")
+    assert [report[key] for key in nothing] == [None] * 7
 
 
 def test_no_drift_at_all_is_a_drift_of_zero_and_not_null() -> None:
@@ -137,6 +149,7 @@ def test_no_drift_at_all_is_a_drift_of_zero_and_not_null() -> None:
         "drifted": 0,
         "columns": [],
         "target": None,
+        "prediction": None,
         "means": [],
     }
 

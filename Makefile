@@ -30,8 +30,10 @@ setup: .venv/.complete
 demo: setup
 	@$(BIN)/driftloop demo
 
+# One worker more than cores, as some tests wait for processes; folders in their order, which puts the longest files first.
 test: setup
-	@$(BIN)/python -m pytest -n $$($(BIN)/python -c 'import os; print(os.cpu_count() + 1)') --dist loadfile  # some wait for processes
+	@$(BIN)/python -m pytest -n $$($(BIN)/python -c 'import os; print(os.cpu_count() + 1)') \
+	  --dist loadfile --no-loadscope-reorder
 
 check: setup
 	@$(BIN)/ruff check

@@ -10,8 +10,7 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
-from scipy.optimize import isotonic_regression
+from scipy.special import expit
 from scipy.stats import norm
 
 from driftloop.evidence import Evidence
@@ -19,48 +18,73 @@ from driftloop.metrics import METRICS, Array, Metric, Predictions
 from driftloop.retrain import Estimate
 
 INTERVAL = 0.95
+MOST_KNOTS, ROWS_A_KNOT = 4, 50
+RIDGE, STEPS, TINY = 0.1, 50, 1e-12
 
 
 @dataclass(frozen=True)
 class Calibration:
-    """How often a label is there, by the score: centred isotonic regression (Oron & Flournoy 2017).
+    """How often a label is there, by the score: logistic regression on the score's logit, bent at quantiles.
 
-    Each block of isotonic regression is one knot, at its mean score, and straight lines lie between. Rows of one score
-    share a block. ``block`` is that of each row it was learnt from and ``rest`` the row's label less the block's rate.
+    ``knots`` are where it bends, as many as the labels can carry; ``low`` and ``high`` what a score of 0 or 1 counts
+    as. ``covariance`` is that of the ``weights``, ``pull`` what each row it was learnt from adds to them.
     """
 
-    at: Array
-    rate: Array
-    rows: Array
-    block: NDArray[np.intp]
-    rest: Array
+    low: float
+    high: float
+    knots: Array
+    weights: Array
+    pull: Array
 
     @classmethod
     def learn(cls, y: Array, score: Array) -> Calibration:
-        """From labels 0 and 1 and scores of shape (n,)."""
-        distinct, place = np.unique(score, return_inverse=True)
-        rows = np.bincount(place)
-        found = isotonic_regression(np.bincount(place, weights=y) / rows, weights=rows)
-        starts = found.blocks[:-1]
-        block = np.repeat(np.arange(len(starts)), np.diff(found.blocks))[place]
-        counts = np.add.reduceat(rows, starts).astype(float)
-        rate = np.asarray(found.x[starts])
-        return cls(np.add.reduceat(rows * distinct, starts) / counts, rate, counts, block, y - rate[block])
+        """From labels 0 and 1 and scores within 0 and 1, of shape (n,)."""
+        inside = score[(score > 0) & (score < 1)]
+        low, high = (float(inside.min()) / 2, (1 + float(inside.max())) / 2) if len(inside) else (1 / 3, 2 / 3)
+        logits = _logit(np.clip(score, low, high))
+        carried = min(MOST_KNOTS, int(min(y.sum(), (1 - y).sum())) // ROWS_A_KNOT, len(np.unique(logits)) - 2)
+        shares = np.linspace(0, 1, max(carried, 0) + 2)[1:-1]
+        knots = np.unique(np.quantile(logits, shares, method="nearest")) if carried > 0 else np.empty(0)
+        X = _bent(logits, knots)
+        penalty = np.full(X.shape[1], RIDGE)
+        penalty[0] = 0.0
+        weights = np.zeros(X.shape[1])
+        weights[0] = _logit((y.sum() + 0.5) / (len(y) + 1))
+        for _ in range(STEPS):
+            rate = expit(X @ weights)
+            curvature = (X * (rate * (1 - rate))[:, None]).T @ X + np.diag(penalty + TINY)
+            step = np.linalg.solve(curvature, X.T @ (y - rate) - penalty * weights)
+            weights = weights + step * min(1.0, 3.0 / max(float(np.abs(step).max()), TINY))
+            if np.abs(step).max() < 1e-9:
+                break
+        rate = expit(X @ weights)
+        curvature = (X * (rate * (1 - rate))[:, None]).T @ X + np.diag(penalty + TINY)
+        return cls(low, high, knots, weights, np.linalg.solve(curvature, X.T * (y - rate)))
 
     def __call__(self, score: Array) -> Array:
         """The rate at each score."""
-        rates: Array = np.interp(score, self.at, self.rate)
+        rates: Array = expit(self._columns(score) @ self.weights)
         return rates
 
     def influence(self, score: Array, slope: Array) -> Array:
         """Of each row it was learnt from on a sum over ``score``'s rows whose slope by each one's rate is given."""
-        right = np.clip(np.searchsorted(self.at, score), 0, len(self.at) - 1)
-        left = np.maximum(right - 1, 0)
-        gap = self.at[right] - self.at[left]
-        share = np.clip(np.divide(score - self.at[left], gap, out=np.ones_like(gap), where=gap > 0), 0, 1)
-        total = np.bincount(left, slope * (1 - share), len(self.at)) + np.bincount(right, slope * share, len(self.at))
-        influence: Array = (total / self.rows)[self.block] * self.rest
+        X = self._columns(score)
+        rate = expit(X @ self.weights)
+        influence: Array = (X.T @ (slope * rate * (1 - rate))) @ self.pull
         return influence
+
+    def _columns(self, score: Array) -> Array:
+        return _bent(_logit(np.clip(score, self.low, self.high)), self.knots)
+
+
+def _logit(share: Array) -> Array:
+    logit: Array = np.log(share) - np.log1p(-share)
+    return logit
+
+
+def _bent(logits: Array, knots: Array) -> Array:
+    """Columns whose weighted sums are lines that bend at the knots."""
+    return np.column_stack([np.ones_like(logits), logits, np.maximum(logits[:, None] - knots, 0.0)])
 
 
 @dataclass(frozen=True)

@@ -18,8 +18,8 @@ from driftloop.periods import year_before
 from driftloop.progress import tell
 from driftloop.settings import Settings
 from driftloop.sides import Stored, columns_of, stored
-from driftloop.stattests import OF_ROWS, TESTS
-from driftloop.timeline import Ids, Timeline, arrivals, most_drifted_first, track
+from driftloop.stattests import OF_ROWS
+from driftloop.timeline import Ids, Timeline, Track, arrivals, most_drifted_first, track
 from driftloop.windows import FolderWindows, Windows, none_yet, open_windows
 
 
@@ -85,8 +85,8 @@ def _columns(loop: Loop, names: Sequence[str]) -> list[Column]:
     wanted = [column for column in features if not names or column.name in names]
     if shuffled := [column.name for column in wanted if column.test in OF_ROWS]:
         raise ContractError(
-            f"[drift.columns] in loop.toml has {', '.join(shuffled)} judged by a test that needs rows; here columns "
-            f"are summarised. Name others with --column, or another test: {', '.join(sorted(set(TESTS)))}."
+            f"[drift.columns] in loop.toml has {', '.join(shuffled)} judged by a test that draws from the rows "
+            f"themselves, and here columns are summarised. Name the other columns with --column, or give another test."
         )
     return wanted
 
@@ -116,10 +116,12 @@ def _measured(
         return next(((i,) for i in reversed(earlier) if sides.usable(i)), ())
 
     windows = arrivals(asked, sides.problems, reference)
-    tracks = []
-    for place, column in enumerate(columns, 1):
+
+    def followed(place: int, column: Column) -> Track:
         tell(f"{column.name}, column {place} of {len(columns)}")
-        tracks.append(track(column, windows, lambda of, column=column: summarise(sides.of(of), column), compare))
+        return track(column, windows, lambda of: summarise(sides.of(of), column), compare)
+
+    tracks = [followed(place, column) for place, column in enumerate(columns, 1)]
     return Timeline(
         loop.name, by if by != "training" or trained_on else "first", tuple(windows), most_drifted_first(tracks)
     )

@@ -111,9 +111,9 @@ def _monitor(work: Workspace, window: str, key: str, serving: Serving | None) ->
     drift, triggering = (one.drift if one else None for one in (measured, judged))
     judging = replace(triggering, prediction=found.prediction) if triggering else drift
     importance = champion.artifact.facts.importance if champion else None
-    quality = measured.quality if measured else ()
+    quality, changed = (one.quality if one else () for one in (measured, judged or measured))
     verdict = monitoring.judge(
-        work, judging, found.performance, past, estimate=found.estimated, quality=quality, importance=importance
+        work, judging, found.performance, past, estimate=found.estimated, quality=changed, importance=importance
     )
     trigger = trigger_json(verdict, work.loop.trigger.consecutive, other, triggering, work.loop.drift.threshold)
     report = window_report(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.markup import escape
@@ -39,10 +41,15 @@ def show(timeline: Timeline, drawn: Plots) -> None:
             f"No window here is newer than its reference, so nothing can have started in one. To look further back: "
             f"--reference {ids[0]}"
         )
-    console.print(f"Heat map: {escape(str(drawn.heat_map))}", soft_wrap=True)
+    console.print(f"Heat map: {escape(_near(drawn.heat_map))}", soft_wrap=True)
     if drawn.columns:
         folder = next(iter(drawn.columns.values())).parent
-        console.print(f"Before and after of each drifted column: {escape(str(folder))}/", soft_wrap=True)
+        console.print(f"Before and after of each drifted column: {escape(_near(folder))}/", soft_wrap=True)
+
+
+def _near(path: Path) -> str:
+    """A path as one would type it here."""
+    return str(path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path)
 
 
 def table(timeline: Timeline, console: Console) -> tuple[Table, list[str]]:

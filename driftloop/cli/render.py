@@ -477,11 +477,13 @@ def _answers(report: Json) -> list[str]:
 
 def _drop(found: Json) -> str:
     """How much worse than at promotion, and how much of that is sure."""
-    if found.get("drop") is None:
+    drop, low = found.get("drop"), found.get("drop_low")
+    if drop is None:
         return ""
-    low = "" if found["drop_low"] is None else f", surely by {written(max(0.0, found['drop_low']))}"
-    way = "worse" if found["drop"] >= 0 else "better"
-    return f", {written(abs(found['drop']))} {way} than at promotion{low if found['drop'] > 0 else ''}"
+    said = f", {written(abs(drop))} {'worse' if drop >= 0 else 'better'} than at promotion"
+    if low is None or drop <= 0:
+        return said
+    return f"{said}, surely {written(low)}" if low > 0 else f"{said}, which may be chance"
 
 
 def because(decision: Json) -> list[str]:

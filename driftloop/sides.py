@@ -163,7 +163,7 @@ class Stored:
         if not column.numeric:
             names: Array = frame.categories(array.to_pandas()).to_numpy()
             if column.name == self.target:
-                names[names == MISSING] = None
+                names[names == MISSING] = np.nan
             return names
         if pa.types.is_floating(array.type) or pa.types.is_integer(array.type):
             numbers: Array = array.to_numpy(zero_copy_only=False).astype(np.float64, copy=False)

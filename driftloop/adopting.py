@@ -35,7 +35,7 @@ from driftloop.following import follow, heal
 from driftloop.frame import Window, positive_label
 from driftloop.holdout import edge
 from driftloop.monitoring import holdout_of, newest_labelled
-from driftloop.promoting import check_serving, compiled, tags_of, weighed
+from driftloop.promoting import check_serving, compiled, kept_of, tags_of, weighed
 from driftloop.promotion import against_serving
 from driftloop.report import training_json
 from driftloop.settings import without_password
@@ -271,7 +271,7 @@ def _scored(loop: Loop, made: Candidate, later: Window) -> Candidate:
     rows = replace(later, X=later.X[list(loop.columns.names)])
     predicted = predictions(score(made.estimator, rows.X, loop.task, made.facts.labels), made.facts)
     facts = made.facts.model_copy(update={"metrics": evaluate(loop, rows, predicted)})
-    return weighed(loop, replace(made, facts=facts), rows)
+    return weighed(loop, replace(made, facts=facts, evidence=kept_of(loop, rows, predicted.scores)), rows)
 
 
 def as_pipeline(estimator: Any) -> Pipeline:

@@ -145,7 +145,7 @@ def require_words(by: str, why: str) -> None:
 def _tried(work: Workspace, version: str) -> Registered:
     """A stored version, loaded here and in a clean process."""
     found = stored(work, version)
-    return check_serving(work, Candidate(found.estimator, found.facts), version, found.sample)
+    return check_serving(work, Candidate(found.estimator, found.facts, evidence=found.evidence), version, found.sample)
 
 
 def _data(work: Workspace, asked: Entry, tried: Registered, champion: Champion | None) -> TrainingData | None:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import io
+import zipfile
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,8 +13,10 @@ import numpy as np
 import pandas as pd
 from pydantic import ValidationError
 
-from driftloop.compiled import Compiled, differences, load_compiled
+from driftloop import evidence
+from driftloop.compiled import Compiled, differences, digest, load_compiled
 from driftloop.errors import ArtifactError
+from driftloop.evidence import Evidence
 from driftloop.facts import Facts
 from driftloop.frame import features
 from driftloop.metrics import Predictions
@@ -66,12 +70,14 @@ class Artifact:
     """A loaded model. ``estimator`` is a fitted scikit-learn pipeline over the columns of ``facts``.
 
     ``compiled`` is the same as one graph, which serves in its place; None where the version has none.
+    ``evidence`` is what it keeps of its holdout; None where nothing was kept, or where it only serves.
     """
 
     facts: Facts
     estimator: Any
     signature: ModelSignature
     compiled: Compiled | None = None
+    evidence: Evidence | None = None
 
     def score(self, rows: pd.DataFrame) -> np.ndarray:
         """Shape (rows,): the probability of the positive label, or the predicted value; (rows, labels) for multiclass.
@@ -152,6 +158,39 @@ def load(folder: Path) -> Artifact:
     if model.signature is None:
         raise ArtifactError(f"{folder} has no signature")
     return Artifact(facts, load_skops(folder / "model.skops"), model.signature, load_compiled(folder, facts))
+
+
+def load_evidence(folder: Path, facts: Facts) -> Evidence | None:
+    """What a downloaded version kept of its holdout; None where it kept nothing.
+
+    Raises ArtifactError when a file is absent or not the one that the facts tell of.
+    """
+    told = facts.evidence
+    if told is None:
+        return None
+    content = {name: _kept(folder / name, sha256) for name, sha256 in told.sha256.items()}
+    try:
+        with np.load(io.BytesIO(content[evidence.FILE]), allow_pickle=False) as stored:
+            arrays = {name: stored[name] for name in stored.files}
+        found = Evidence(arrays["y"], arrays["scores"], int(arrays["rows"]))
+        if told.loss is None:
+            return found
+        from driftloop.error_model import ErrorModel  # the API loads models too, and never this
+
+        estimator = load_skops(folder / evidence.ERRORS)
+        return replace(found, errors=ErrorModel(told.loss, estimator, arrays["fold"], arrays["told"]))
+    except (KeyError, ValueError, OSError, zipfile.BadZipFile) as error:
+        raise ArtifactError(f"{folder / evidence.FILE} is not what driftloop stores: {error}") from None
+
+
+def _kept(file: Path, sha256: str) -> bytes:
+    try:
+        content = file.read_bytes()
+    except OSError as error:
+        raise ArtifactError(f"{file} cannot be read: {error.strerror}") from error
+    if digest(content) != sha256:
+        raise ArtifactError(f"{file} is not what was stored: its digest differs from the one in MLmodel")
+    return content
 
 
 def trusted_types(estimator: Any) -> list[str]:

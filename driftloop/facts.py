@@ -7,6 +7,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+Loss = Literal["absolute", "squared"]
+
 
 @dataclass(frozen=True)
 class Version:
@@ -91,6 +93,19 @@ class Adopted(BaseModel):
     until: str
 
 
+class EvidenceFacts(BaseModel):
+    """What is kept of the holdout beside a version: so many ``rows``, drawn ``of`` all it was scored on, each file's
+    ``sha256``, and which ``loss`` its error model tells, None where it has none.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    rows: int
+    of: int
+    sha256: dict[str, str]
+    loss: Loss | None = None
+
+
 class SearchFacts(BaseModel):
     """What a parameter search came to; ``trials`` of any state, ``params`` those of the best, ``seconds`` spent.
 
@@ -133,6 +148,7 @@ class Facts(BaseModel):
     ``adopted``: None for one that was trained here; else ``windows``, ``rows`` and what is said of their values are
     those that drift is measured against, for its own are not known.
     ``left_out``: rows of its windows that broke schema.yaml.
+    ``evidence``: of the holdout, see driftloop.evidence; None where nothing was kept.
     """
 
     model_config = ConfigDict(frozen=True, extra="ignore")
@@ -170,6 +186,7 @@ class Facts(BaseModel):
     modes: dict[str, str] = {}
     adopted: Adopted | None = None
     left_out: int = 0
+    evidence: EvidenceFacts | None = None
 
     @property
     def search_metrics(self) -> dict[str, float]:

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 Array = NDArray[np.float64]
+STEP = 1e-5  # of a mean, relative: the slopes are then good to some 1e-9
 
 
 @dataclass(frozen=True)
@@ -57,6 +58,14 @@ class Metric:
     def input(self, prediction: Predictions) -> Array:
         """What ``terms`` takes of a prediction."""
         return prediction.labels if self.of_labels else prediction.scores
+
+    def slopes(self, means: Array) -> Array:
+        """Of ``combine`` by each of the means, shape (k,); 0 where it has none, as at a squared error of 0."""
+        step = STEP * np.maximum(np.abs(means), 1e-6)
+        places = np.diag(step)
+        with np.errstate(invalid="ignore"):
+            found = (self.combine(means + places) - self.combine(means - places)) / (2 * step)
+        return np.where(np.isfinite(found), found, 0.0)
 
 
 def auc(y: Array, score: Array) -> float:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -43,6 +44,46 @@ def paired_gain(metric: str, y: Array, candidate: Predictions, champion: Predict
     return _bootstrap(METRICS[metric], y, candidate, champion, confidence)
 
 
+@dataclass(frozen=True)
+class Spread:
+    """The variance of a metric over rows drawn like these, with its degrees of freedom."""
+
+    variance: float
+    freedom: float
+
+
+EXACT = Spread(0.0, math.inf)
+
+
+def spread(metric: str, y: Array, prediction: Predictions) -> Spread:
+    """Of one model's metric: DeLong's for the AUCs, of any other the delta method's on its terms' means.
+
+    Raises ValueError as paired_gain.
+    """
+    if metric in AUCS:
+        return _pooled(_delong_terms(y, prediction.scores, np.zeros_like(prediction.scores))[1])  # which ranks nothing
+    judge = METRICS[metric]
+    terms = judge.terms(y, judge.input(prediction))
+    along = terms @ judge.slopes(terms.mean(axis=0))
+    return Spread(float(along.var(ddof=1)) / len(y), len(y) - 1)
+
+
+def _pooled(parts: Sequence[tuple[float, float]]) -> Spread:
+    """The sum of variances with Welch's degrees of freedom."""
+    variance = sum(part for part, _ in parts)
+    if not variance:
+        return EXACT
+    return Spread(variance, variance**2 / sum(part**2 / freedom for part, freedom in parts))
+
+
+def lower_bound(difference: float, one: Spread, other: Spread, confidence: float) -> float | None:
+    """The one-sided lower bound of a difference of two metrics on different rows; confidence 0 asks for none."""
+    if not confidence:
+        return None
+    both = _pooled([(part.variance, part.freedom) for part in (one, other) if part.variance])
+    return difference - float(t.ppf(confidence, both.freedom)) * math.sqrt(both.variance)
+
+
 def detectable_gain(standard_error: float, delta: float, confidence: float) -> float:
     """The smallest true gain that is promoted four times in five, for a normal gain of this standard error.
 
@@ -65,8 +106,11 @@ def _placements(positive: NDArray[np.bool_], score: Array) -> tuple[Array, Array
     return v10, v01
 
 
-def _delong(y: Array, candidate: Array, champion: Array, confidence: float) -> Gain:
-    """Scores of shape (n,) of class 1, or (n, classes), of which each is held against the rest."""
+def _delong_terms(y: Array, candidate: Array, champion: Array) -> tuple[float, list[tuple[float, float]]]:
+    """The gain, and the variances that its own is the sum of, each with its degrees of freedom.
+
+    Scores of shape (n,) of class 1, or (n, classes), of which each is held against the rest.
+    """
     columns = [1] if candidate.ndim == 1 else list(range(candidate.shape[1]))
     strata = [y == c for c in (columns if len(columns) > 1 else (0, 1))]
     if min(int(rows.sum()) for rows in strata) < 2:
@@ -81,17 +125,21 @@ def _delong(y: Array, candidate: Array, champion: Array, confidence: float) -> G
         for rows, d in ((positive, d10), (~positive, d01)):
             influence[rows] += (d - gains[-1]) / len(d) / len(columns)
     gain, shares = float(np.mean(gains)), [influence[rows] for rows in strata]
-    terms = [(len(share) * share.var(ddof=1), len(share) - 1) for share in shares]
+    terms = [(len(share) * float(share.var(ddof=1)), len(share) - 1.0) for share in shares]
     if len(columns) > 1:  # the rest that a class is held against is a mixture, drawn with the rows
-        terms.append((sum(len(share) * share.mean() ** 2 for share in shares), len(y) - 1))
-    variance = sum(part for part, _ in terms)
-    if not variance:
+        terms.append((sum(len(share) * float(share.mean()) ** 2 for share in shares), len(y) - 1.0))
+    return gain, terms
+
+
+def _delong(y: Array, candidate: Array, champion: Array, confidence: float) -> Gain:
+    gain, terms = _delong_terms(y, candidate, champion)
+    pooled = _pooled(terms)
+    if not pooled.variance:
         return Gain(gain, 0.0, gain if confidence else None, float(gain >= 0))
     # with few rows of a class the normal bound is far too sure; Welch's t is not, and is the normal for many
-    spread = t(variance**2 / sum(part**2 / freedom for part, freedom in terms))
-    error = math.sqrt(variance)
-    lower = gain - float(spread.ppf(confidence)) * error if confidence else None
-    return Gain(gain, error, lower, float(spread.cdf(gain / error)))
+    drawn, error = t(pooled.freedom), math.sqrt(pooled.variance)
+    lower = gain - float(drawn.ppf(confidence)) * error if confidence else None
+    return Gain(gain, error, lower, float(drawn.cdf(gain / error)))
 
 
 def _bootstrap(metric: Metric, y: Array, candidate: Predictions, champion: Predictions, confidence: float) -> Gain:

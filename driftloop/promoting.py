@@ -8,11 +8,12 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-from driftloop import contest, evaluation, progress
+from driftloop import contest, error_model, evaluation, evidence, progress
 from driftloop.artifact import Artifact, predictions, score
 from driftloop.contract import Loop
 from driftloop.entry import Kind
 from driftloop.errors import ArtifactError, ContractError, LabelsNotReady, NotInRegistry, WindowError
+from driftloop.evidence import Evidence
 from driftloop.exporting import export
 from driftloop.facts import Facts, Version
 from driftloop.frame import Window
@@ -30,6 +31,7 @@ from driftloop.training import Candidate, baseline, evaluate, fit_set, recipe_of
 from driftloop.workspace import Champion, Workspace
 
 if TYPE_CHECKING:
+    import numpy as np
     import pandas as pd
 
     from driftloop.search import Searched
@@ -160,7 +162,8 @@ def train(work: Workspace, data: TrainingData, champion: Champion | None = None)
     }
     facts = candidate.facts.model_copy(update=found)
     plots = evaluation.page(facts, data.holdout.y.to_numpy(), predicted)
-    judged = replace(candidate, facts=facts, evaluation=plots, searched=searched)
+    kept = kept_of(loop, data.holdout, scores)
+    judged = replace(candidate, facts=facts, evaluation=plots, searched=searched, evidence=kept)
     return weighed(loop, compiled(judged, data.holdout.X), data.holdout)
 
 
@@ -188,6 +191,16 @@ def learnt_again(work: Workspace, facts: Facts, parts: Sequence[Window]) -> Trai
 
 def _base(champion: Champion | None) -> Base | None:
     return Base(champion.version, champion.artifact.estimator, champion.artifact.facts) if champion else None
+
+
+def kept_of(loop: Loop, holdout: Window, scores: np.ndarray) -> Evidence:
+    """What a version keeps of the labelled holdout that it gave ``scores`` on; of a regression with its errors."""
+    assert holdout.y is not None, "it was scored on these rows"
+    kept = evidence.keep(holdout.y.to_numpy(), scores)
+    if loop.task != "regression":
+        return kept
+    X = holdout.X.iloc[evidence.drawn(len(scores))]
+    return replace(kept, errors=error_model.learn(loop, X, kept))
 
 
 def compiled(candidate: Candidate, rows: pd.DataFrame) -> Candidate:

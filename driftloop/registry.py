@@ -171,7 +171,7 @@ class Registry:
         import mlflow
         from mlflow.exceptions import MlflowException
 
-        facts = candidate.facts
+        facts, files = _stored_beside(candidate)
         with (
             self._reachable(),
             mlflow.start_run(
@@ -213,9 +213,9 @@ class Registry:
                     f"the fitted {type(candidate.estimator['model']).__name__} cannot be stored without pickle: "
                     f"{error}. {WHAT_IS_TRUSTED}."
                 ) from error
-            if candidate.compiled is not None:
-                with TemporaryDirectory() as folder:
-                    (file := Path(folder) / FILE).write_bytes(candidate.compiled)
+            with TemporaryDirectory() as folder:
+                for name, content in files.items():
+                    (file := Path(folder) / name).write_bytes(content)
                     self.client.log_model_artifact(info.model_id, str(file))
             version = self._create_version(info, run.info.run_id, tags)
         return Version(version, run.info.run_id)
@@ -309,6 +309,15 @@ def library_versions() -> dict[str, str]:
     from importlib.metadata import version
 
     return {name: version(name) for name in LIBRARIES}
+
+
+def _stored_beside(candidate: Candidate) -> tuple[Facts, dict[str, bytes]]:
+    """The files beside the model, and the candidate's facts that tell of them."""
+    files = {} if candidate.compiled is None else {FILE: candidate.compiled}
+    if candidate.evidence is None:
+        return candidate.facts, files
+    kept = candidate.evidence.files
+    return candidate.facts.model_copy(update={"evidence": candidate.evidence.facts(kept)}), files | kept
 
 
 def _requirements(estimator: Any) -> list[str]:

@@ -15,7 +15,7 @@ from driftloop.windows import open_windows
 
 
 def standing(folder: Path, settings: Settings) -> dict[str, Any]:
-    """Champion, challenger, windows and last verdict as one JSON object; None stands for what there is not."""
+    """Champion, challenger, windows, last verdict and how the champion does, as JSON; None is what there is not."""
     loop = contract.load(folder)
     windows = open_windows(loop, folder, settings)
     entries = peek(settings.ledger_url, loop.name)
@@ -30,6 +30,7 @@ def standing(folder: Path, settings: Settings) -> dict[str, Any]:
             for i in ids
         ],
         "last": _last(entries),
+        "measured": _measured(entries),
     }
 
 
@@ -58,6 +59,17 @@ def _challenger(entries: Sequence[Entry]) -> dict[str, Any] | None:
         "reason": asked.reason,
         "decision": asked.details["report"]["decision"],
     }
+
+
+def _measured(entries: Sequence[Entry]) -> dict[str, Any] | None:
+    """How the champion did on the last window it was seen on, with labels or without."""
+    champion = next((e.version for e in reversed(entries) if e.kind in REIGNS), None)
+    for entry in reversed(entries):
+        report = entry.report or {}
+        found = {part: report.get(part) for part in ("performance", "estimated")}
+        if entry.kind is Kind.VERDICT and entry.version == champion and any(found.values()):
+            return {"window": entry.window, **found}
+    return None
 
 
 def passed_by(ids: Sequence[str], entries: Sequence[Entry]) -> set[str]:

@@ -20,6 +20,7 @@ from driftloop.category import MISSING
 from driftloop.contract import Loop, Recipe
 from driftloop.encoding import fit_transform
 from driftloop.errors import ContractError, DriftloopError
+from driftloop.evidence import Evidence
 from driftloop.facts import Facts
 from driftloop.frame import Window
 from driftloop.holdout import HoldoutRule
@@ -46,7 +47,7 @@ class Candidate:
     """A fitted pipeline with the facts that go into its version, its graph where it was compiled, and what counts.
 
     ``searched``: the searches for parameters that went before it, of each recipe.
-    ``evaluation`` is a page of plots of its predictions on the holdout.
+    ``evaluation`` is a page of plots of its predictions on the holdout, ``evidence`` what it keeps of that.
     """
 
     estimator: Pipeline
@@ -55,6 +56,7 @@ class Candidate:
     importance: Importance | None = None
     searched: tuple[Searched, ...] = ()
     evaluation: str | None = None
+    evidence: Evidence | None = None
 
     def predict(self, X: pd.DataFrame) -> Predictions:
         """Of rows in the form of a window's ``X``."""
@@ -221,13 +223,16 @@ def ranges(numbers: Mapping[str, pd.Series] | pd.DataFrame) -> dict[str, tuple[f
 def refit(loop: Loop, judged: Candidate, version: str, learnt: TrainingSet) -> Candidate:
     """The recipe of a judged candidate fitted again on a set with the holdout's rows, which it was judged on, in it.
 
-    What was measured stays that of the judged one, threshold and plots too: nothing is left to measure this one's on.
+    What was measured stays that of the judged one, threshold, plots and kept scores too: nothing is left to measure
+    this one's on.
     """
     again = _candidate(loop, recipe_of(loop, judged.facts), learnt, judged.facts.holdout, judged.facts.threshold)
     measured = ("metrics", "baseline", "importance", "contest", "search")
     kept = {"refit_of": version} | {name: getattr(judged.facts, name) for name in measured}
     facts = again.facts.model_copy(update=kept)
-    return replace(again, facts=facts, importance=judged.importance, evaluation=judged.evaluation)
+    return replace(
+        again, facts=facts, importance=judged.importance, evaluation=judged.evaluation, evidence=judged.evidence
+    )
 
 
 def recipe_of(loop: Loop, facts: Facts) -> Recipe:

@@ -148,6 +148,7 @@ class Workspace:
             try:
                 loaded = artifact.load(folder)
                 loaded.verify()
+                loaded = replace(loaded, evidence=artifact.load_evidence(folder, loaded.facts))
             except ArtifactError as error:
                 raise ArtifactError(
                     f"version {version} of {self.loop.name} cannot be used: {str(error).rstrip('.')}. Restore its "

@@ -69,7 +69,8 @@ def stored(candidate: Candidate, **facts: Any) -> Artifact:
     """The candidate as the registry would hand it back."""
     columns = [*candidate.facts.numeric, *candidate.facts.categorical]
     signature: Any = SimpleNamespace(inputs=[SimpleNamespace(name=name) for name in columns])
-    return Artifact(candidate.facts.model_copy(update=facts), candidate.estimator, signature)
+    told = candidate.facts.model_copy(update=facts)
+    return Artifact(told, candidate.estimator, signature, evidence=candidate.evidence)
 
 
 def some_facts(**changes: Any) -> Facts:

@@ -14,10 +14,10 @@ from rich.markup import escape
 from rich.table import Table
 
 from driftloop.cli.stack import Ports
-from driftloop.entry import Entry
+from driftloop.entry import Entry, Kind
 from driftloop.metrics import written
 from driftloop.reigns import Reign, reigns
-from driftloop.report import validated
+from driftloop.report import said, validated
 
 Json = dict[str, Any]
 
@@ -44,14 +44,13 @@ def window(report: Json, folder: Path) -> None:
     if report["drift"] and report["drift"]["drifted"]:
         console.print(_columns(report["drift"]))
     _target(console, report["drift"])
+    _quality(console, report.get("quality"))
+    _prediction(console, report["drift"])
     if (found := report.get("validation")) and found["checks"]:
         where = f", kept in {found['file']}" if "file" in found else ""
         console.print(f"schema.yaml: {validated(found)}{escape(where)}.")
-    if report["performance"]:
-        p = report["performance"]
-        console.print(
-            f"The champion's {p['metric']} on the {p['rows']:,} labelled rows of this window: {written(p['value'])}."
-        )
+    for sentence in _answers(report):
+        console.print(sentence)
     if report["decision"]:
         training(report, folder)
 
@@ -241,6 +240,10 @@ def status(found: Json, folder: Path, ledger: str) -> None:
         )
     if last := found["last"]:
         console.print(f"Last: {last['kind']} on {last['window']}, {escape(last['reason'])}.")
+    if measured := found.get("measured"):
+        console.print(f"On {measured['window']}:")
+        for sentence in _answers(measured):
+            console.print(f"  {sentence}")
     table = Table("window", "labels", "state", box=SIMPLE_HEAD)
     for row in found["windows"]:
         table.add_row(row["window"], "in" if row["labels"] else "not in", row["state"])
@@ -271,7 +274,8 @@ def history(entries: Sequence[Entry], ledger: str) -> None:
         return
     table = Table("#", "time (UTC)", "kind", "window", "version", "actor", "reason", box=SIMPLE_HEAD)
     for e in entries:
-        table.add_row(str(e.seq), _time(e.time), e.kind, e.window, e.version or "–", escape(e.actor), escape(e.reason))
+        reason = said(e.report["retrain"]) if e.report and e.kind is Kind.VERDICT else e.reason
+        table.add_row(str(e.seq), _time(e.time), e.kind, e.window, e.version or "–", escape(e.actor), escape(reason))
     out().print(table)
     if found := reigns(entries):
         table = Table("champion", "from (UTC)", "to (UTC)", "by", "on the evidence of", box=SIMPLE_HEAD)
@@ -389,7 +393,16 @@ def addresses(loop: str, ports: Ports, logs: Path) -> None:
 def _verdict(report: Json) -> str:
     drift = report["drift"]
     share = f"drift share {drift['share']:.3f} against {drift['threshold']}, " if drift else ""
-    return f"{share}{report['retrain']['reason']}"
+    return f"{share}{escape(said(report['retrain']))}{_other(report)}"
+
+
+def _other(report: Json) -> str:
+    """What the trigger judged, where that is not the drift of the report."""
+    trigger, drift = report["retrain"].get("trigger"), report["drift"]
+    if trigger is None or drift is None or (trigger["drift"] is None and trigger["share"] == drift["share"]):
+        return ""
+    against = f" against {_span(trigger['reference'])}" if trigger["drift"] else ""
+    return f" (share that counts{against}: {trigger['share']:.3f})"
 
 
 def _columns(drift: Json) -> Table:
@@ -422,6 +435,55 @@ def _target(console: Console, drift: Json | None) -> None:
             f"The target {escape(target['name'])} {drifted}: {target['method']} {target['score']:.4f}, threshold "
             f"{target['threshold']:g}; it is not counted in the share."
         )
+
+
+def _quality(console: Console, quality: Json | None) -> None:
+    """The columns whose nulls, unseen categories or numbers outside the range are more than chance explains."""
+    if not (quality and quality["moved"]):
+        return
+    table = Table("data quality moved", "nulls", "in reference", "unseen categories", "outside range", box=SIMPLE_HEAD)
+    for column in quality["columns"]:
+        if column["moved"]:
+            shares = (column[name] for name in ("nulls", "reference_nulls", "unseen", "outside"))
+            table.add_row(escape(column["name"]), *("–" if share is None else f"{share:.2%}" for share in shares))
+    console.print(table)
+
+
+def _prediction(console: Console, drift: Json | None) -> None:
+    """The drift of the champion's answers since its holdout, where it kept those."""
+    if found := (drift or {}).get("prediction"):
+        drifted = "drifted" if found["drifted"] else "did not drift"
+        console.print(
+            f"The champion's answers {drifted}: {found['method']} {found['score']:.4f}, threshold "
+            f"{found['threshold']:g}; they are no feature and not counted."
+        )
+
+
+def _answers(report: Json) -> list[str]:
+    """The champion's metric on a window's labels, and what it would be without any."""
+    said = []
+    if p := report["performance"]:
+        said.append(
+            f"The champion's {p['metric']} on the {p['rows']:,} labelled rows of this window: {written(p['value'])}"
+            f"{_drop(p)}."
+        )
+    if e := report.get("estimated"):
+        said.append(
+            f"Its {e['metric']} estimated without labels, by {e['method']}: {written(e['value'])} "
+            f"({written(e['low'])} to {written(e['high'])}){_drop(e)}."
+        )
+    return said
+
+
+def _drop(found: Json) -> str:
+    """How much worse than at promotion, and how much of that is sure."""
+    drop, low = found.get("drop"), found.get("drop_low")
+    if drop is None:
+        return ""
+    said = f", {written(abs(drop))} {'worse' if drop >= 0 else 'better'} than at promotion"
+    if low is None or drop <= 0:
+        return said
+    return f"{said}, surely {written(low)}" if low > 0 else f"{said}, which may be chance"
 
 
 def because(decision: Json) -> list[str]:

@@ -85,14 +85,20 @@ class Loop:
 
 
 @pytest.fixture
-def loop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Loop:
-    """An empty loop with a state folder of its own, which the process's environment points at."""
-    made = Loop(tmp_path / "loop", tmp_path / "home", "churn")
-    made.home.mkdir()
-    monkeypatch.setenv("DRIFTLOOP_HOME", str(made.home))
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A state folder that the process's environment names."""
+    made = tmp_path / "home"
+    made.mkdir()
+    monkeypatch.setenv("DRIFTLOOP_HOME", str(made))
     for name in ("MLFLOW_TRACKING_URI", "DRIFTLOOP_LEDGER_URL"):
         monkeypatch.delenv(name, raising=False)
     return made
+
+
+@pytest.fixture
+def loop(tmp_path: Path, home: Path) -> Loop:
+    """An empty loop with a state folder of its own, which the process's environment points at."""
+    return Loop(tmp_path / "loop", home, "churn")
 
 
 class Inbox:

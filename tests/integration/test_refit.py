@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from driftloop import approving, monitoring, promoting
+from driftloop import answers, approving, promoting
 from driftloop.difference import difference
 from driftloop.entry import Kind
 from driftloop.errors import ContractError, DriftloopError, NotWaiting
@@ -90,7 +90,7 @@ def test_the_version_that_serves_has_learnt_from_the_tail_and_the_next_tail_is_o
     assert (report["decision"]["reason"], report["champion"]) == ("beats the margin", {"version": "4"})
     assert report["performance"]["rows"] == ALL
     assert (facts(work, "4").refit_of, facts(work, "4").rows) == ("3", 2 * ALL)
-    assert monitoring.measure_performance(work, work.champion(), work.read("2024-02")) is None
+    assert answers.findings(work, work.champion(), work.read("2024-02")).performance is None
 
 
 def test_a_candidate_that_loses_is_not_refitted(timed):

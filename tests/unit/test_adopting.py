@@ -16,7 +16,7 @@ from sklearn.linear_model import LinearRegression, LogisticRegression
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import OneHotEncoder, StandardScaler
 
-from driftloop import adopting, alerts, deciding, difference, following, frame, monitoring, promoting
+from driftloop import adopting, alerts, answers, deciding, difference, following, frame, monitoring, promoting
 from driftloop.entry import Kind
 from driftloop.errors import ContractError, DriftloopError, HoldoutMismatch
 from driftloop.facts import Adopted
@@ -182,7 +182,7 @@ def test_a_model_trained_before_the_first_window_is_held_against_that_window(
     del work.windows.tables["2024-03"], work.windows.tables["2024-02"]
     champion = work.champion()
     window = work.read("2024-01")
-    assert monitoring.measure_performance(work, champion, window).rows == 200, "it has seen none of them"
+    assert answers.findings(work, champion, window).performance.rows == 200, "it has seen none of them"
     assert promoting.training_data(work, "2024-01", champion).holdout.id == "2024-01"
 
 
@@ -215,12 +215,12 @@ def test_until_a_later_row_has_a_label_it_has_no_score_and_nothing_falls(
     assert entry.training["metrics"] == {}
     assert "it was not scored" in entry.details["card"]
     champion, newest = work.champion(), work.read("2024-03")
-    assert monitoring.measure_performance(work, champion, newest) is None
+    assert answers.findings(work, champion, newest).performance is None
     past = monitoring.history(work, newest, champion, newest)
     assert not past.comparable
     work.windows.tables["2024-04"] = some_rows(200, seed=4)
     later = work.read("2024-04")
-    found = monitoring.measure_performance(work, champion, later)
+    found = answers.findings(work, champion, later).performance
     assert (found.rows, found.drop) == (200, None)
     past = monitoring.history(work, later, champion, later)
     assert (past.new_labels, past.comparable, past.windows_since_training) == (True, True, 1)

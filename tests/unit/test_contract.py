@@ -81,8 +81,12 @@ def test_a_full_file_is_read_as_it_says() -> None:
     assert loop.trigger.model_dump() == {
         "on": ("drift", "performance"),
         "max_drop": 0.1,
+        "confidence": 0.95,
+        "consecutive": 1,
         "cooldown": 2,
         "min_rows": 100,
+        "min_importance": 0.0,
+        "reference": None,
     }
     assert loop.promotion.model_dump() == {
         "metric": "log_loss",
@@ -138,7 +142,7 @@ def test_the_defaults_are_those_of_the_design() -> None:
     }
     assert loop.training.strategy == "all"
     assert loop.holdout.share == 0.2
-    assert loop.drift.model_dump() == {"threshold": 0.3, "reference": "training"}
+    assert loop.drift.model_dump() == {"threshold": 0.3, "reference": "training", "engine": "auto", "columns": {}}
     assert loop.promotion.model_dump() == {
         "metric": "rmse",
         "delta": 0.01,
@@ -213,11 +217,27 @@ def test_a_loop_is_frozen() -> None:
         ("", "[training]\nstrategy = 'newest'\n", "training.strategy = 'newest': .*all"),
         ("", "[training]\nstrategy = 'rolling:0'\n", "training.strategy = 'rolling:0': .*rolling"),
         ("", "[holdout]\nby = 'user'\n", "holdout.by = 'user': .*'entity', 'row' or 'time'"),
-        ("", "[trigger]\non = ['label']\n", "trigger.on.0 = 'label': .*'drift' or 'performance'"),
+        ("", "[trigger]\non = ['label']\n", r"trigger.on = \['label'\]: expected a list of drift, performance, est"),
+        ("", "[trigger]\non = 'drift'\n", "trigger.on = 'drift': expected a list of drift, performance, estimated, "),
+        ("", "[trigger]\non = ['drift', 'drift']\n", "trigger.on = .*: drift is named more than once"),
+        ("", "[trigger]\nconsecutive = 0\n", "trigger.consecutive = 0: .*greater than or equal to 1"),
+        (
+            "",
+            "[trigger]\nmin_importance = -1\n",
+            "trigger.min_importance = -1: expected a number from 0 on, or .off. to",
+        ),
+        ("", "[trigger]\nmin_importance = 'no'\n", "trigger.min_importance = 'no': expected a number from 0 on, or"),
+        ("", "[trigger]\nmin_importance = false\n", "trigger.min_importance = False: expected a number from 0 on, or"),
         ("", "[schedule]\ncron = 'daily'\n", "schedule.cron = 'daily': "),
         ("", "[promotion]\nmetric = 'gini'\n", "promotion.metric = 'gini': for binary expected one of auc, accuracy"),
         ("", "[promotion]\nmetric = 'rmse'\n", "promotion.metric = 'rmse': for binary expected one of auc, accuracy"),
         ("", "[promotion]\napproval = 'never'\n", "promotion.approval = 'never': .*'auto', 'always' or 'borderline'"),
+        (
+            "",
+            '[compute]\nrunner = "dask"\n[drift]\nengine = "evidently"\n',
+            'compute.runner = "dask" is for the columnar engine: set drift.engine to "columnar" or "auto"',
+        ),
+        ("", '[compute]\naddress = "tcp://dask:8786"\n', 'compute.address is for runner = "dask" or "ray"'),
         ("", "[promotion]\napproval_expires = 0\n", "promotion.approval_expires = 0: .*greater than or equal to 1"),
         ("", "[promotion]\nmax_latency_ms = 0\n", "promotion.max_latency_ms = 0: .*greater than 0"),
         ("", "[promotion]\nmin_slice_rows = 1\n", "promotion.min_slice_rows = 1: .*greater than or equal to 2"),

@@ -57,6 +57,7 @@ def test_a_loop_that_never_ran_has_windows_and_nothing_else(folder: Path) -> Non
             {"window": "2024-02", "labels": False, "state": "new"},
         ],
         "last": None,
+        "measured": None,
     }
 
 

@@ -1,0 +1,165 @@
+"""Drift of one column at a time, exactly as Evidently's tests have it, at any number of rows."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any, Protocol, TypeVar
+
+import numpy as np
+import numpy.typing as npt
+
+from driftloop.errors import DriftloopError
+from driftloop.retrain import ColumnDrift
+from driftloop.runs import Counted, Counts, Sorter, counted, ranges, together
+from driftloop.stattests import TESTS, Pair, chosen
+
+Array = npt.NDArray[Any]
+T = TypeVar("T")
+ROWS = 1 << 23  # of a column, sorted at once in memory
+
+
+@dataclass(frozen=True)
+class Column:
+    """What is asked of a column: its kind, and what [drift.columns] sets in place of Evidently's test and threshold."""
+
+    name: str
+    numeric: bool
+    test: str | None = None
+    threshold: float | None = None
+
+
+@dataclass(frozen=True)
+class Summary:
+    """A column as all tests need it: its distinct values sorted, how often each occurs, and how many are null."""
+
+    values: Array
+    counts: Counts
+    nulls: int = 0
+
+    @cached_property
+    def rows(self) -> int:
+        """How many are not null."""
+        return int(self.counts.sum())
+
+    @cached_property
+    def mean(self) -> float:
+        rough = sum(float(np.dot(values, counts)) for values, counts in self.blocks()) / self.rows
+        return rough + sum(float(np.dot(values - rough, counts)) for values, counts in self.blocks()) / self.rows
+
+    @cached_property
+    def variance(self) -> float:
+        """Of the rows themselves, not an estimate for others."""
+        return sum(float(np.dot((values - self.mean) ** 2, counts)) for values, counts in self.blocks()) / self.rows
+
+    def blocks(self) -> Iterator[Counted]:
+        """Values and counts, a piece at a time."""
+        return (pieces[0] for pieces in ranges([(self.values, self.counts)]))
+
+    def beside(self, other: Summary) -> Iterator[Sequence[Counted]]:
+        """Both, a piece at a time; no value of a piece is above one of the next."""
+        return ranges([(self.values, self.counts), (other.values, other.counts)])
+
+    def histogram(self, edges: npt.NDArray[np.float64]) -> Counts:
+        """How many lie between each two edges, the last one included, as numpy counts."""
+        below = np.zeros(len(edges), dtype=np.int64)
+        for values, counts in self.blocks():
+            places = np.append(np.searchsorted(values, edges[:-1], "left"), np.searchsorted(values, edges[-1], "right"))
+            below += np.concatenate(([0], np.cumsum(counts)))[places]
+        return np.diff(below)
+
+    def spelled_out(self) -> Array:
+        """Every row's value, sorted."""
+        return np.repeat(self.values, self.counts)
+
+
+Judge = Callable[[Summary, Summary, Column], T]
+
+
+class Side(Protocol):
+    """The rows of one side of a comparison. It pickles, so that a worker elsewhere reads its columns itself."""
+
+    def batches(self, column: Column) -> Iterator[Array | Summary]:
+        """The column in pieces, each one float64 with NaN for a null, or category strings with None for a null.
+
+        A piece may come summarised already.
+        """
+        ...
+
+
+def summarise(side: Side, column: Column) -> Summary:
+    """Read a column of one side. Of numbers at most ROWS are in memory, the others wait in temporary files."""
+    sorter, nulls = Sorter(ROWS), 0
+    names: list[Summary] = []
+    for piece in side.batches(column):
+        if isinstance(piece, Summary):
+            names.append(piece)
+        elif column.numeric:
+            given = piece[~np.isnan(piece)]
+            sorter.add(given)
+            nulls += len(piece) - len(given)
+        else:
+            names.append(summary(piece, column))
+    return _together([*names, Summary(*sorter.result(), nulls)] if column.numeric or not names else names)
+
+
+def summary(values: Array, column: Column) -> Summary:
+    """Values in memory, as ``Side.batches`` has them."""
+    if column.numeric:
+        ordered = np.sort(values[~np.isnan(values)])
+        return Summary(*counted(ordered), len(values) - len(ordered))
+    import pandas as pd
+
+    codes, names = pd.factorize(values)
+    order = np.argsort(names)
+    found = np.bincount(codes[codes >= 0], minlength=len(names)).astype(np.int64)
+    return Summary(names[order], found[order], int((codes < 0).sum()))
+
+
+def _together(pieces: Sequence[Summary]) -> Summary:
+    some = [piece for piece in pieces if len(piece.values)] or pieces[:1]
+    nulls = sum(piece.nulls for piece in pieces)
+    if len(some) == 1:
+        return replace(some[0], nulls=nulls)
+    return Summary(*together([(piece.values, piece.counts) for piece in some]), nulls)  # noqa: PD011
+
+
+def compare(reference: Summary, current: Summary, column: Column) -> ColumnDrift:
+    """Evidently's verdict on two summaries of a column. Raises DriftloopError where there is none."""
+    pair = Pair(reference, current)
+    for side, rows in zip(("reference", "current rows"), pair.rows, strict=True):
+        if not rows:
+            raise DriftloopError(f"column {column.name} is null in all of the {side}: there is no drift to measure")
+    name = column.test or chosen(pair, numeric=column.numeric)
+    test = TESTS[name]
+    try:
+        with np.errstate(all="ignore"):
+            score = test.score(pair, numeric=column.numeric)
+    except ValueError as error:
+        raise DriftloopError(
+            f"test {name} gives no drift score for column {column.name}: {error}. Take another for it under "
+            f"[drift.columns] in loop.toml."
+        ) from None
+    if np.isnan(score):
+        raise DriftloopError(f"test {name} gives no drift score for column {column.name}")
+    threshold = test.threshold if column.threshold is None else column.threshold
+    return ColumnDrift(column.name, column.test or test.title, score, threshold, test.beyond(score, threshold))
+
+
+def measure(reference: Side, current: Side, columns: Sequence[Column], threads: int = 1) -> tuple[ColumnDrift, ...]:
+    """Compare every column, ``threads`` at a time."""
+    return judged(reference, current, columns, compare, threads)
+
+
+def judged(
+    reference: Side, current: Side, columns: Sequence[Column], judge: Judge[T], threads: int = 1
+) -> tuple[T, ...]:
+    """What ``judge`` makes of every column's summaries, ``threads`` at a time."""
+
+    def one(column: Column) -> T:
+        return judge(summarise(reference, column), summarise(current, column), column)
+
+    with ThreadPoolExecutor(threads) as pool:
+        return tuple(pool.map(one, columns))

@@ -46,13 +46,13 @@ class Summary:
 
     @cached_property
     def mean(self) -> float:
-        rough = sum(float(np.dot(values, counts)) for values, counts in self.blocks()) / self.rows
-        return rough + sum(float(np.dot(values - rough, counts)) for values, counts in self.blocks()) / self.rows
+        rough = sum(_weighed(values, counts) for values, counts in self.blocks()) / self.rows
+        return rough + sum(_weighed(values - rough, counts) for values, counts in self.blocks()) / self.rows
 
     @cached_property
     def variance(self) -> float:
         """Of the rows themselves, not an estimate for others."""
-        return sum(float(np.dot((values - self.mean) ** 2, counts)) for values, counts in self.blocks()) / self.rows
+        return sum(_weighed((values - self.mean) ** 2, counts) for values, counts in self.blocks()) / self.rows
 
     def blocks(self) -> Iterator[Counted]:
         """Values and counts, a piece at a time."""
@@ -73,6 +73,11 @@ class Summary:
     def spelled_out(self) -> Array:
         """Every row's value, sorted."""
         return np.repeat(self.values, self.counts)
+
+
+def _weighed(values: Array, counts: Counts) -> float:
+    # not np.dot: a linear algebra library's threads would take the cores that other columns are compared on
+    return float(np.sum(values * counts))
 
 
 Judge = Callable[[Summary, Summary, Column], T]

@@ -29,6 +29,7 @@ THREADS = os.cpu_count() or 1
 GROUP = 1 << 20  # rows of a Parquet row group
 MILLION = 1_000_000
 Measured = dict[str, Any]
+Prepare = Callable[[tuple[Path, Path], Path], Callable[[], Measured]]
 
 
 def section() -> str:
@@ -219,8 +220,8 @@ def _again(files: tuple[Path, Path], state: Path) -> Callable[[], Measured]:
 
 def main(kind: str, reference: str, current: str, state: str) -> None:
     """Measure one kind, and print what it took."""
-    prepare = {"evidently": _evidently, "sorting": _sorting, "ours": _ours, "again": _again}[kind]
-    measure = prepare((Path(reference), Path(current)), Path(state))
+    kinds: dict[str, Prepare] = {"evidently": _evidently, "sorting": _sorting, "ours": _ours, "again": _again}
+    measure = kinds[kind]((Path(reference), Path(current)), Path(state))
     began, used = time.perf_counter(), time.process_time()
     found = measure()
     found |= {"seconds": time.perf_counter() - began, "cpu": time.process_time() - used}

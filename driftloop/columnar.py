@@ -134,9 +134,9 @@ def _together(pieces: Sequence[Summary]) -> Summary:
 def compare(reference: Summary, current: Summary, column: Column) -> ColumnDrift:
     """Evidently's verdict on two summaries of a column. Raises DriftloopError where there is none."""
     pair = Pair(reference, current)
-    for side, rows in zip(("reference", "current rows"), pair.rows, strict=True):
+    for side, rows in zip(("reference", "current"), pair.rows, strict=True):
         if not rows:
-            raise DriftloopError(f"column {column.name} is null in all of the {side}: there is no drift to measure")
+            raise DriftloopError(f"column {column.name} is null in all {side} rows: there is no drift to measure")
     name = column.test or chosen(pair, numeric=column.numeric)
     test = TESTS[name]
     try:

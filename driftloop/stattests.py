@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 Array = npt.NDArray[Any]
 Floats = npt.NDArray[np.float64]
-Counts = npt.NDArray[np.int64]
+Counts = npt.NDArray[np.integer[Any]]
 
 SMALL = 1000  # reference rows up to which Evidently takes a test with a p-value, above it a distance
 FEW = 5  # distinct values up to which it takes numbers for categories

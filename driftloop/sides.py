@@ -96,7 +96,13 @@ class Rows:
 
     def excerpt(self, columns: Sequence[Column], places: npt.NDArray[np.int64]) -> pd.DataFrame:
         """The rows at these places, which ascend."""
-        return self.frame(columns).iloc[places].reset_index(drop=True)
+        ends = np.cumsum([rows for _, rows in self.sizes])
+        own = np.split(places, np.searchsorted(places, ends[:-1]))
+        each = [
+            pd.DataFrame({c.name: self._of(window, c.name).iloc[found - start] for c in columns})
+            for window, start, found in zip(self.windows, [0, *ends[:-1]], own, strict=True)
+        ]
+        return pd.concat(each, ignore_index=True)
 
     def _of(self, window: Window, name: str) -> pd.Series:
         return labels_of(window, self.task) if name == self.target else window.X[name]

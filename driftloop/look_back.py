@@ -55,15 +55,21 @@ def look_back(
             f"{loop.name} has no champion yet, so nothing was trained on. Name a window: --reference {ids[0]}"
         )
     with TemporaryDirectory(prefix="driftloop-") as scratch:
-        unlabelled = loop.model_copy(update={"windows": loop.windows.model_copy(update={"labels": None})})
-        bare = open_windows(unlabelled, folder, settings)
-        sides = _Sides(loop, windows, bare, schema.load(folder, loop), Path(scratch))
+        sides = _Sides(loop, windows, _unlabelled(loop, folder, windows), schema.load(folder, loop), Path(scratch))
         trained_on = reign.trained_on if reign else ()
         while True:
             try:
                 return _measured(loop, sides, ids, asked, wanted, by, trained_on)
             except WindowError as error:  # a column that only shows when it is read
                 sides.problems[error.window] = tuple(error.problems)
+
+
+def _unlabelled(loop: Loop, folder: Path, windows: Windows) -> Windows:
+    """The windows without the labels that would be joined to them."""
+    if not isinstance(windows, FolderWindows):
+        return windows
+    source = loop.windows.model_copy(update={"labels": None})
+    return open_windows(loop.model_copy(update={"windows": source}), folder)
 
 
 def _asked(ids: Sequence[str], first: str | None, last: str | None) -> list[str]:

@@ -138,7 +138,7 @@ def draw(excerpt: Excerpt, drift: Drift, numeric: Sequence[str], engine: str) ->
 
     The plots' headings carry the exact scores too. Columns that drifted come first, as many as there is room for.
     """
-    found = [column for column in (*drift.columns, drift.target, drift.prediction) if column]
+    found = [*drift.columns, *([drift.target] if drift.target else [])]
     empty = [column.name for column in found if _empty(excerpt, column.name)]
     columns = sorted((c for c in found if c.name not in empty), key=lambda column: not column.drifted)[:COLUMNS]
     while True:
@@ -233,10 +233,9 @@ def _banner(
 
 
 def _table(drift: Drift) -> str:
-    """Every column's score, those that drifted first; the target's and the prediction's apart."""
+    """Every column's score, those that drifted first, the target's apart."""
     listed = sorted(drift.columns, key=lambda column: not column.drifted)[:LISTED]
-    rows = [(column, "") for column in listed]
-    rows += [(c, said) for c, said in ((drift.target, "target"), (drift.prediction, "prediction")) if c]
+    rows = [*((column, "") for column in listed), *([(drift.target, "target")] if drift.target else [])]
     body = "".join(
         f"<tr{' class=drifted' * column.drifted}><td>{escape(_short(column.name))}</td><td>{escape(column.method)}</td>"
         f"<td>{column.score:.4g}</td><td>{column.threshold:g}</td><td>{_found(column)}</td><td>{note}</td></tr>"

@@ -96,7 +96,13 @@ class Rows:
 
     def excerpt(self, columns: Sequence[Column], places: npt.NDArray[np.int64]) -> pd.DataFrame:
         """The rows at these places, which ascend."""
-        return self.frame(columns).iloc[places].reset_index(drop=True)
+        ends = np.cumsum([rows for _, rows in self.sizes])
+        own = np.split(places, np.searchsorted(places, ends[:-1]))
+        each = [
+            pd.DataFrame({c.name: self._of(window, c.name).iloc[found - start] for c in columns})
+            for window, start, found in zip(self.windows, [0, *ends[:-1]], own, strict=True)
+        ]
+        return pd.concat(each, ignore_index=True)
 
     def _of(self, window: Window, name: str) -> pd.Series:
         return labels_of(window, self.task) if name == self.target else window.X[name]
@@ -163,7 +169,7 @@ class Stored:
         if not column.numeric:
             names: Array = frame.categories(array.to_pandas()).to_numpy()
             if column.name == self.target:
-                names[names == MISSING] = None
+                names[names == MISSING] = np.nan
             return names
         if pa.types.is_floating(array.type) or pa.types.is_integer(array.type):
             numbers: Array = array.to_numpy(zero_copy_only=False).astype(np.float64, copy=False)

@@ -7,6 +7,7 @@ from pathlib import Path
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.markup import escape
+from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
@@ -16,6 +17,7 @@ from driftloop.timeline import QUANTILES, Arrival, Cell, NumericChange, Timeline
 
 ROWS = 20
 NAME = 32
+SHOWN = (0.05, 0.5, 0.95)  # quantiles
 EDGES = 6  # characters of a table that are not its columns' own
 DRIFTED, QUIET = "bold dark_orange", "dim"
 EMPTY = {"quarantined": "×"}
@@ -35,8 +37,9 @@ def show(timeline: Timeline, drawn: Plots) -> None:
     for column in drifted:
         console.print(f"[{DRIFTED}]•[/] {escape(str(column.sentence))}")
         if isinstance(column.change, NumericChange):
-            console.print(f"  {_numbers(column.change)}", style=QUIET)
-    if not any(arrival.newer for arrival in timeline.windows):
+            console.print(Padding(Text(_numbers(column.change), QUIET), (0, 0, 0, 2)))
+    compared = [arrival for arrival in timeline.windows if arrival.reference]
+    if compared and not any(arrival.newer for arrival in compared):
         console.print(
             f"No window here is newer than its reference, so nothing can have started in one. To look further back: "
             f"--reference {ids[0]}"
@@ -126,7 +129,8 @@ def _numbers(change: NumericChange) -> str:
     """Both sides in the column's own units, and what the distance is made up of."""
     before, after = change.before, change.after
     pairs = [("mean", before.mean, after.mean), ("std", before.std, after.std)]
-    pairs += [(f"{q:.0%}", b, a) for q, b, a in zip(QUANTILES, before.quantiles, after.quantiles, strict=True)]
+    quantiles = zip(QUANTILES, before.quantiles, after.quantiles, strict=True)
+    pairs += [("median" if q == 0.5 else f"{q:.0%}", one, other) for q, one, other in quantiles if q in SHOWN]
     told = ", ".join(f"{name} {rounded(one, 3)} → {rounded(other, 3)}" for name, one, other in pairs)
     parts = ", ".join(f"{part} {size:.0%}" for part, size in change.parts.items())
-    return f"{told}; of the change {parts}"
+    return f"{told}; {parts} of the change"

@@ -15,6 +15,7 @@ from unittest.mock import patch
 
 import pytest
 
+from driftloop import serving_check
 from driftloop.cli.__main__ import main
 from driftloop.settings import apply_defaults
 from flows.server import prefect_server
@@ -74,6 +75,8 @@ class Shell:
                 main()
             except SystemExit as stop:
                 code = int(stop.code or 0)
+            finally:
+                serving_check.stop()  # as with the process: the next one starts in a folder of its own
         return subprocess.CompletedProcess(arguments, code, out.getvalue(), err.getvalue())
 
     def end(self) -> None:

@@ -109,9 +109,8 @@ def test_the_same_window_twice_does_nothing_and_says_so(loop, monitor):
     assert loop.open().ledger.entries() == rows
 
 
+@pytest.mark.usefixtures("begun")
 def test_force_runs_the_same_window_again(loop, monitor):
-    loop.deliver("2024-01", month(1))
-    monitor()
     forced = monitor(force=True)
     assert "repeated" not in forced
     assert forced["retrain"]["reason"] == "quiet"
@@ -124,9 +123,8 @@ def test_labels_that_arrive_late_make_the_window_worth_another_run(loop, monitor
     assert monitor()["retrain"]["reason"] == "first champion"
 
 
+@pytest.mark.usefixtures("begun")
 def test_a_window_without_new_labels_is_not_retrained_on_however_far_it_drifted(loop, monitor):
-    loop.deliver("2024-01", month(1))
-    monitor()
     loop.deliver("2024-02", month(2, shift=1), labels=False)
     report = monitor()
     assert report["drift"]["share"] > report["drift"]["threshold"]
@@ -142,9 +140,8 @@ def test_a_replay_of_what_is_done_leaves_the_ledger_as_it_is(loop, monitor):
     assert loop.open().ledger.entries() == rows
 
 
+@pytest.mark.usefixtures("begun")
 def test_the_champion_s_own_score_is_taken_on_rows_it_never_saw(loop, monitor):
-    loop.deliver("2024-01", month(1))
-    monitor()
     report = monitor(force=True)  # the champion was trained on this very window
     assert report["performance"]["rows"] < 600 * 0.3
 
@@ -198,9 +195,8 @@ def test_prefect_shows_the_training_as_a_subflow_with_artifacts(loop, monitor):
     assert "beats the margin" in decision.data
 
 
+@pytest.mark.usefixtures("begun")
 def test_a_champion_trained_under_another_holdout_rule_is_not_compared(loop, monitor):
-    loop.deliver("2024-01", month(1))
-    monitor()
     toml = loop.folder / "loop.toml"
     toml.write_text(toml.read_text() + "[holdout]\nshare = 0.3\n")
     loop.deliver("2024-02", month(2, shift=1))

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import re
+import sqlite3
 import struct
 from collections.abc import Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -164,6 +166,24 @@ def test_a_parquet_window_whose_column_turns_out_bad_is_quarantined_too(parquet:
     assert states(found) == ["reference", "quarantined", "measured", "measured"]
     assert "infinite" in found["windows"][1]["problems"][0]
     assert [cell["window"] for cell in columns(found)["fee"]["cells"]] == ["2024-01", "2024-03", "2024-04"]
+
+
+def test_windows_of_a_database_are_looked_at_too(loop: Loop) -> None:
+    toml = loop.folder / "loop.toml"
+    source = 'sql = "sqlite:///rows.db"\ntable = "rows"\nperiod = "as_of"\n'
+    toml.write_text(toml.read_text().replace('labels = "labels"\n', source))
+    rows = [month(seed, shift=window == "2024-03").assign(as_of=window) for seed, window in enumerate(MONTHS)]
+    with closing(sqlite3.connect(loop.folder / "rows.db")) as database:
+        pd.concat(rows).to_sql("rows", database, index=False)
+    assert columns(told(loop))["fee"]["first"] == "2024-03"
+
+
+def test_where_all_windows_asked_for_are_quarantined_that_is_what_is_shown(shifted: Loop, tmp_path: Path) -> None:
+    shifted.deliver("2024-02", month(2).drop(columns="fee"))
+    done = run(shifted.folder, "--from", "2024-02", "--to", "2024-02", "--out", tmp_path / "plots")
+    assert done.exit_code == 0
+    assert "0 of 3 columns drifted" in done.stdout
+    assert (tmp_path / "plots" / "heat_map.png").exists()
 
 
 def test_rows_that_schema_yaml_sets_aside_are_not_looked_at(parquet: Loop) -> None:

@@ -64,8 +64,8 @@ def test_below_the_table_each_drifted_column_has_its_sentence_and_numbers(capsys
     said = " ".join(capsys.readouterr().out.split())
     assert "homes, 2024-01 to 2024-06 against 2024-01: 2 of 3 columns drifted." in said
     assert "• fee [net] drifted from 2024-05 on: its mean rose from 9.5 to 14.5 (Wasserstein distance 0.4, " in said
-    assert "mean 9.5 → 14.5, std 5.77 → 5.77, 5% 0 → 5, 25% 4 → 9, 50% 9 → 14," in said
-    assert "of the change mean 100%, spread 0%, shape 0%" in said
+    assert "mean 9.5 → 14.5, std 5.77 → 5.77, 5% 0 → 5, median 9 → 14, 95% 18 → 23; " in said
+    assert "mean 100%, spread 0%, shape 0% of the change" in said
     assert "• plan drifted from 2024-05 on: the share of a fell from 50.0% to 20.0%, of b rose" in said
     assert "Heat map: home/heat_map.png" in said
     assert "Before and after of each drifted column: home/columns/" in said

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, cast
 
+import numpy as np
 import pandas as pd
 import pytest
 
@@ -19,7 +20,7 @@ from driftloop.registry import Registry
 from driftloop.report import trigger_json, window_report
 from driftloop.retrain import ColumnQuality, Drift, Performance, TriggerPolicy
 from driftloop.settings import Settings
-from driftloop.sides import Rows
+from driftloop.sides import Rows, columns_of
 from driftloop.training import evaluate, split
 from driftloop.windows import open_windows
 from driftloop.workspace import Champion, Serving, Workspace
@@ -536,6 +537,58 @@ def test_every_features_quality_is_told_with_its_drift(work: Workspace, measured
     assert found[0].outside == pytest.approx(0.2, abs=0.05)
     same = monitoring.measure_drift(work, in_memory(work, work.read("2024-01")), work.read("2024-01")).quality
     assert not any(column.moved for column in same)
+
+
+@pytest.mark.parametrize(
+    ("task", "target", "kind", "changed"),
+    [
+        ("binary", "left", {"categorical": ["plan"]}, lambda rows: rows.assign(left=rows["left"] & (rows["fee"] > 1))),
+        ("multiclass", "plan", {"numeric": ["fee"]}, lambda rows: rows.assign(plan=["basic", *["family"] * 199])),
+        ("regression", "fee", {"categorical": ["plan"]}, lambda rows: rows.assign(fee=rows["fee"] + 2)),
+    ],
+)
+def test_the_columnar_engine_tells_the_targets_drift_and_draws_it_too(
+    work: Workspace, monkeypatch: pytest.MonkeyPatch, task: str, target: str, kind: Any, changed: Any
+) -> None:
+    asked: list[tuple[Any, ...]] = []
+    monkeypatch.setattr(drift_worker, "draw", lambda *request: str(asked.append(request)))
+    loop = a_loop(task=task, target=target, features=kind, drift={"engine": "columnar"})
+    before, same = (a_window(some_rows(200, seed=seed), loop) for seed in (0, 1))
+    now = a_window(changed(some_rows(200, seed=1)), loop)
+    found = [monitoring.drift_between(loop, [before], [other]).drift for other in (now, same)]
+    assert [(drift.target.name, drift.target.drifted) for drift in found if drift.target] == [
+        (target, True),
+        (target, False),
+    ]
+    assert [(drift.share, len(drift.columns)) for drift in found] == [(0.0, 1)] * 2, "it is no feature"
+    excerpt, told, numeric = asked[0]
+    assert (excerpt.drawn, excerpt.total, told) == (400, 400, found[0])
+    assert (target in excerpt.reference, target in numeric) == (True, task == "regression")
+    unlabelled = a_window(some_rows(200, seed=1).assign(**{target: None}), loop)
+    assert monitoring.drift_between(loop, [before], [unlabelled]).drift.target is None
+
+
+def test_an_excerpt_is_of_the_rows_at_its_places(work: Workspace) -> None:
+    side = in_memory(work, *map(work.read, MONTHS))
+    columns = columns_of(work.loop, target=True)
+    for places in ([0, 199, 200, 399, 400, 599], [], [3, 4, 450], list(range(600))):
+        found = side.excerpt(columns, np.array(places, dtype=np.int64))
+        pd.testing.assert_frame_equal(found, side.frame(columns).iloc[places].reset_index(drop=True))
+
+
+def test_quality_is_the_same_whoever_measures_drift(
+    work: Workspace, measured: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(drift_worker, "draw", lambda *_: "")
+    tables(work)["2024-02"].loc[:59, "plan"] = "gold"
+    tables(work)["2024-02"].loc[100:139, "fee"] = None
+    windows = [work.read(month) for month in MONTHS[:2]]
+    told = []
+    for engine in ("evidently", "columnar"):
+        loop = work.loop.model_copy(update={"drift": work.loop.drift.model_copy(update={"engine": engine})})
+        told.append(monitoring.drift_between(loop, windows[:1], windows[1:]).quality)
+    assert told[0] == told[1]
+    assert [column.moved for column in told[0]] == [True, True]
 
 
 def test_a_windows_means_stand_beside_those_of_training(work: Workspace) -> None:

@@ -23,7 +23,7 @@ from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 
-from benchmarks import evidence, gate_cost, retrain, serving, strategies
+from benchmarks import estimated, evidence, gate_cost, retrain, serving, strategies
 from benchmarks.swap import alias_to_served
 from driftloop import generator
 from driftloop.settings import apply_defaults
@@ -158,6 +158,7 @@ SECTIONS = {
     "strategies": strategies.section,
     "retrain": retrain.section,
     "serving": serving.section,
+    "estimated": estimated.section,
 }
 
 

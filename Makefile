@@ -2,9 +2,9 @@
 PYTHON ?= python3
 BIN := .venv/bin
 LOCKS := dev api flows dashboard
-EXTRAS_dev := --all-extras
+EXTRAS_dev := $(patsubst %,--extra %,loop api dashboard postgresql xgboost lightgbm catboost explain dask dev)  # ray: 280 MB
 EXTRAS_api := --extra api --extra postgresql --extra explain
-EXTRAS_flows := --extra loop --extra postgresql --extra explain
+EXTRAS_flows := --extra loop --extra postgresql --extra explain --extra dask
 EXTRAS_dashboard := --extra dashboard --extra postgresql
 compile = $(BIN)/uv pip compile pyproject.toml $(EXTRAS_$(1)) $(LOCK)
 LOCK := --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --quiet
@@ -30,8 +30,10 @@ setup: .venv/.complete
 demo: setup
 	@$(BIN)/driftloop demo
 
+# One worker more than cores, as some tests wait for processes; folders in their order, which puts the longest files first.
 test: setup
-	@$(BIN)/python -m pytest -n $$($(BIN)/python -c 'import os; print(os.cpu_count() + 1)') --dist loadfile  # some wait for processes
+	@$(BIN)/python -m pytest -n $$($(BIN)/python -c 'import os; print(os.cpu_count() + 1)') \
+	  --dist loadfile --no-loadscope-reorder
 
 check: setup
 	@$(BIN)/ruff check

@@ -75,7 +75,8 @@ Memory of a training on {MILLION:,} rows of {COLUMNS} columns in {WINDOWS} windo
 10 iterations (`promoting.training_data` and `train`; registering and the serving check are not in it). *Frame* is the
 size of all features of all rows as they are read. *At its highest* is the most that was resident
 from the first file's opening on, the frame included, above what the process had after training on a thousand rows.
-`fit` takes a copy of the rows for early stopping, and with categories two more to put their columns first.
+Preprocessing hands over the rows' own numbers; `fit` takes a copy of the rows for early stopping, and with categories
+one more before it to put their columns first.
 
 | categorical columns | frame, MB | at its highest, MB | times the frame | seconds |
 |---|---|---|---|---|

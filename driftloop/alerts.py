@@ -12,6 +12,7 @@ from driftloop.entry import Entry, Kind
 from driftloop.errors import DriftloopError
 from driftloop.metrics import written
 from driftloop.report import Json
+from driftloop.retrain import FINDINGS
 
 log = logging.getLogger("driftloop.alerts")
 VARIABLE = re.compile(r"\$\{(\w+)\}")
@@ -36,11 +37,8 @@ def alert_of(entry: Entry) -> Alert | None:
         case Kind.ROLLBACK | Kind.ADOPTION:
             event = "rollback" if entry.kind is Kind.ROLLBACK else "promotion"
             return _alert(event, f"{entry.loop}: version {entry.version} is champion", entry.reason)
-        case Kind.VERDICT if report and report["drift"] and _drifted(report["drift"]):
-            drift = report["drift"]
-            names = ", ".join(column["name"] for column in drift["columns"] if column["drifted"])
-            text = f"share {drift['share']:.2f}, limit {drift['threshold']:g}: {names}. {entry.reason}."
-            return _alert("drift", f"{name}: drift", text)
+        case Kind.VERDICT if report:
+            return _of_verdict(name, report)
         case Kind.PROMOTION if report:
             by = "" if entry.actor.endswith("_flow") else f" by {entry.actor}"
             return _alert(
@@ -50,6 +48,19 @@ def alert_of(entry: Entry) -> Alert | None:
             text = f"{_scores(report['decision'])}. driftloop approve or reject."
             return _alert("approval", f"{entry.loop}: version {entry.version} waits for you", text)
     return None
+
+
+def _of_verdict(name: str, report: Json) -> Alert | None:
+    """What shows, and in as many windows in a row as loop.toml asks for; whether or not a training came of it."""
+    retrain, drift = report["retrain"], report["drift"]
+    trigger = retrain.get("trigger")
+    if trigger is None or not trigger["on"] or trigger["consecutive"] < trigger["needed"]:
+        return None
+    share = f"share {trigger['share']:.2f}, limit {drift['threshold']:g}: " if "drift" in trigger["on"] else ""
+    shown = ", ".join(FINDINGS[finding] for finding in trigger["on"])
+    title = "drift" if "drift" in trigger["on"] else FINDINGS[trigger["on"][0]]
+    names = ", ".join(retrain["columns"]) or shown
+    return _alert("drift", f"{name}: {title}", f"{share}{names}. {retrain['reason']}.")
 
 
 def failure(loop: str, run: str, error: BaseException) -> Alert:
@@ -108,10 +119,6 @@ def send(alert: Alert, urls: Sequence[str]) -> bool:
 
 def _alert(event: str, title: str, text: str) -> Alert:
     return Alert(event, title, text if len(text) <= LONGEST else f"{text[: LONGEST - 1]}…")
-
-
-def _drifted(drift: Json) -> bool:
-    return bool(drift["share"] > drift["threshold"])
 
 
 def _scores(decision: Json) -> str:

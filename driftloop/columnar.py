@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
 from driftloop.errors import DriftloopError
 from driftloop.retrain import ColumnDrift
+from driftloop.runs import Counted, Counts, Sorter, counted, ranges, together
 from driftloop.stattests import TESTS, Pair, chosen
 
 Array = npt.NDArray[Any]
-Counts = npt.NDArray[np.int64]
+T = TypeVar("T")
+ROWS = 1 << 23  # of a column, sorted at once in memory
 
 
 @dataclass(frozen=True)
@@ -35,7 +37,7 @@ class Summary:
 
     values: Array
     counts: Counts
-    nulls: int
+    nulls: int = 0
 
     @cached_property
     def rows(self) -> int:
@@ -52,13 +54,13 @@ class Summary:
         """Of the rows themselves, not an estimate for others."""
         return sum(float(np.dot((values - self.mean) ** 2, counts)) for values, counts in self.blocks()) / self.rows
 
-    def blocks(self) -> Iterator[tuple[Array, Counts]]:
+    def blocks(self) -> Iterator[Counted]:
         """Values and counts, a piece at a time."""
-        yield self.values, self.counts
+        return (pieces[0] for pieces in ranges([(self.values, self.counts)]))
 
-    def beside(self, other: Summary) -> Iterator[tuple[tuple[Array, Counts], tuple[Array, Counts]]]:
+    def beside(self, other: Summary) -> Iterator[Sequence[Counted]]:
         """Both, a piece at a time; no value of a piece is above one of the next."""
-        yield (self.values, self.counts), (other.values, other.counts)
+        return ranges([(self.values, self.counts), (other.values, other.counts)])
 
     def histogram(self, edges: npt.NDArray[np.float64]) -> Counts:
         """How many lie between each two edges, the last one included, as numpy counts."""
@@ -73,6 +75,9 @@ class Summary:
         return np.repeat(self.values, self.counts)
 
 
+Judge = Callable[[Summary, Summary, Column], T]
+
+
 class Side(Protocol):
     """The rows of one side of a comparison. It pickles, so that a worker elsewhere reads its columns itself."""
 
@@ -85,44 +90,40 @@ class Side(Protocol):
 
 
 def summarise(side: Side, column: Column) -> Summary:
-    """Read a column of one side."""
-    pieces = [piece if isinstance(piece, Summary) else summary(piece, column) for piece in side.batches(column)]
-    return together(pieces, column)
+    """Read a column of one side. Of numbers at most ROWS are in memory, the others wait in temporary files."""
+    sorter, nulls = Sorter(ROWS), 0
+    names: list[Summary] = []
+    for piece in side.batches(column):
+        if isinstance(piece, Summary):
+            names.append(piece)
+        elif column.numeric:
+            given = piece[~np.isnan(piece)]
+            sorter.add(given)
+            nulls += len(piece) - len(given)
+        else:
+            names.append(summary(piece, column))
+    return _together([*names, Summary(*sorter.result(), nulls)] if column.numeric or not names else names)
 
 
 def summary(values: Array, column: Column) -> Summary:
-    """One piece of a column."""
-    if not column.numeric:
-        import pandas as pd
+    """Values in memory, as ``Side.batches`` has them."""
+    if column.numeric:
+        ordered = np.sort(values[~np.isnan(values)])
+        return Summary(*counted(ordered), len(values) - len(ordered))
+    import pandas as pd
 
-        codes, names = pd.factorize(values)
-        order = np.argsort(names)
-        found = np.bincount(codes[codes >= 0], minlength=len(names)).astype(np.int64)
-        return Summary(names[order], found[order], int((codes < 0).sum()))
-    ordered = np.sort(values)  # nulls last
-    rows = int(np.searchsorted(ordered, np.nan))
-    ordered = ordered[:rows]
-    return Summary(*_counted(ordered, None), len(values) - rows)
+    codes, names = pd.factorize(values)
+    order = np.argsort(names)
+    found = np.bincount(codes[codes >= 0], minlength=len(names)).astype(np.int64)
+    return Summary(names[order], found[order], int((codes < 0).sum()))
 
 
-def _counted(ordered: Array, counts: Counts | None) -> tuple[Array, Counts]:
-    """Sorted values without repetition, and how often each occurs."""
-    first = np.append([True], ordered[1:] != ordered[:-1])[: len(ordered)]
-    starts = np.flatnonzero(first)
-    if counts is None:
-        return ordered[first], np.diff(starts, append=len(ordered))
-    return ordered[first], np.add.reduceat(counts, starts) if len(starts) else counts
-
-
-def together(pieces: Sequence[Summary], column: Column) -> Summary:
-    """The pieces of a column as one."""
-    if len(pieces) == 1:
-        return pieces[0]
-    kind = np.float64 if column.numeric else object
-    values = np.concatenate([np.empty(0, kind), *(piece.values for piece in pieces)])  # noqa: PD011  # of a summary
-    counts = np.concatenate([np.empty(0, np.int64), *(piece.counts for piece in pieces)])
-    order = np.argsort(values, kind="stable")
-    return Summary(*_counted(values[order], counts[order]), sum(piece.nulls for piece in pieces))
+def _together(pieces: Sequence[Summary]) -> Summary:
+    some = [piece for piece in pieces if len(piece.values)] or pieces[:1]
+    nulls = sum(piece.nulls for piece in pieces)
+    if len(some) == 1:
+        return replace(some[0], nulls=nulls)
+    return Summary(*together([(piece.values, piece.counts) for piece in some]), nulls)  # noqa: PD011
 
 
 def compare(reference: Summary, current: Summary, column: Column) -> ColumnDrift:
@@ -149,9 +150,16 @@ def compare(reference: Summary, current: Summary, column: Column) -> ColumnDrift
 
 def measure(reference: Side, current: Side, columns: Sequence[Column], threads: int = 1) -> tuple[ColumnDrift, ...]:
     """Compare every column, ``threads`` at a time."""
+    return judged(reference, current, columns, compare, threads)
 
-    def one(column: Column) -> ColumnDrift:
-        return compare(summarise(reference, column), summarise(current, column), column)
+
+def judged(
+    reference: Side, current: Side, columns: Sequence[Column], judge: Judge[T], threads: int = 1
+) -> tuple[T, ...]:
+    """What ``judge`` makes of every column's summaries, ``threads`` at a time."""
+
+    def one(column: Column) -> T:
+        return judge(summarise(reference, column), summarise(current, column), column)
 
     with ThreadPoolExecutor(threads) as pool:
         return tuple(pool.map(one, columns))

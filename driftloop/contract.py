@@ -6,7 +6,7 @@ import hashlib
 import re
 import tomllib
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self, TypeVar
+from typing import Annotated, Any, Literal, Self, TypeVar, get_args
 from zoneinfo import ZoneInfo
 
 from pydantic import (
@@ -22,6 +22,7 @@ from pydantic import (
 
 from driftloop.errors import ContractError
 from driftloop.metrics import metrics_of
+from driftloop.stattests import OF_ROWS, names_for
 
 Task = Literal["binary", "multiclass", "regression"]
 Share = Annotated[float, Field(ge=0, le=1)]
@@ -251,7 +252,8 @@ class ColumnTest(Section):
 
 
 class Drift(Section):
-    """``reference``: "training", "previous", "year_ago" or a window. ``engine``: who measures; auto is Evidently up to
+    """``reference``: "training", "previous", "year_ago" or a window; year_ago is the window of the same month, week or
+    day a year before by its id, and training where there is none. ``engine``: who measures; auto is Evidently up to
     a size, and above it the columnar engine, which gives the same.
     """
 
@@ -262,6 +264,7 @@ class Drift(Section):
 
 
 Finding = Literal["drift", "performance", "estimated", "prediction", "target", "quality"]
+FINDINGS: tuple[str, ...] = get_args(Finding)
 
 
 class Trigger(Section):
@@ -269,9 +272,9 @@ class Trigger(Section):
 
     ``consecutive``: windows in a row that have to show it. ``cooldown`` counts windows since the last training.
     ``confidence``: how surely a performance, seen or estimated, has to have fallen; 0 asks for ``max_drop`` only.
-    ``min_importance``: a drifted column counts towards the share that triggers when its permutation importance is
-    above; None counts all. ``reference``: what the trigger's drift is measured against, where that is another than
-    drift.reference.
+    ``min_importance``: a drifted column counts towards the share that triggers when shuffling it moved the champion's
+    score by more; "off" counts all. ``reference``: what the trigger's drift is measured against, where that is another
+    than drift.reference.
     """
 
     on: Listed[Finding] = ("drift",)
@@ -280,13 +283,30 @@ class Trigger(Section):
     consecutive: Annotated[int, Field(ge=1)] = 1
     cooldown: Annotated[int, Field(ge=0)] = 0
     min_rows: Annotated[int, Field(ge=1)] = 30
-    min_importance: float | None = 0.0
+    min_importance: Annotated[float, Field(ge=0)] | Literal["off"] = 0.0
     reference: str | None = None
+
+    @field_validator("on", mode="before")
+    @classmethod
+    def _known_findings(cls, value: Any) -> Any:
+        if isinstance(value, list | tuple) and all(name in FINDINGS for name in value):
+            if twice := sorted({name for name in value if list(value).count(name) > 1}):
+                raise ValueError(f"{', '.join(twice)} is named more than once")
+            return value
+        raise ValueError(f"expected a list of {', '.join(FINDINGS)}; an empty one starts no training")
+
+    @field_validator("min_importance", mode="wrap")
+    @classmethod
+    def _importance(cls, value: Any, handler: ValidatorFunctionWrapHandler) -> Any:
+        try:
+            return handler(value)
+        except ValidationError:  # one problem for the number and one for the word
+            raise ValueError('expected a number from 0 on, or "off" to count every drifted column') from None
 
 
 class Compute(Section):
-    """Where columns are compared: threads of this process, or a Dask or Ray cluster; without ``address`` one of this
-    machine.
+    """Where the columnar engine compares columns: threads of this process, or the workers of a Dask or Ray cluster;
+    without ``address`` one of this machine.
     """
 
     runner: Literal["threads", "dask", "ray"] = "threads"
@@ -430,6 +450,15 @@ class Loop(Section):
         return self
 
     @model_validator(mode="after")
+    def _engine_runs_there(self) -> Self:
+        if self.compute.runner != "threads" and self.drift.engine == "evidently":
+            raise ValueError(
+                f'compute.runner = "{self.compute.runner}" is for the columnar engine: set drift.engine to "columnar" '
+                f'or "auto", or leave [compute] out'
+            )
+        return self
+
+    @model_validator(mode="after")
     def _target_may_be_scaled(self) -> Self:
         if self.task != "regression" and any(recipe.scale_target is not None for recipe in self.model.recipes):
             raise ValueError('scale_target is for task = "regression" only')
@@ -455,6 +484,28 @@ class Loop(Section):
         for role in ("target", "entity", "timestamp"):
             if getattr(self, role) in names:
                 raise ValueError(f"{role} {getattr(self, role)!r} is also listed as a feature; it never is one")
+
+    @model_validator(mode="after")
+    def _tests_fit(self) -> Self:
+        features, engine = self.features or Features(), ""
+        if self.drift.columns and not self.features:
+            raise ValueError("drift.columns needs [features]: list the columns there that the loop learns from")
+        for name, asked in self.drift.columns.items():
+            if name not in features.names:
+                raise ValueError(
+                    f"drift.columns names {name}, which is no feature; expected one of {', '.join(features.names)}"
+                )
+            known = names_for(numeric=name in features.numeric)
+            if self.drift.engine == "columnar":
+                engine = 'and engine = "columnar" '
+                known = tuple(test for test in known if test not in OF_ROWS)
+            if asked.test is not None and asked.test not in known:
+                kind = "numeric" if name in features.numeric else "categorical"
+                raise ValueError(
+                    f"drift.columns.{name}.test = {asked.test!r}: for a {kind} column "
+                    f"{engine}expected one of {', '.join(known)}"
+                )
+        return self
 
     @property
     def columns(self) -> Features:
@@ -495,17 +546,24 @@ def load(folder: Path) -> Loop:
     Raises ContractError naming file, key, value and what was expected.
     """
     file = folder / "loop.toml"
-    try:
-        text = file.read_text(encoding="utf-8")
-    except FileNotFoundError:
+    text = written(file)
+    if text is None:
         raise ContractError(
             f"{file} does not exist. Write one with `driftloop init {folder}`, or name a folder that has one."
-        ) from None
+        )
+    return parse(text, str(file))
+
+
+def written(file: Path) -> str | None:
+    """What a file of the user's says, None where there is none. Raises ContractError."""
+    try:
+        return file.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        return None
     except OSError as error:
         raise ContractError(f"{file} cannot be read: {error.strerror}.") from None
     except UnicodeDecodeError as error:
         raise ContractError(f"{file} cannot be read: it is not UTF-8 ({error}).") from None
-    return parse(text, str(file))
 
 
 def parse(text: str, source: str = "loop.toml") -> Loop:

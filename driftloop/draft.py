@@ -128,16 +128,21 @@ class Survey:
     target: str | None
 
 
-def survey(folder: Path, *, entity: str | None, target: str | None) -> Survey:
-    """Read the first labelled window of a folder that has no loop.toml yet.
+def survey(
+    folder: Path, *, entity: str | None, target: str | None, path: str | None = None, labels: str | None = None
+) -> Survey:
+    """Read the first labelled window of a folder that has no loop.toml yet; it may lie elsewhere, at ``path``.
 
     A table's entity is found as the column that all its tables, and the labels, share. Raises ContractError.
     """
-    path, labels = layout(folder)
+    if path is None:
+        path, found = layout(folder)
+        labels = labels or found
     ids = FolderWindows(folder, path, labels, entity=entity, target=target).ids()
     ids = [i for i in ids if i != "labels"]
     if not ids:
-        raise ContractError(f"{folder / path} holds no windows yet; put the first one there and run again.")
+        where = path if "://" in path else folder / path
+        raise ContractError(f"{where} holds no windows yet; put the first one there and run again.")
     plain = FolderWindows(folder, path, labels, entity=entity, target=target)
     first = next((i for i in ids if plain.label_file(i)), ids[0])
     tables = list(plain.tables(first).values())

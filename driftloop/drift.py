@@ -3,30 +3,27 @@
 from __future__ import annotations
 
 import json
-import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import pandas as pd
 
+from driftloop.contract import ColumnTest
 from driftloop.errors import DriftloopError
-from driftloop.retrain import ColumnDrift, Drift
-
-if TYPE_CHECKING:
-    from evidently.core.report import Snapshot
-
+from driftloop.page import MOST_BYTES, Excerpt, draw, saved
+from driftloop.retrain import ColumnDrift, ColumnQuality, Drift
 
 SHARE_TOLERANCE = 1e-9
 
 
 @dataclass(frozen=True)
 class DriftReport:
-    """What Evidently measured, and its report as one page, about 4 MB of it Evidently's own scripts."""
+    """What was measured, and Evidently's report as one page, see ``page``; ``quality`` of every feature."""
 
     drift: Drift
     html: str
+    quality: tuple[ColumnQuality, ...] = ()
 
 
 def measure(
@@ -35,11 +32,14 @@ def measure(
     numeric: Sequence[str],
     categorical: Sequence[str],
     target: str | None = None,
+    excerpt: Excerpt | None = None,
+    tests: Mapping[str, ColumnTest] | None = None,
 ) -> DriftReport:
-    """Evidently's DriftedColumnsCount and a ValueDrift a feature, with its default tests and thresholds.
+    """Evidently's DriftedColumnsCount and a ValueDrift a feature, with its default tests and thresholds or ``tests``.
 
     Types are stated, not guessed, so no column drops out. ``target`` names the column among them that is no feature:
-    it is measured where it is not null, and not counted. Raises DriftloopError when Evidently leaves a column out.
+    it is measured where it is not null, and not counted. The page is drawn on the ``excerpt`` where there is one.
+    Raises DriftloopError when Evidently leaves a column out.
     """
     from evidently import DataDefinition, Dataset, Report
     from evidently.metrics import DriftedColumnsCount, ValueDrift
@@ -47,20 +47,25 @@ def measure(
     columns = [*numeric, *categorical]
     names = [name for name in columns if name != target]
     definition = DataDefinition(numerical_columns=list(numeric), categorical_columns=list(categorical))
-    report = Report([DriftedColumnsCount(columns=names), *(ValueDrift(column=n) for n in columns)], include_tests=True)
+    tests = tests or {}
+    count = DriftedColumnsCount(
+        columns=names,
+        per_column_method={name: asked.test for name, asked in tests.items() if asked.test},
+        per_column_threshold={name: asked.threshold for name, asked in tests.items() if asked.threshold is not None},
+    )
+    asked = [(name, tests.get(name, ColumnTest())) for name in columns]
+    each = [ValueDrift(column=name, method=test.test, threshold=test.threshold) for name, test in asked]
+    report = Report([count, *each], include_tests=True)
     snapshot = report.run(
         Dataset.from_pandas(current[columns], data_definition=definition),
         Dataset.from_pandas(reference[columns], data_definition=definition),
     )
     assert snapshot is not None, "Evidently returns None only for a report without metrics"
-    return DriftReport(parse(json.loads(snapshot.json()), names, target), _page(snapshot))
-
-
-def _page(snapshot: Snapshot) -> str:
-    with tempfile.TemporaryDirectory() as folder:
-        file = Path(folder) / "report.html"
-        snapshot.save_html(str(file))
-        return file.read_text(encoding="utf-8")
+    drift = parse(json.loads(snapshot.json()), names, target)
+    html = saved(snapshot) if excerpt is None else ""
+    if len(html.encode()) > MOST_BYTES:
+        excerpt = Excerpt(reference, current, len(reference), len(current))
+    return DriftReport(drift, html if excerpt is None else draw(excerpt, drift, numeric, "evidently"))
 
 
 def parse(snapshot: Mapping[str, Any], names: Sequence[str], target: str | None = None) -> Drift:

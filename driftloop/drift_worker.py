@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from typing import TYPE_CHECKING, Any, cast
 
@@ -14,7 +14,10 @@ from driftloop.importing import uncollected
 if TYPE_CHECKING:  # this module is imported before everything heavy, to start the worker first
     import pandas as pd
 
+    from driftloop.contract import ColumnTest
     from driftloop.drift import DriftReport
+    from driftloop.page import Excerpt
+    from driftloop.retrain import Drift
 
 
 @cache
@@ -36,10 +39,22 @@ def measure(
     numeric: Sequence[str],
     categorical: Sequence[str],
     target: str | None = None,
+    excerpt: Excerpt | None = None,
+    tests: Mapping[str, ColumnTest] | None = None,
 ) -> DriftReport:
     """As ``driftloop.drift.measure``, its errors included. Raises DriftloopError when the worker is gone."""
+    asked = (reference, current, list(numeric), list(categorical), target, excerpt, dict(tests or {}))
+    return cast("DriftReport", _ask("measure", *asked))
+
+
+def draw(excerpt: Excerpt, drift: Drift, numeric: Sequence[str]) -> str:
+    """As ``driftloop.page.draw``. Raises DriftloopError when the worker is gone."""
+    return cast("str", _ask("draw", excerpt, drift, list(numeric), drift.engine))
+
+
+def _ask(*request: Any) -> Any:
     try:
-        return cast("DriftReport", start().ask((reference, current, list(numeric), list(categorical), target)))
+        return start().ask(request)
     except DriftloopError:
         stop()  # whatever it was, the next window finds a new worker
         raise
@@ -50,8 +65,9 @@ def _prepare() -> Callable[[Any], Any]:
     with uncollected():
         import evidently  # noqa: F401  # before the first request: this is what the worker is for
 
-        from driftloop.drift import measure as measured
-    return lambda request: measured(*request)
+        from driftloop import drift, page
+    does: dict[str, Callable[..., Any]] = {"measure": drift.measure, "draw": page.draw}
+    return lambda request: does[request[0]](*request[1:])
 
 
 if __name__ == "__main__":

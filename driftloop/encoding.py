@@ -71,7 +71,48 @@ class Nullable(TransformerMixin, BaseEstimator):  # type: ignore[misc]  # scikit
 
     def transform(self, X: Any) -> np.ndarray:
         values = np.asarray(X, dtype=float)
-        return np.where(np.isnan(values), self.fill_, values)
+        return values if np.isnan(self.fill_).all() else np.where(np.isnan(values), self.fill_, values)
+
+
+def fit_transform(encode: Pipeline, X: pd.DataFrame, y: Any) -> Any:
+    """What ``encode.fit_transform`` gives; a table of the same where it leaves the numbers as they are.
+
+    The numbers in the table are those of X itself, for which a copy of many rows takes as much memory as they do. Its
+    columns have no names, so that a model learns none.
+    """
+    if not _keeps_numbers(encode):
+        return encode.fit_transform(X, y)
+    encode.fit(X, y)
+    (_, numbers, numeric), (_, words, categorical) = encode[0].transformers_
+    if not np.isnan(numbers.fill_).all():
+        return encode.transform(X)
+    if not categorical:
+        kept = X.copy(deep=False)
+        kept.columns = pd.RangeIndex(len(numeric))
+        return kept
+    kept = _side_by_side([X[name].to_numpy() for name in numeric], X.index)
+    for column in words.transform(X[categorical]).T:
+        kept[len(kept.columns)] = column  # pandas would copy all to put them side by side
+    return kept
+
+
+def _side_by_side(columns: Sequence[np.ndarray], index: pd.Index) -> pd.DataFrame:
+    """A table of unnamed columns: where these are the rows of one array, of that, for many would be copied into one."""
+    whole = columns[0].base if columns else None
+    if isinstance(whole, np.ndarray) and whole.shape == (len(columns), len(index)):
+        places = [column.__array_interface__["data"] for column in columns]
+        if places == [row.__array_interface__["data"] for row in whole]:
+            return pd.DataFrame(whole.T, index=index, copy=False)
+    return pd.DataFrame(dict(enumerate(columns)), index=index, copy=False)
+
+
+def _keeps_numbers(encode: Pipeline) -> bool:
+    """Whether it is what recipe.build makes for trees on histograms, before it is fitted."""
+    (_, columns), *others = encode.steps
+    if others or not isinstance(columns, ColumnTransformer):
+        return False
+    kinds = [type(transformer) for _, transformer, _ in columns.transformers]
+    return kinds == [Nullable, OrdinalEncoder]
 
 
 def blocks(encode: Any, numeric: Sequence[str], categorical: Sequence[str]) -> tuple[Block, ...]:

@@ -226,15 +226,19 @@ def _labels(values: pd.Series, loop: Loop) -> tuple[str, ...] | None:
     return (next(label for label in distinct if label != positive), positive)
 
 
-def _problems(rows: pd.DataFrame, loop: Loop) -> list[str]:
-    """What is wrong with the table itself."""
+def table_problems(columns: Sequence[str], rows: int, loop: Loop) -> list[str]:
+    """What is wrong with a table of these columns and so many rows, whatever stands in them."""
     needed = [*loop.columns.names, *(c for c in (loop.entity, loop.timestamp) if c)]
     needed += [c for c in loop.promotion.slices if c not in needed]
-    if missing := [c for c in needed if c not in rows]:
-        return [f"column {', '.join(missing)} is missing; the window has {', '.join(map(str, rows.columns))}"]
-    if rows.empty:
-        return ["it holds no rows"]
-    problems = []
+    if missing := [c for c in needed if c not in columns]:
+        return [f"column {', '.join(missing)} is missing; the window has {', '.join(map(str, columns))}"]
+    return [] if rows else ["it holds no rows"]
+
+
+def _problems(rows: pd.DataFrame, loop: Loop) -> list[str]:
+    """What is wrong with the table itself."""
+    if problems := table_problems(list(rows.columns), 0 if rows.empty else len(rows), loop):
+        return problems
     if loop.entity:
         entity = rows[loop.entity]
         if nulls := int(entity.isna().sum()):

@@ -76,14 +76,15 @@ def permutation_importance(
 ) -> Importance | None:
     """What ``metric`` loses on at most MOST_ROWS of the rows when each column is shuffled, REPEATS times.
 
-    The same rows give the same answer. None where the metric is undefined on those rows.
+    The same rows give the same answer. A column with one value on them says nothing and is left out. None where the
+    metric is undefined on those rows.
     """
     rng, judge = np.random.default_rng(SEED), METRICS[metric]
     rows = np.sort(rng.permutation(len(X))[:MOST_ROWS])
     X, y = X.iloc[rows].reset_index(drop=True), y[rows]
     score = judge(y, predict(X))
     order = np.concatenate([rng.permutation(len(X)) for _ in range(REPEATS)])
-    repeated, names = pd.concat([X] * REPEATS, ignore_index=True), list(map(str, X))
+    repeated, names = pd.concat([X] * REPEATS, ignore_index=True), [str(n) for n in X if X[n].nunique(dropna=False) > 1]
     features: list[Feature] = []
     for some in (names[i : i + AT_ONCE] for i in range(0, len(names), AT_ONCE)):
         shuffled = predict(pd.concat([repeated.assign(**{name: X[name].to_numpy()[order]}) for name in some]))

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
-from driftloop import drift_worker
+from driftloop import timeline
 from driftloop.category import category
 from driftloop.contract import Loop
 from driftloop.drift import DriftReport
+from driftloop.engine import Compare, by_columns, by_evidently, engine_for, in_threads
 from driftloop.entry import Entry, Kind
 from driftloop.errors import ContractError, DriftloopError, WindowError
 from driftloop.facts import Adopted, Facts
@@ -18,14 +19,23 @@ from driftloop.frame import Window
 from driftloop.frame import unseen as unseen_categories
 from driftloop.holdout import require_same_rule, unseen
 from driftloop.live import MeanShift, mean_shifts, means_json, z_limit
-from driftloop.reigns import TRAININGS
+from driftloop.periods import year_before
+from driftloop.reigns import ARRIVALS, TRAININGS, in_a_row
 from driftloop.report import Json, window_report
-from driftloop.retrain import Drift, History, Performance, RetrainVerdict, TriggerPolicy, decide_retrain
+from driftloop.retrain import (
+    ColumnQuality,
+    Drift,
+    Estimate,
+    History,
+    Performance,
+    RetrainVerdict,
+    TriggerPolicy,
+    decide_retrain,
+)
+from driftloop.sides import Rows, Stored, kept, stored
+from driftloop.timeline import Timeline
 from driftloop.training import comparable
 from driftloop.workspace import Champion, Serving, Workspace
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 
 def run_key(work: Workspace, window: str) -> str:
@@ -127,29 +137,79 @@ def beside_champion(current: Window, champion: Champion) -> Window:
 
 def reference_ids(work: Workspace, window: str, serving: Serving) -> tuple[str, ...]:
     """Which windows drift compares the current one with, by ``drift.reference``."""
-    wanted = work.loop.drift.reference
+    return _reference(work, window, serving, work.loop.drift.reference)
+
+
+def trigger_reference_ids(work: Workspace, window: str, serving: Serving) -> tuple[str, ...]:
+    """Which windows the trigger's drift compares it with, by ``trigger.reference``, else ``drift.reference``."""
+    return _reference(work, window, serving, work.loop.trigger.reference or work.loop.drift.reference)
+
+
+def _reference(work: Workspace, window: str, serving: Serving, wanted: str) -> tuple[str, ...]:
     if wanted == "training":
         return serving.windows
     ids = work.windows.ids()
-    if wanted != "previous":
-        if wanted not in ids:
-            raise ContractError(
-                f'loop.toml: drift.reference = "{wanted}" is neither "training", "previous" nor a window there is.'
-            )
+    if wanted not in ("previous", "year_ago"):
         return (wanted,)
-    for earlier in reversed([i for i in ids if i < window]):
+    earlier = [name for name in ids if name < window]
+    if wanted == "year_ago":
+        before = year_before(window)
+        earlier = [name for name in earlier if name == before]
+    for name in reversed(earlier):
         try:
-            work.read(earlier)
+            work.read(name)
         except WindowError:
             continue  # quarantined when its turn was
-        return (earlier,)
+        return (name,)
     return serving.windows
+
+
+def require_references(loop: Loop, ids: Sequence[str]) -> None:
+    """Raise ContractError for a reference that is no window, and for a year_ago that the windows' ids do not tell."""
+    for key, wanted in (("drift", loop.drift.reference), ("trigger", loop.trigger.reference or "training")):
+        if wanted not in ("training", "previous", "year_ago", *ids):
+            raise ContractError(
+                f'loop.toml: {key}.reference = "{wanted}" is neither "training", "previous", "year_ago" nor a window '
+                f"there is."
+            )
+        if wanted == "year_ago" and (strange := [name for name in ids if year_before(name) is None]):
+            raise ContractError(
+                f'loop.toml: {key}.reference = "year_ago" needs ids that name a month, week or day, such as 2024-03, '
+                f"2024-W09 or 2024-03-01; {strange[-1]} names none. Rename the windows, or take another reference."
+            )
+
+
+def without_year_ago(work: Workspace, window: str, *used: Sequence[str]) -> list[str]:
+    """A note where year_ago was asked for and training had to stand in."""
+    asked = (work.loop.drift.reference, work.loop.trigger.reference or work.loop.drift.reference)
+    before = year_before(window)
+    missed = any(one == "year_ago" and tuple(ids) != (before,) for one, ids in zip(asked, used, strict=True))
+    return [f"no usable window {before}: compared with what the champion was trained on"] if missed else []
 
 
 def read_reference(work: Workspace, windows: Sequence[str]) -> list[Window]:
     """All rows of the reference windows, the holdout's included."""
-    try:
+    with _reading_the_reference():
         return [work.read(window) for window in windows]
+
+
+def reference_side(work: Workspace, windows: Sequence[str], current: Window) -> Rows | Stored:
+    """What the current window is compared with: in memory, or left where it lies and read a column at a time.
+
+    The latter where the columnar engine is to measure and the windows allow it.
+    """
+    loop = work.loop
+    with _reading_the_reference():
+        found = stored(work.windows, windows, loop, work.schema)
+    if found and engine_for(loop, found.rows + len(current.X)) == "columnar":
+        return found
+    return Rows(read_reference(work, windows), loop.task, loop.target)
+
+
+@contextmanager
+def _reading_the_reference() -> Iterator[None]:
+    try:
+        yield
     except (WindowError, ContractError) as error:
         raise DriftloopError(
             f"what drift is compared with cannot be read: {str(error).rstrip('.')}. Put the window back as it was, or "
@@ -157,37 +217,31 @@ def read_reference(work: Workspace, windows: Sequence[str]) -> list[Window]:
         ) from error
 
 
-def measure_drift(work: Workspace, reference: Sequence[Window], current: Window) -> DriftReport:
-    """Evidently's drift of the current window against the reference windows' rows; the target's where labels are in."""
-    return drift_between(work.loop, reference, [current])
+def measure_drift(
+    work: Workspace, reference: Rows | Stored, current: Window, compare: Compare = in_threads
+) -> DriftReport:
+    """Drift of the current window against the reference's rows; the target's where labels are in.
+
+    ``compare``: how the columnar engine goes through columns. Summaries of the reference are kept for the next window.
+    """
+    loop, now = work.loop, Rows([current], work.loop.task, work.loop.target)
+    if isinstance(reference, Rows) and engine_for(loop, reference.rows + now.rows) == "evidently":
+        return by_evidently(loop, reference, now)
+    contents = [part for window, _ in reference.sizes for part in (window, *work.reading_key(window))]
+    rules = [loop.task, loop.target, loop.validation.model_dump_json() if work.schema else ""]
+    ours = kept(reference, work.settings.home / "summaries" / loop.name, [*rules, *contents])
+    elsewhere = loop.compute.runner != "threads" and current.id in work.windows.ids()
+    theirs = (stored(work.windows, [current.id], loop, work.schema) if elsewhere else None) or now
+    with _reading_the_reference():
+        return by_columns(loop, (ours, theirs), (reference, now), compare)
 
 
 def drift_between(loop: Loop, reference: Sequence[Window], current: Sequence[Window]) -> DriftReport:
-    """Evidently's drift of some windows' rows against others', and of the target where both sides have labels."""
-    import pandas as pd
-
-    sides = (reference, current)
-    before, now = (pd.concat([window.X for window in side], ignore_index=True) for side in sides)
-    numeric, categorical = loop.columns.numeric, loop.columns.categorical
-    if not all(any(window.labelled_rows for window in side) for side in sides):
-        return drift_worker.measure(before, now, numeric, categorical)
-    for rows, side in zip((before, now), sides, strict=True):
-        rows[loop.target] = pd.concat([labels_of(window, loop.task) for window in side], ignore_index=True)
-    if loop.task == "regression":
-        numeric += (loop.target,)
-    else:
-        categorical += (loop.target,)
-    return drift_worker.measure(before, now, numeric, categorical, loop.target)
-
-
-def labels_of(window: Window, task: str) -> pd.Series:
-    """The target as drift compares it: the value, or the label as the window spells it; null where it is not in."""
-    import pandas as pd
-
-    if window.y is None or window.labels is None:
-        dtype = float if task == "regression" else object
-        return pd.Series(index=window.X.index, dtype=dtype) if window.y is None else window.y.astype(dtype)
-    return window.y.map(dict(enumerate(window.labels)))
+    """Drift of some windows' rows against others', and of the target where both sides have labels."""
+    before, now = (Rows(side, loop.task, loop.target) for side in (reference, current))
+    if engine_for(loop, before.rows + now.rows) == "evidently":
+        return by_evidently(loop, before, now)
+    return by_columns(loop, (before, now), (before, now))
 
 
 def shifts_since_training(facts: Facts, current: Window) -> tuple[list[MeanShift], float]:
@@ -205,7 +259,8 @@ def history(work: Workspace, current: Window, champion: Champion | None, newest:
     """What the verdict needs besides the findings; ``newest`` is the newest labelled window that can be read."""
     adopted = champion.artifact.facts.adopted if champion else None
     learnt = (*TRAININGS, Kind.ADOPTION)
-    trainings = [e for e in work.ledger.entries() if e.kind in learnt and e.window < current.id]
+    entries = work.ledger.entries()
+    trainings = [e for e in entries if e.kind in learnt and e.window < current.id]
     trained_on = max((e.trained_on[-1] for e in trainings), default="")
     last_run = max((e.window for e in trainings), default=None)
     return History(
@@ -216,6 +271,7 @@ def history(work: Workspace, current: Window, champion: Champion | None, newest:
         windows_since_training=None
         if last_run is None
         else sum(last_run < window <= current.id for window in work.windows.ids()),
+        in_a_row=in_a_row(entries, current.id, work.loop.trigger.min_rows),
     )
 
 
@@ -296,12 +352,34 @@ def newest_labelled(work: Workspace, until: str, champion: Champion | None) -> W
     return good[0] if good else None
 
 
-def judge(work: Workspace, drift: Drift | None, performance: Performance | None, past: History) -> RetrainVerdict:
-    loop = work.loop
-    policy = TriggerPolicy(
-        loop.drift.threshold, loop.trigger.on, loop.trigger.max_drop, loop.trigger.cooldown, loop.trigger.min_rows
+def policy_of(loop: Loop) -> TriggerPolicy:
+    trigger = loop.trigger
+    return TriggerPolicy(
+        threshold=loop.drift.threshold,
+        on=trigger.on,
+        max_drop=trigger.max_drop,
+        cooldown=trigger.cooldown,
+        min_rows=trigger.min_rows,
+        confidence=trigger.confidence,
+        consecutive=trigger.consecutive,
+        min_importance=None if trigger.min_importance == "off" else trigger.min_importance,
     )
-    return decide_retrain(drift, performance, past, policy)
+
+
+def judge(  # as decide_retrain
+    work: Workspace,
+    drift: Drift | None,
+    performance: Performance | None,
+    past: History,
+    *,
+    estimate: Estimate | None = None,
+    quality: Sequence[ColumnQuality] = (),
+    importance: Mapping[str, float] | None = None,
+) -> RetrainVerdict:
+    """``drift`` is that against ``trigger.reference``, ``importance`` the champion's."""
+    return decide_retrain(
+        drift, performance, past, policy_of(work.loop), estimate=estimate, quality=quality, importance=importance
+    )
 
 
 def record_verdict(work: Workspace, key: str, report: Json, notes: Sequence[str] = ()) -> Entry:
@@ -314,6 +392,13 @@ def record_verdict(work: Workspace, key: str, report: Json, notes: Sequence[str]
         actor="monitor_flow",
         details={"key": key, "report": report, "notes": list(notes)},
     )
+
+
+def monitored(work: Workspace, last: int) -> Timeline:
+    """The drift of the ``last`` windows as their newest reports tell it."""
+    rows = {entry.window: entry for entry in work.ledger.entries() if entry.kind in ARRIVALS}
+    reports = [rows[window].details["report"] for window in sorted(rows)[-last:]]
+    return timeline.monitored(work.loop.name, work.loop.columns.numeric, reports)
 
 
 def record_quarantine(work: Workspace, error: WindowError, champion: str | None) -> Json:

@@ -37,6 +37,17 @@ def span_of(window: str, calendar: str) -> tuple[datetime, datetime] | None:
         return None
 
 
+def year_before(window: str) -> str | None:
+    """The id of the same month, week or day a year earlier; None for an id that names no such period.
+
+    >>> [year_before(window) for window in ("2026-11", "2026-W47", "2026-11-21", "month_001")]
+    ['2025-11', '2025-W47', '2025-11-21', None]
+    """
+    if not any(span_of(window, calendar) for calendar in ("month", "week", "day")):
+        return None
+    return f"{int(window[:4]) - 1:04}{window[4:]}"
+
+
 def keep_since(loop: Loop, store: Store, trained_on: Sequence[str], now: datetime) -> datetime:
     """Before when the log may be pruned: ``retention_days`` ago, or where what the champion was trained on begins.
 

@@ -93,6 +93,7 @@ def training_data(
             f"are in."
         )
     parts, holdout = split_parts(good, work.rule)
+    work.make_room(sum(len(part.X) for part in parts))
     if champion:
         holdout = unseen(champion.artifact.facts.adopted, holdout)
     data = TrainingData(parts, holdout, tuple(bad))

@@ -8,6 +8,7 @@ from datetime import datetime
 from typing import Any
 
 import pandas as pd
+import pyarrow as pa
 
 from driftloop import frame
 from driftloop.contract import Loop
@@ -74,7 +75,9 @@ def key(windows: Windows, window: str, loop: Loop, schema: Schema | None, known:
 def read(windows: Windows, window: str, loop: Loop, schema: Schema | None, known: Before) -> Reading:
     """Read a window and put aside what loop.toml says of bad rows. ``known`` is filled in on the way."""
     before = None if schema is None else _before(windows, window, loop, schema, known)
-    return _read(windows, window, loop, schema, before)
+    found = _read(windows, window, loop, schema, before)
+    pa.default_memory_pool().release_unused()  # it had the raw rows and would keep their memory
+    return found
 
 
 def _read(

@@ -1,7 +1,8 @@
-"""Who was champion from when to when, and which candidate waits for a human: read off the ledger's rows. Pure."""
+"""Who was champion when, which candidate waits for a human, what shows in a row: read off the ledger's rows. Pure."""
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -62,3 +63,23 @@ def expired(entries: Sequence[Entry], asked: Entry, window: str | None, limit: i
     known = {entry.window for entry in rows if entry.seq < asked.seq}
     arrived = {entry.window for entry in rows} | ({window} if window else set())
     return sum(name > asked.window for name in arrived - known) >= limit
+
+
+def in_a_row(entries: Sequence[Entry], window: str, min_rows: int) -> dict[str, int]:
+    """By finding, in how many windows right before this one it showed, since the last training or change of champion.
+
+    Passed over, and so neither counted nor the end of a row: windows in quarantine, those with fewer than ``min_rows``
+    rows, and those where the finding could not be measured.
+    """
+    since = max((entry.seq for entry in entries if entry.kind in (*TRAININGS, *REIGNS)), default=0)
+    latest = {e.window: e for e in entries if e.seq > since and e.window < window and e.kind in ARRIVALS}
+    found: Counter[str] = Counter()
+    over: set[str] = set()
+    for name in sorted(latest, reverse=True):
+        report = latest[name].report or {}
+        trigger = report.get("retrain", {}).get("trigger")
+        if trigger is None or report["rows"]["current"] < min_rows:
+            continue
+        over |= set(trigger["measured"]) - set(trigger["on"])
+        found.update(finding for finding in trigger["on"] if finding not in over)
+    return dict(found)

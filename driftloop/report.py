@@ -10,10 +10,11 @@ from pydantic import TypeAdapter
 
 from driftloop.facts import Facts
 from driftloop.promotion import PromotionDecision
-from driftloop.retrain import Drift, Estimate, Performance
+from driftloop.retrain import ColumnQuality, Drift, Estimate, Performance, RetrainVerdict
 
 Json = dict[str, Any]
 LEVELS = ("errors", "warnings")
+NAMED = 5  # columns in a line
 
 
 def window_report(
@@ -26,15 +27,19 @@ def window_report(
     drift: Drift | None = None,
     threshold: float = 0.0,
     means: Sequence[Json] = (),
+    quality: Sequence[ColumnQuality] = (),
     performance: Performance | None = None,
     estimated: Estimate | None = None,
     retrain: bool = False,
     reason: str,
+    columns: Sequence[str] = (),
+    trigger: Json | None = None,
     champion: str | None,
     validation: Json | None = None,
 ) -> Json:
     """The report before any training; a training replaces its last three parts.
 
+    ``columns``: those behind the verdict. ``trigger``: as ``trigger_json`` has it, None while there is no champion.
     ``validation`` is a part of it only where there is a schema.yaml.
     """
     return {
@@ -43,9 +48,10 @@ def window_report(
         "reference": list(reference),
         "rows": {"reference": reference_rows, "current": current_rows},
         "drift": drift_json(drift, threshold) | {"means": list(means)} if drift else None,
+        "quality": quality_json(quality) if quality else None,
         "performance": performance_json(performance) if performance else None,
         "estimated": asdict(estimated) if estimated else None,
-        "retrain": {"retrain": retrain, "reason": reason},
+        "retrain": {"retrain": retrain, "reason": reason, "columns": list(columns), "trigger": trigger},
         "training": None,
         "decision": None,
         "champion": {"version": champion} if champion else None,
@@ -57,11 +63,46 @@ def drift_json(drift: Drift, threshold: float) -> Json:
     return {
         "share": drift.share,
         "threshold": threshold,
+        "engine": drift.engine,
         "drifted": drift.drifted,
         "columns": [asdict(column) for column in drift.columns],
         "target": asdict(drift.target) if drift.target else None,
         "prediction": asdict(drift.prediction) if drift.prediction else None,
     }
+
+
+def trigger_json(
+    verdict: RetrainVerdict, consecutive: int, reference: Sequence[str], drift: Drift | None, threshold: float
+) -> Json:
+    """What the verdict judged: the share that counts, the findings that showed and those that could be told.
+
+    ``drift``: where it was measured against another reference than the report's own, else None.
+    """
+    return {
+        "share": verdict.share,
+        "on": list(verdict.on),
+        "measured": list(verdict.measured),
+        "consecutive": verdict.in_a_row,
+        "needed": consecutive,
+        "reference": list(reference),
+        "drift": drift_json(drift, threshold) if drift else None,
+    }
+
+
+def said(retrain: Json) -> str:
+    """The verdict in a line: its reason, how often in a row, and the first columns behind it."""
+    trigger, columns = retrain.get("trigger"), retrain.get("columns", [])  # reports of earlier versions have neither
+    often = f" ({trigger['consecutive']} of {trigger['needed']})" if trigger and _counts(trigger) else ""
+    names = [*columns[:NAMED], *(["…"] if len(columns) > NAMED else [])]
+    return f"{retrain['reason']}{often}" + (f": {', '.join(names)}" if names else "")
+
+
+def _counts(trigger: Json) -> bool:
+    return bool(trigger["on"]) and trigger["consecutive"] < trigger["needed"]
+
+
+def quality_json(found: Sequence[ColumnQuality]) -> Json:
+    return {"columns": [asdict(column) for column in found], "moved": sum(column.moved for column in found)}
 
 
 def performance_json(performance: Performance) -> Json:

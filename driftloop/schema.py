@@ -15,7 +15,7 @@ import pandas as pd
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from driftloop.category import category
-from driftloop.contract import Loop, Share
+from driftloop.contract import Loop, Share, written
 from driftloop.errors import ContractError
 
 FILE = "schema.yaml"
@@ -172,19 +172,14 @@ def load(folder: Path, loop: Loop) -> Schema | None:
     Raises ContractError naming file, key, value and what was expected.
     """
     file = folder / FILE
-    try:
-        text = file.read_text(encoding="utf-8")
-    except FileNotFoundError:
+    text = written(file)
+    if text is None:
         if loop.validation.on_bad_rows == "fail":
             return None
         raise ContractError(
             f'{folder / "loop.toml"}: validation.on_bad_rows = "{loop.validation.on_bad_rows}" says what becomes of '
             f"rows that break {FILE}, and there is none. Write one with `driftloop init {folder} --schema`."
-        ) from None
-    except OSError as error:
-        raise ContractError(f"{file} cannot be read: {error.strerror}.") from None
-    except UnicodeDecodeError as error:
-        raise ContractError(f"{file} cannot be read: it is not UTF-8 ({error}).") from None
+        )
     return parse(text, loop, str(file))
 
 

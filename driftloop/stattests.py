@@ -53,7 +53,7 @@ class Pair:
         before = np.zeros(2, dtype=np.int64)
         for ours, theirs in self.reference.beside(self.current):
             values = np.concatenate((ours[0], theirs[0]))
-            order = np.argsort(values, kind="stable")  # two sorted runs: merged in linear time
+            order = np.argsort(values, kind="stable")  # of two sorted pieces: merged in linear time
             values = values[order]
             last = np.append(values[1:] != values[:-1], [True]).astype(bool)  # of several that are equal
             sides = (np.concatenate((ours[1], 0 * theirs[1])), np.concatenate((0 * ours[1], theirs[1])))
@@ -413,4 +413,10 @@ TESTS = {
     "g_test": StatTest("g_test", _g, 0.1, operator.lt, numeric=False, categorical=True),
     "fisher_exact": StatTest("Fisher's Exact test", _fisher, 0.1, operator.lt, numeric=False, categorical=True),
 }
-OF_ROWS = {"empirical_mmd": True, "TVD": False}  # they draw rows at random, in their order; whether for numbers
+OF_ROWS = {"empirical_mmd": True, "TVD": False}  # they shuffle the rows themselves; whether for numbers
+
+
+def names_for(*, numeric: bool) -> tuple[str, ...]:
+    """Evidently's names of its tests for a numeric or a categorical column."""
+    ours = tuple(name for name, test in TESTS.items() if (test.numeric if numeric else test.categorical))
+    return ours + tuple(name for name, numbers in OF_ROWS.items() if numbers is numeric)

@@ -93,27 +93,47 @@ def joined(parts: Sequence[Window]) -> Window:
     )
 
 
-def pieces(parts: Sequence[Window]) -> tuple[Window, ...]:
-    """The same windows as pieces of their rows put together, so that these are in memory once."""
-    whole, found, start = joined(parts), [], 0
-    for part in parts:
-        end = start + len(part.X)
+def pieces(windows: Sequence[Window], masks: Sequence[NDArray[np.bool_]]) -> tuple[Window, ...]:
+    """The windows' rows under the masks, as pieces of these put together, so that they are in memory once."""
+    if len(windows) == 1:
+        whole = joined([windows[0].where(masks[0])])
+    else:
+        cut = [replace(window, X=window.X.iloc[:, :0]).where(mask) for window, mask in zip(windows, masks, strict=True)]
+        whole = replace(joined(cut), X=_stacked([window.X for window in windows], masks))
+    found, start = [], 0
+    for window, mask in zip(windows, masks, strict=True):
+        end = start + int(mask.sum())
 
         def piece(column: T | None, start: int = start, end: int = end) -> T | None:
             return None if column is None else numbered(column.iloc[start:end])
 
         found.append(
             replace(
-                part,
+                window,
                 X=numbered(whole.X.iloc[start:end]),
                 y=piece(whole.y),
                 entity=piece(whole.entity),
+                timestamp=None if window.timestamp is None else numbered(window.timestamp[mask]),
                 slicing=piece(whole.slicing),
                 of=whole,
             )
         )
         start = end
     return tuple(found)
+
+
+def _stacked(tables: Sequence[pd.DataFrame], masks: Sequence[NDArray[np.bool_]]) -> pd.DataFrame:
+    """The rows of a window's features under the masks; a column at a time, so that none is there a third time."""
+    ends = np.cumsum([mask.sum() for mask in masks])
+    blocks = []
+    for kind in (float, object):
+        names = [str(name) for name in tables[0].columns[tables[0].dtypes == kind]]
+        block = np.empty((len(names), ends[-1]), dtype=kind)
+        for row, name in zip(block, names, strict=True):
+            for table, mask, part in zip(tables, masks, np.split(row, ends[:-1]), strict=True):
+                part[:] = table[name].to_numpy()[mask]
+        blocks.append(pd.DataFrame(block.T, columns=names, copy=False))
+    return pd.concat([block for block in blocks if len(block.columns)], axis=1, copy=False)
 
 
 def _joined(columns: Sequence[T | None]) -> T | None:

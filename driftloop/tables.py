@@ -12,6 +12,7 @@ import pyarrow.parquet
 
 from driftloop.errors import ContractError, WindowError
 from driftloop.frame import categories
+from driftloop.storage import answering
 
 
 def read_table(
@@ -23,12 +24,14 @@ def read_table(
     """
     try:
         if file.extension.lower() == "csv":
-            _require_whole_rows(window, filesystem, file)
-            with filesystem.open_input_stream(file.path) as stream:
-                # "007" read as a number in one window and as text in another would be two entities
-                return pd.read_csv(stream, dtype={entity: str} if entity else None)
+            with answering(file.path):
+                _require_whole_rows(window, filesystem, file)
+                with filesystem.open_input_stream(file.path) as stream:
+                    # "007" read as a number in one window and as text in another would be two entities
+                    return pd.read_csv(stream, dtype={entity: str} if entity else None)
         # each column is handed over and its memory given back, or the rows would be there twice
-        read = pa.parquet.read_table(file.path, filesystem=filesystem)
+        with answering(file.path):
+            read = pa.parquet.read_table(file.path, filesystem=filesystem)
         table: pd.DataFrame = read.to_pandas(split_blocks=True, self_destruct=True)
         del read
         pa.default_memory_pool().release_unused()
@@ -78,10 +81,11 @@ def _as_text(column: pd.Series) -> pd.Series:
 def column_names(filesystem: pa.fs.FileSystem, file: pa.fs.FileInfo) -> list[str]:
     """Only the header; a file that has none reads as no columns here and is refused when it is read."""
     try:
-        if file.extension.lower() == "csv":
-            with filesystem.open_input_stream(file.path) as stream:
-                return list(pd.read_csv(stream, nrows=0).columns)
-        return list(pa.parquet.read_schema(file.path, filesystem=filesystem).names)
+        with answering(file.path):
+            if file.extension.lower() == "csv":
+                with filesystem.open_input_stream(file.path) as stream:
+                    return list(pd.read_csv(stream, nrows=0).columns)
+            return list(pa.parquet.read_schema(file.path, filesystem=filesystem).names)
     except (pa.ArrowInvalid, pd.errors.EmptyDataError, pd.errors.ParserError, UnicodeDecodeError, OSError):
         return []
 

@@ -18,6 +18,7 @@ from driftloop.artifact import predictions, score
 from driftloop.calibration import best_f1_threshold, calibration_error
 from driftloop.category import MISSING
 from driftloop.contract import Loop, Recipe
+from driftloop.encoding import fit_transform
 from driftloop.errors import ContractError, DriftloopError
 from driftloop.evidence import Evidence
 from driftloop.facts import Facts
@@ -106,7 +107,7 @@ def split_parts(windows: Sequence[Window], rule: HoldoutRule) -> tuple[tuple[Win
     for window in windows:
         _labels(window)
     masks = [rule.mask(window, newest=window is newest) for window in windows]
-    parts = pieces([window.where(~mask) for window, mask in zip(windows, masks, strict=True)])
+    parts = pieces(windows, [~mask for mask in masks])
     return parts, replace(newest.where(masks[-1]), left_out=0)  # what was left out is counted once, with the parts
 
 
@@ -251,7 +252,7 @@ class Encodings:
             self._rows, self._made = rows, {}
         kind = repr([(name, repr(value)) for name, value in sorted(unfitted.get_params().items())])
         if kind not in self._made:
-            self._made[kind] = (unfitted, unfitted.fit_transform(rows.X, y))
+            self._made[kind] = (unfitted, fit_transform(unfitted, rows.X, y))
         return self._made[kind]
 
 

@@ -17,6 +17,7 @@ import pyarrow.fs
 from driftloop.contract import Loop
 from driftloop.errors import ContractError, Unreachable, WindowError
 from driftloop.settings import Settings, without_password
+from driftloop.storage import answering, locate, version
 from driftloop.tables import column_names, join, read_table
 
 if TYPE_CHECKING:
@@ -76,8 +77,8 @@ class FolderWindows:
 
     def __init__(self, folder: Path, path: str, labels: str | None, *, entity: str | None, target: str | None) -> None:
         self.entity, self.target = entity, target
-        self.files, self.root = _filesystem(path, folder)
-        self.labels = _filesystem(labels, folder) if labels else None
+        self.files, self.root = locate(path, folder, "windows.path")
+        self.labels = locate(labels, folder, "windows.labels") if labels else None
 
     def exist(self) -> bool:
         """Whether their folder is there."""
@@ -102,7 +103,7 @@ class FolderWindows:
         return self._with_labels(window, rows, labels)
 
     def digest(self, window: str) -> str:
-        return self.hashed(window, self._window_files(window))
+        return self.hashed(window, self.window_files(window))
 
     def hashed(self, window: str, files: Sequence[pa.fs.FileInfo]) -> str:
         """A hash of the files, and of the window's labels."""
@@ -111,24 +112,29 @@ class FolderWindows:
         for info in [*files, *([labels] if labels else [])]:
             digest.update(info.base_name.encode())
             filesystem = self.labels[0] if self.labels and info is labels else self.files
-            with filesystem.open_input_stream(info.path) as stream:
-                while block := stream.read(1 << 20):
-                    digest.update(block)
+            with answering(info.path):
+                if tag := version(filesystem, info):
+                    digest.update(tag)
+                    continue
+                with filesystem.open_input_stream(info.path) as stream:
+                    while block := stream.read(1 << 20):
+                        digest.update(block)
         return digest.hexdigest()
 
     def has_labels(self, window: str) -> bool:
         if self.label_file(window) is not None:
             return True
-        return any(self.target in column_names(self.files, f) for f in self._window_files(window))
+        return any(self.target in column_names(self.files, f) for f in self.window_files(window))
 
     def tables(self, window: str) -> dict[str, pd.DataFrame]:
         """The window's tables by file name, labels not among them."""
-        files = self._window_files(window)
+        files = self.window_files(window)
         if not files:
             raise WindowError(window, [f"{self.root}/{window} holds no .csv or .parquet table"])
         return {f.base_name: read_table(window, self.files, f, self.entity) for f in files}
 
-    def _window_files(self, window: str) -> list[pa.fs.FileInfo]:
+    def window_files(self, window: str) -> list[pa.fs.FileInfo]:
+        """The window's tables, in the order of their names."""
         entry = (self._list(self.files, self.root) or {}).get(window)
         if entry is None:
             raise ContractError(
@@ -168,9 +174,10 @@ class FolderWindows:
     def _list(filesystem: pa.fs.FileSystem, folder: str) -> dict[str, pa.fs.FileInfo] | None:
         """Window id to entry for the files and folders that can be windows; None when the folder is not there."""
         try:
-            if filesystem.get_file_info(folder).type == pa.fs.FileType.NotFound:
-                return None
-            found = filesystem.get_file_info(pa.fs.FileSelector(folder))
+            with answering(folder):
+                if filesystem.get_file_info(folder).type == pa.fs.FileType.NotFound:
+                    return None
+                found = filesystem.get_file_info(pa.fs.FileSelector(folder))
         except OSError as error:
             raise Unreachable(f"the windows at {folder} cannot be listed: {error}") from error
         entries: dict[str, pa.fs.FileInfo] = {}
@@ -259,16 +266,3 @@ def _database(address: str, folder: Path) -> sa.URL:
     if not file.exists():
         raise ContractError(f"loop.toml: windows.sql = {address}: there is no file {file}.")
     return url.set(database=str(file))
-
-
-def _filesystem(path: str, folder: Path) -> tuple[pa.fs.FileSystem, str]:
-    if "://" in path:
-        try:
-            filesystem, root = pa.fs.FileSystem.from_uri(path)
-        except pa.ArrowInvalid as error:
-            raise ContractError(f"loop.toml: windows.path = {path!r}: {error}.") from None
-        return filesystem, root
-    place = (folder / path).absolute()
-    if place.is_file():
-        raise ContractError(f"loop.toml: windows.path = {path!r} is a file; expected the folder of the windows.")
-    return pa.fs.LocalFileSystem(), str(place)

@@ -97,6 +97,11 @@ class Workspace:
             self._readings.popitem(last=False)
         return found
 
+    def make_room(self, rows: int) -> None:
+        """Let go of the windows kept, where as many rows as that are trained on and want the memory."""
+        if rows > CACHED_ROWS:
+            self._readings.clear()
+
     def reading_key(self, window: str) -> tuple[str, ...]:
         """What a reading depends on, beside loop.toml."""
         return reading.key(self.windows, window, self.loop, self.schema, self._before)

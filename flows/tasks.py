@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import re
 from dataclasses import asdict
-from typing import Any
 
 from prefect import task
 from prefect.artifacts import create_link_artifact, create_markdown_artifact, create_table_artifact
@@ -15,33 +14,17 @@ from prefect.logging import get_run_logger
 from driftloop import answers, approving, deciding, following, monitoring, progress, promoting
 from driftloop.drift import DriftReport
 from driftloop.entry import Entry
-from driftloop.errors import Unreachable
 from driftloop.promotion import PromotionDecision
 from driftloop.report import Json, validated
 from driftloop.training import Candidate
 from driftloop.workspace import Champion, Workspace
 from flows.orchestration import open_here
+from flows.retries import PATIENCE
 
-
-def _unreachable(_task: object, _run: object, state: Any) -> bool:
-    """Only a service that does not answer is worth another try; wrong data stays wrong."""
-    try:
-        state.result()
-    except Unreachable:
-        return True
-    except Exception:  # noqa: BLE001  # Prefect asks about any failure; all others are not retried
-        return False
-    return False
-
+TIMELINE = 24  # windows that a run shows side by side
 
 _plain = task(cache_policy=NO_CACHE, persist_result=False)
-_io = task(
-    cache_policy=NO_CACHE,
-    persist_result=False,
-    retries=3,
-    retry_delay_seconds=[1, 3, 9],
-    retry_condition_fn=_unreachable,
-)
+_io = task(cache_policy=NO_CACHE, persist_result=False, **PATIENCE)
 
 open_loop = _io(open_here)
 newest = _io(Workspace.newest)
@@ -52,9 +35,9 @@ run_key = _io(monitoring.run_key)
 finished_run = _io(monitoring.finished_run)
 read_current = _io(monitoring.read_current)
 newest_labelled = _io(monitoring.newest_labelled)
-read_reference = _io(monitoring.read_reference)
+reference_side = _io(monitoring.reference_side)
 history = _io(monitoring.history)
-measure_drift = _plain(monitoring.measure_drift)
+measure_drift = _io(monitoring.measure_drift)
 measure_answers = _plain(answers.findings)
 record_verdict = _io(monitoring.record_verdict)
 record_quarantine = _io(monitoring.record_quarantine)
@@ -102,8 +85,11 @@ def validate(work: Workspace, window: str) -> Json | None:
 
 
 @_io
-def publish_drift(work: Workspace, window: str, measured: DriftReport, champion: str) -> None:
-    """Keep Evidently's page, here and beside the champion's run; show the drift table and a link to it on this run."""
+def publish_drift(work: Workspace, window: str, measured: DriftReport, champion: str, verdict: str) -> None:
+    """Keep Evidently's page, here and beside the champion's run; show the drift table and a link to it on this run.
+
+    ``verdict`` is the line that says what came of it.
+    """
     page = work.report_page(window)
     page.parent.mkdir(parents=True, exist_ok=True)
     page.write_text(measured.html, encoding="utf-8")
@@ -114,10 +100,32 @@ def publish_drift(work: Workspace, window: str, measured: DriftReport, champion:
         [asdict(column) for column in (*drift.columns, drift.target, drift.prediction) if column],
         key=f"drift-{key}",
         description=f"{window}: {drift.drifted} of {len(drift.columns)} features drifted, share {drift.share:.3f}, "
-        f"threshold {work.loop.drift.threshold}{own}",
+        f"threshold {work.loop.drift.threshold}{own}. Verdict: {verdict}",
     )
+    if measured.quality:
+        create_table_artifact(
+            [asdict(column) for column in measured.quality],
+            key=f"quality-{key}",
+            description=f"{window}: nulls, unseen categories or numbers outside the range moved in "
+            f"{sum(column.moved for column in measured.quality)} of {len(measured.quality)} columns",
+        )
     address = work.registry.log_page(champion, f"drift/{window}.html", measured.html) or page.as_uri()
     create_link_artifact(address, f"Evidently report of {window}", key=f"report-{key}")
+
+
+@_io
+def publish_timeline(work: Workspace) -> None:
+    """Show the drift of the newest windows, column by column, as a heat map and a table on this run."""
+    from driftloop import plots  # draws with matplotlib, of which a first window has no need
+
+    found = monitoring.monitored(work, TIMELINE)
+    if sum(bool(arrival.reference) for arrival in found.windows) < 2:
+        return
+    create_markdown_artifact(
+        plots.page(found),
+        key=f"timeline-{_slug(work.loop.name)}",
+        description=f"Drift of {work.loop.name} in its newest windows. What changed, and when: driftloop drift",
+    )
 
 
 @_plain

@@ -1,7 +1,8 @@
-"""The commands that only look: init, check, status, history, diff, compare."""
+"""The commands that only look: init, check, status, history, diff, compare, drift."""
 
 from __future__ import annotations
 
+import shutil
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -32,6 +33,8 @@ if TYPE_CHECKING:
 @click.option("--entity", metavar="E", help="The column that says who owns a row.")
 @click.option("--timestamp", metavar="C", help="A time column inside a window.")
 @click.option("--name", metavar="N", help="The loop's name. Default: the folder's.")
+@click.option("--windows", metavar="URL", help="Where the windows lie, if not in DIR: s3://bucket/prefix.")
+@click.option("--labels", metavar="URL", help="Where their labels lie, if not in DIR/labels.")
 @click.option("--schema", "only_schema", is_flag=True, help="Write only schema.yaml, for the loop.toml that is there.")
 @click.option("--force", is_flag=True, help="Replace a loop.toml (with --schema: a schema.yaml) that is there.")
 def init(
@@ -44,6 +47,7 @@ def init(
     \b
     Examples:
       driftloop init my-loop --target churned
+      driftloop init my-loop --windows s3://bucket/windows --labels s3://bucket/labels
       driftloop init bank --target y --positive yes
       driftloop init bank --schema --force
     """
@@ -53,11 +57,13 @@ def init(
         _only_schema(folder, force, [name, target, *given.values()])
         return
     file = folder / "loop.toml"
+    if given["windows"]:
+        folder.mkdir(parents=True, exist_ok=True)
     if not folder.is_dir():
         raise ContractError(f"{folder} is not a folder. Put your windows into {folder}/windows/ and run again.")
     if file.exists() and not force:
         raise ContractError(f"{file} is there already; edit it, or replace it with --force.")
-    seen = draft.survey(folder, entity=given["entity"], target=target)
+    seen = draft.survey(folder, entity=given["entity"], target=target, path=given["windows"], labels=given["labels"])
     rows, target = seen.rows, seen.target
     if target is None and draft.guess_target(list(rows.columns)) is None and sys.stdin.isatty():
         target = click.prompt("Which column is to be predicted?", type=click.Choice([str(c) for c in rows.columns]))
@@ -187,11 +193,9 @@ def check(folder: Path, as_json: bool) -> None:
 
 def _check_values(loop: Loop, ids: list[str]) -> None:
     """Raise ContractError for what only the windows, or Prefect, can tell is wrong in loop.toml."""
-    reference = loop.drift.reference
-    if reference not in ("training", "previous", *ids):
-        raise ContractError(
-            f'loop.toml: drift.reference = "{reference}" is neither "training", "previous" nor a window there is.'
-        )
+    from driftloop.monitoring import require_references
+
+    require_references(loop, ids)
     if loop.schedule:
         from flows.deployments import schedule
 
@@ -347,4 +351,49 @@ def compare(folder: Path, window: str | None, strategies: str, as_json: bool) ->
     print_json(found) if as_json else render.models(found)
 
 
-COMMANDS = (init, check, status, history, diff, compare)
+@click.command()
+@loop_dir
+@click.option("--from", "first", metavar="W", help="First window. Default: the oldest.")
+@click.option("--to", "last", metavar="W", help="Last window. Default: the newest.")
+@click.option(
+    "--reference", metavar="R", help="training, previous, year_ago or a window. Default: drift.reference in loop.toml."
+)
+@click.option("--column", "columns", metavar="C", multiple=True, help="Only this feature; may be given several times.")
+@click.option(
+    "--out",
+    "folder_out",
+    metavar="FOLDER",
+    type=click.Path(path_type=Path, file_okay=False),
+    help="Where the plots go. Default: drift/LOOP in DRIFTLOOP_HOME.",
+)
+@as_json
+def drift(folder: Path, columns: tuple[str, ...], folder_out: Path | None, as_json: bool, **asked: str | None) -> None:
+    """When did it start? Each feature's drift in each window; of drifted ones since when, how far and what changed.
+
+    Compared with what the champion was trained on; without a champion, with the first window. Records nothing; a heat
+    map and a plot a drifted feature are written as PNG.
+
+    \b
+    Examples:
+      driftloop drift my-loop
+      driftloop drift my-loop --from 2024-03 --to 2024-09 --reference 2024-02
+      driftloop drift my-loop --reference year_ago --column monthly_fee --json
+    """
+    from rich.console import Console
+
+    with Console(stderr=True).status("reading windows …") as status:
+        from driftloop import plots, progress
+        from driftloop.cli import drift_table
+        from driftloop.look_back import look_back
+
+        with progress.heard_by(lambda line: status.update(f"{line} …")):
+            settings = options.settings()
+            found = look_back(folder, settings, columns=columns, **asked)
+            own = settings.home / "drift" / found.loop
+            if folder_out is None:
+                shutil.rmtree(own, ignore_errors=True)  # plots of columns that drift no longer
+            drawn = plots.write(found, folder_out or own)
+    print_json(found.json() | drawn.json()) if as_json else drift_table.show(found, drawn)
+
+
+COMMANDS = (init, check, status, history, diff, compare, drift)

@@ -14,10 +14,10 @@ from rich.markup import escape
 from rich.table import Table
 
 from driftloop.cli.stack import Ports
-from driftloop.entry import Entry
+from driftloop.entry import Entry, Kind
 from driftloop.metrics import written
 from driftloop.reigns import Reign, reigns
-from driftloop.report import validated
+from driftloop.report import said, validated
 
 Json = dict[str, Any]
 
@@ -44,6 +44,7 @@ def window(report: Json, folder: Path) -> None:
     if report["drift"] and report["drift"]["drifted"]:
         console.print(_columns(report["drift"]))
     _target(console, report["drift"])
+    _quality(console, report.get("quality"))
     _prediction(console, report["drift"])
     if (found := report.get("validation")) and found["checks"]:
         where = f", kept in {found['file']}" if "file" in found else ""
@@ -273,7 +274,8 @@ def history(entries: Sequence[Entry], ledger: str) -> None:
         return
     table = Table("#", "time (UTC)", "kind", "window", "version", "actor", "reason", box=SIMPLE_HEAD)
     for e in entries:
-        table.add_row(str(e.seq), _time(e.time), e.kind, e.window, e.version or "–", escape(e.actor), escape(e.reason))
+        reason = said(e.report["retrain"]) if e.report and e.kind is Kind.VERDICT else e.reason
+        table.add_row(str(e.seq), _time(e.time), e.kind, e.window, e.version or "–", escape(e.actor), escape(reason))
     out().print(table)
     if found := reigns(entries):
         table = Table("champion", "from (UTC)", "to (UTC)", "by", "on the evidence of", box=SIMPLE_HEAD)
@@ -391,7 +393,16 @@ def addresses(loop: str, ports: Ports, logs: Path) -> None:
 def _verdict(report: Json) -> str:
     drift = report["drift"]
     share = f"drift share {drift['share']:.3f} against {drift['threshold']}, " if drift else ""
-    return f"{share}{report['retrain']['reason']}"
+    return f"{share}{escape(said(report['retrain']))}{_other(report)}"
+
+
+def _other(report: Json) -> str:
+    """What the trigger judged, where that is not the drift of the report."""
+    trigger, drift = report["retrain"].get("trigger"), report["drift"]
+    if trigger is None or drift is None or (trigger["drift"] is None and trigger["share"] == drift["share"]):
+        return ""
+    against = f" against {_span(trigger['reference'])}" if trigger["drift"] else ""
+    return f" (share that counts{against}: {trigger['share']:.3f})"
 
 
 def _columns(drift: Json) -> Table:
@@ -424,6 +435,18 @@ def _target(console: Console, drift: Json | None) -> None:
             f"The target {escape(target['name'])} {drifted}: {target['method']} {target['score']:.4f}, threshold "
             f"{target['threshold']:g}; it is not counted in the share."
         )
+
+
+def _quality(console: Console, quality: Json | None) -> None:
+    """The columns whose nulls, unseen categories or numbers outside the range are more than chance explains."""
+    if not (quality and quality["moved"]):
+        return
+    table = Table("data quality moved", "nulls", "in reference", "unseen categories", "outside range", box=SIMPLE_HEAD)
+    for column in quality["columns"]:
+        if column["moved"]:
+            shares = (column[name] for name in ("nulls", "reference_nulls", "unseen", "outside"))
+            table.add_row(escape(column["name"]), *("–" if share is None else f"{share:.2%}" for share in shares))
+    console.print(table)
 
 
 def _prediction(console: Console, drift: Json | None) -> None:

@@ -163,9 +163,13 @@ def _scores(table: pd.DataFrame) -> alt.Chart:
 
 def _drifted(rows: list[dict[str, Any]]) -> None:
     window = st.selectbox("Drift by column in", [row["window"] for row in rows if row["columns"]][::-1])
-    columns = next((row["columns"] for row in rows if row["window"] == window), None)
-    if columns:
-        st.dataframe(pd.DataFrame(columns).sort_values("drifted", ascending=False), hide_index=True)
+    shown = next((row for row in rows if row["window"] == window), None)
+    if shown is None:
+        return
+    st.dataframe(pd.DataFrame(shown["columns"]).sort_values("drifted", ascending=False), hide_index=True)
+    if shown["moved"]:
+        st.subheader("Data quality that moved")
+        st.dataframe(pd.DataFrame(shown["moved"]).drop(columns="moved"), hide_index=True)
 
 
 def overview() -> None:

@@ -14,7 +14,8 @@ COLUMNS = ("drift share", "target", "verdict", "candidate", "champion", "decisio
 def month_rows(entries: Sequence[Entry]) -> list[dict[str, Any]]:
     """The last report of each window, by window: COLUMNS, ``window``, and ``columns``, the drift by column.
 
-    The target's own drift comes last among those. ``schema.yaml`` is what that found, None where there was none.
+    The target's own drift comes last among those. ``moved`` are the columns whose data quality moved. ``schema.yaml``
+    is what that found, None where there was none.
     """
     reports = {entry.window: entry.report for entry in entries if entry.report}
     return [_row(reports[window]) for window in sorted(reports)]
@@ -34,4 +35,5 @@ def _row(report: dict[str, Any]) -> dict[str, Any]:
         "decision": f"{decision['outcome']}: {decision['reason']}" if decision else None,
         "serving": f"v{report['champion']['version']}" if report["champion"] else "–",
         "columns": drift.get("columns") and [*drift["columns"], *([target] if target else [])],
+        "moved": [c for c in (report.get("quality") or {}).get("columns", ()) if c["moved"]],
     }

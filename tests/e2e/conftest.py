@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import io
 import os
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import chdir, redirect_stderr, redirect_stdout
 from pathlib import Path
+from unittest.mock import patch
 
 import pytest
 
+from driftloop import serving_check
+from driftloop.cli.__main__ import main
 from driftloop.settings import apply_defaults
 from flows.server import prefect_server
 from tests.integration.conftest import Loop, month
@@ -54,6 +59,25 @@ class Shell:
         process = self.start(*arguments)
         out, err = process.communicate(timeout=seconds)
         return subprocess.CompletedProcess(arguments, process.returncode, out, err)
+
+    def call(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        """What ``run`` does in this process: for what a command says, where the process is another test's subject."""
+        out, err, code = io.StringIO(), io.StringIO(), 0
+        with (
+            chdir(self.folder),
+            patch.dict(os.environ, self.env, clear=True),
+            patch.object(sys, "argv", ["driftloop", *arguments]),
+            patch.object(sys, "path", sys.path[:]),
+            redirect_stdout(out),
+            redirect_stderr(err),
+        ):
+            try:
+                main()
+            except SystemExit as stop:
+                code = int(stop.code or 0)
+            finally:
+                serving_check.stop()  # as with the process: the next one starts in a folder of its own
+        return subprocess.CompletedProcess(arguments, code, out.getvalue(), err.getvalue())
 
     def end(self) -> None:
         for process in self._started:

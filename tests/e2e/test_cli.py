@@ -69,7 +69,7 @@ def test_version_is_told_with_exit_code_0(shell):
     ],
 )
 def test_wrong_usage_ends_with_exit_code_2_and_says_what_is_wrong(shell, loop, arguments, told):
-    done = shell.run(*arguments)
+    done = shell.call(*arguments)
     assert done.returncode == 2
     assert told in done.stderr
     assert done.stdout == ""
@@ -80,7 +80,7 @@ def test_wrong_usage_ends_with_exit_code_2_and_says_what_is_wrong(shell, loop, a
 def test_a_typo_in_loop_toml_is_one_paragraph_that_names_file_and_key(shell, loop, command):
     toml = loop.folder / "loop.toml"
     toml.write_text(toml.read_text().replace("threshold = 0.3", "treshold = 0.3"))
-    done = shell.run(command, "loop")
+    done = shell.call(command, "loop")
     assert done.returncode == 2
     assert "loop/loop.toml: drift.treshold is not a known key" in done.stderr
     assert one_paragraph(done.stderr)
@@ -90,15 +90,15 @@ def test_a_typo_in_loop_toml_is_one_paragraph_that_names_file_and_key(shell, loo
 def test_a_wrong_value_names_key_value_and_what_was_expected(shell, loop):
     toml = loop.folder / "loop.toml"
     toml.write_text(toml.read_text().replace("threshold = 0.3", "threshold = 3"))
-    done = shell.run("check", "loop")
+    done = shell.call("check", "loop")
     assert done.returncode == 2
     assert "drift.threshold = 3: Input should be less than or equal to 1" in done.stderr
     assert one_paragraph(done.stderr)
 
 
 def test_a_traceback_is_shown_with_debug_only(shell):
-    assert "Traceback" not in shell.run("status", "nowhere").stderr
-    assert "Traceback" in shell.run("--debug", "status", "nowhere").stderr
+    assert "Traceback" not in shell.call("status", "nowhere").stderr
+    assert "Traceback" in shell.call("--debug", "status", "nowhere").stderr
 
 
 @pytest.mark.parametrize("option", [("monitor", "--window"), ("replay", "--to")])
@@ -113,11 +113,11 @@ def test_an_unknown_window_is_wrong_usage(connected_shell, loop, option):
 def test_from_a_folder_of_windows_to_a_second_champion(connected_shell, loop):
     (loop.folder / "loop.toml").unlink()
 
-    made = connected_shell.run("init", "loop")
+    made = connected_shell.call("init", "loop")
     assert made.returncode == 0, made.stderr
     assert "binary loop 'loop' on 'churned', 2 numeric and 1 categorical features, holdout by entity" in made.stdout
 
-    checked = connected_shell.run("check", "loop", "--json")
+    checked = connected_shell.call("check", "loop", "--json")
     assert checked.returncode == 0, checked.stderr
     found = json.loads(checked.stdout)
     assert (found["loop"], found["ok"]) == ("loop", True)
@@ -133,10 +133,10 @@ def test_from_a_folder_of_windows_to_a_second_champion(connected_shell, loop):
     assert again.returncode == 0, again.stderr
     assert "Nothing to do: same data, loop.toml and champion as in ledger row 4" in again.stdout
 
-    status = json.loads(connected_shell.run("status", "loop", "--json").stdout)
+    status = json.loads(connected_shell.call("status", "loop", "--json").stdout)
     assert status["champion"]["version"] == "2"
     assert [w["state"] for w in status["windows"]] == ["monitored", "monitored"]
-    rows = [json.loads(line) for line in connected_shell.run("history", "loop", "--json").stdout.splitlines()]
+    rows = [json.loads(line) for line in connected_shell.call("history", "loop", "--json").stdout.splitlines()]
     assert [row["kind"] for row in rows] == ["verdict", "promotion", "verdict", "promotion"]
     assert [row["seq"] for row in rows] == [1, 2, 3, 4]
 
@@ -155,7 +155,7 @@ def test_a_quarantined_window_ends_with_exit_code_1_and_its_report_on_standard_o
 
 def test_check_names_the_window_that_would_be_quarantined(shell, loop):
     loop.deliver("2024-02", month(2).drop(columns="fee"))
-    done = shell.run("check", "loop", "--json")
+    done = shell.call("check", "loop", "--json")
     assert done.returncode == 1
     found = json.loads(done.stdout)
     assert [bool(row["problems"]) for row in found["windows"]] == [False, True]
@@ -176,15 +176,15 @@ def test_approve_rollback_and_what_they_leave_behind(shell, waiting_loop):
         (["approve", "loop", "--by", " "], "say who answers"),
         (["history", "loop", "--at", "yesterday"], "--at yesterday: expected a time such as 2024-05-03T10:00Z"),
     ):
-        wrong = shell.run(*arguments)
+        wrong = shell.call(*arguments)
         assert (wrong.returncode, wrong.stdout) == (2, "")
         assert told in wrong.stderr
-    refused = shell.run("reject", "loop", "--by", "bob", "--version", "9")
+    refused = shell.call("reject", "loop", "--by", "bob", "--version", "9")
     assert (refused.returncode, refused.stdout) == (1, "")
     assert "version 9 does not wait for approval; version 2 does." in refused.stderr
     assert one_paragraph(refused.stderr)
 
-    approved = shell.run("approve", "loop", "--by", "ada", "--why", "seen on staging", "--json")
+    approved = shell.call("approve", "loop", "--by", "ada", "--why", "seen on staging", "--json")
     assert approved.returncode == 0, approved.stderr
     found = json.loads(approved.stdout)
     assert (found["kind"], found["version"], found["by"]) == ("promotion", "2", "ada")
@@ -193,48 +193,48 @@ def test_approve_rollback_and_what_they_leave_behind(shell, waiting_loop):
     assert rolled_back.stdout == (
         f"Version 1 is champion again: rolled back from version 2: complaints. (ledger row {found['row'] + 1})\n"
     )
-    rows = [json.loads(line) for line in shell.run("history", "loop", "--json").stdout.splitlines()]
+    rows = [json.loads(line) for line in shell.call("history", "loop", "--json").stdout.splitlines()]
     assert [(row["kind"], row["version"]) for row in rows[-3:]] == [
         ("ask", "2"), ("promotion", "2"), ("rollback", "1"),
     ]  # fmt: skip
     assert (rows[-1]["actor"], rows[-1]["details"]["why"]) == ("bob", "complaints")
-    then = shell.run("history", "loop", "--at", found["time"], "--json")
+    then = shell.call("history", "loop", "--at", found["time"], "--json")
     assert then.returncode == 0, then.stderr
     served = json.loads(then.stdout)
     assert (served["version"], served["by"], served["until"]) == ("2", "ada", rows[-1]["time"])
-    table = shell.run("history", "loop").stdout
+    table = shell.call("history", "loop").stdout
     assert "champion" in table
     assert "rolled back from version 2: complaints" in table
 
 
 def test_a_candidate_is_rejected_by_the_command(shell, waiting_loop):
-    done = shell.run("reject", "loop", "--by", "bob", "--why", "trained on the outage")
+    done = shell.call("reject", "loop", "--by", "bob", "--why", "trained on the outage")
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith("Version 2 was rejected by bob; the champion stays. (ledger row ")
     assert waiting_loop.open().registry.aliases() == {"champion": "1"}
 
 
 def test_diff_puts_two_versions_side_by_side(shell, waiting_loop):
-    done = shell.run("diff", "loop", "1", "2", "--json")
+    done = shell.call("diff", "loop", "1", "2", "--json")
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout)
     assert found["versions"] == ["1", "2"]
     assert found["compared"]["gain"] > 0
     assert [s["name"] for s in found["compared"]["slices"]] == ["plan = basic", "plan = full"]
     assert found["drift"]["drifted"] == 2
-    unknown = shell.run("diff", "loop", "1", "9")
+    unknown = shell.call("diff", "loop", "1", "9")
     assert unknown.returncode == 1
     assert "holds no version 9 of" in unknown.stderr
     assert one_paragraph(unknown.stderr)
 
 
 def test_history_verify_finds_a_row_changed_behind_the_ledger_s_back(shell, waiting_loop):
-    whole = shell.run("history", "loop", "--verify")
+    whole = shell.call("history", "loop", "--verify")
     assert whole.returncode == 0, whole.stderr
     assert "3 rows, each follows the one before. The last one's hash: " in whole.stdout
     with closing(sqlite3.connect(waiting_loop.home / "ledger.db")) as connection, connection:
         connection.execute("UPDATE ledger SET actor = 'nobody' WHERE seq = 2")
-    done = shell.run("history", "loop", "--verify", "--json")
+    done = shell.call("history", "loop", "--verify", "--json")
     assert done.returncode == 1
     found = json.loads(done.stdout)
     assert (found["rows"], found["ok"], found["problems"]) == (3, False, ["row 2 is not what was written"])
@@ -242,7 +242,7 @@ def test_history_verify_finds_a_row_changed_behind_the_ledger_s_back(shell, wait
     assert one_paragraph(done.stderr)
 
 
-def test_ctrl_c_ends_a_replay_with_130_and_the_next_run_completes_it(shell, loop):
+def test_ctrl_c_ends_a_replay_with_130_and_the_next_run_completes_it(shell, connected_shell, loop):
     replay = shell.start("replay", "loop", "--json")
     assert json.loads(replay.stdout.readline())["window"] == "2024-01"  # the second window is under way
     children = descendants(replay.pid)
@@ -253,7 +253,7 @@ def test_ctrl_c_ends_a_replay_with_130_and_the_next_run_completes_it(shell, loop
     assert "Traceback" not in err
     until(lambda: not any(command_line(pid) for pid in children), f"the end of {children}")
 
-    after = shell.run("replay", "loop", "--json")
+    after = connected_shell.run("replay", "loop", "--json")
     assert after.returncode == 0, after.stderr
     reports = [json.loads(line) for line in after.stdout.splitlines()]
     assert "repeated" in reports[0]

@@ -129,7 +129,8 @@ class Answer:
 class Load:
     """Clients in threads of their own, each asking again as soon as it has its answer, some milliseconds apart.
 
-    ``answers`` is a list a client, in their order. ``connections``: a new one for each request, or one for all.
+    ``answers`` is a list a client, in their order. ``connections``: a new one for each request, or one for all;
+    where it is to be a new one the pause leaves the machine time to start processes.
     """
 
     url: httpx.URL
@@ -169,10 +170,10 @@ class Load:
         wait_for(lambda: all(len(mine) >= n + more for mine, n in zip(self.answers, before, strict=True)), 60)
 
     def _ask(self, place: int) -> None:
-        headers = {"Connection": "close"} if self.connections == "new" else {}
+        headers, pause = ({"Connection": "close"}, 0.02) if self.connections == "new" else ({}, 0.004)
         with httpx.Client(base_url=self.url, timeout=30, headers=headers) as client:
             number = 0
-            while not self._stop.wait(0.004):
+            while not self._stop.wait(pause):
                 number += 1
                 fee = place + number / 16
                 try:

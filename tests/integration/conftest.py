@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
+import sqlite3
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -20,6 +22,13 @@ from driftloop.registry import Registry
 from driftloop.settings import Settings, apply_defaults
 from driftloop.workspace import Workspace, open_workspace
 
+PLACES = (  # where MLflow's database says in which folder something lies
+    ("experiments", "artifact_location"),
+    ("runs", "artifact_uri"),
+    ("logged_models", "artifact_location"),
+    ("model_versions", "source"),
+    ("model_versions", "storage_location"),
+)
 LOOP = """
 name = "{name}"
 task = "binary"
@@ -85,14 +94,20 @@ class Loop:
 
 
 @pytest.fixture
-def loop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Loop:
-    """An empty loop with a state folder of its own, which the process's environment points at."""
-    made = Loop(tmp_path / "loop", tmp_path / "home", "churn")
-    made.home.mkdir()
-    monkeypatch.setenv("DRIFTLOOP_HOME", str(made.home))
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A state folder that the process's environment names."""
+    made = tmp_path / "home"
+    made.mkdir()
+    monkeypatch.setenv("DRIFTLOOP_HOME", str(made))
     for name in ("MLFLOW_TRACKING_URI", "DRIFTLOOP_LEDGER_URL"):
         monkeypatch.delenv(name, raising=False)
     return made
+
+
+@pytest.fixture
+def loop(tmp_path: Path, home: Path) -> Loop:
+    """An empty loop with a state folder of its own, which the process's environment points at."""
+    return Loop(tmp_path / "loop", home, "churn")
 
 
 class Inbox:
@@ -163,6 +178,37 @@ def monitor(prefect_api: str, loop: Loop) -> Callable[..., dict]:
     from flows.monitor_flow import monitor_flow
 
     return lambda window=None, force=False: monitor_flow(loop.folder, window, force)
+
+
+@pytest.fixture(scope="session")
+def first_month(prefect_api: str, tmp_path_factory: pytest.TempPathFactory) -> Loop:
+    """A loop after its first month, which made version 1 champion."""
+    from flows.monitor_flow import monitor_flow
+
+    folder = tmp_path_factory.mktemp("first-month")
+    made = Loop(folder / "loop", folder / "home", "churn")
+    made.deliver("2024-01", month(1))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("DRIFTLOOP_HOME", str(made.home))
+        for name in ("MLFLOW_TRACKING_URI", "DRIFTLOOP_LEDGER_URL"):
+            patch.delenv(name, raising=False)
+        assert monitor_flow(made.folder, "2024-01")["champion"] == {"version": "1"}
+    return made
+
+
+@pytest.fixture
+def begun(first_month: Loop, loop: Loop) -> Loop:
+    """The loop with its first month behind it: a copy, for a training takes seconds."""
+    for its, mine in ((first_month.folder, loop.folder), (first_month.home, loop.home)):
+        shutil.copytree(its, mine, dirs_exist_ok=True)
+    with closing(sqlite3.connect(loop.home / "mlflow.db")) as connection, connection:
+        for table, column in PLACES:
+            connection.execute(
+                f"UPDATE {table} SET {column} = replace({column}, ?, ?)", (str(first_month.home), str(loop.home))
+            )
+    for file in loop.home.rglob("MLmodel"):
+        file.write_text(file.read_text().replace(str(first_month.home), str(loop.home)))
+    return loop
 
 
 @pytest.fixture(scope="session")

@@ -56,9 +56,8 @@ REFUSED = {
 }
 
 
+@pytest.mark.usefixtures("begun")
 def test_bad_windows_are_quarantined_and_the_next_one_runs(loop, monitor):
-    loop.deliver("2024-01", month(1))
-    monitor()
     for number, (spoil, told) in enumerate(REFUSED.items(), start=2):
         window, bad = f"2024-{number:02}", spoil(month(2))
         bad.drop(columns="churned").to_csv(loop.folder / f"windows/{window}.csv", index=False)
@@ -76,9 +75,8 @@ def test_bad_windows_are_quarantined_and_the_next_one_runs(loop, monitor):
     assert (after["window"], after["retrain"]["reason"]) == ("2024-12", "quiet")
 
 
+@pytest.mark.usefixtures("begun")
 def test_a_half_written_file_is_quarantined_once_and_runs_when_it_is_whole(loop, monitor):
-    loop.deliver("2024-01", month(1))
-    monitor()
     (loop.folder / "windows/2024-02.parquet").write_bytes(b"PAR1 cut off here")
     for _ in range(2):
         assert "half-written" in monitor()["quarantine"]["problems"][0]
@@ -108,9 +106,8 @@ def relabelled(loop):
         (relabelled, "its labels are no and yes, those of the other windows False and True"),
     ],
 )
+@pytest.mark.usefixtures("begun")
 def test_a_month_that_was_badly_delivered_is_quarantined_and_the_next_one_runs(loop, monitor, deliver, told):
-    loop.deliver("2024-01", month(1))
-    monitor()
     deliver(loop)
     assert told in monitor()["quarantine"]["problems"][0]
     loop.deliver("2024-03", month(3, shift=1, turned=True))
@@ -141,6 +138,7 @@ def test_a_window_older_than_the_champion_s_data_is_quarantined(loop, monitor):
     assert "older than 2024-03" in monitor("2024-01")["quarantine"]["problems"][0]
 
 
+@pytest.mark.usefixtures("begun")
 def test_what_is_only_unusual_is_monitored(loop, monitor):
     harmless = {
         "an extra column": lambda rows: rows.assign(comment="new"),
@@ -148,8 +146,6 @@ def test_what_is_only_unusual_is_monitored(loop, monitor):
         "a null category": lambda rows: rows.assign(plan=[None, *rows["plan"][1:]]),
         "a constant column": lambda rows: rows.assign(plan="full"),
     }
-    loop.deliver("2024-01", month(1))
-    monitor()
     for number, (what, change) in enumerate(harmless.items(), start=2):
         loop.deliver(f"2024-{number:02}", change(month(2)))
         report = monitor()

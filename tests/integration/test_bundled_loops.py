@@ -36,17 +36,6 @@ def run(loop: str, name: str, *arguments: str) -> str:
     return done.output
 
 
-@pytest.fixture
-def home(tmp_path, monkeypatch):
-    """A state folder that the environment names."""
-    made = tmp_path / "home"
-    made.mkdir()
-    monkeypatch.setenv("DRIFTLOOP_HOME", str(made))
-    for name in ("MLFLOW_TRACKING_URI", "DRIFTLOOP_LEDGER_URL"):
-        monkeypatch.delenv(name, raising=False)
-    return made
-
-
 def placed(name: str, folder: Path, rows: int, *windows: str) -> Path:
     """The loop in a folder of its own, with some of its generator's windows and models that are quick to fit."""
     run(name, "generate", "--to", str(folder), "--rows", str(rows))

@@ -29,15 +29,13 @@ def report(window, *, champion=None, **parts):
 
 
 @pytest.fixture
-def home(tmp_path, monkeypatch):
-    """A loop and a state folder that the environment names, as `driftloop up` hands them to the dashboard."""
+def home(home, tmp_path, monkeypatch):
+    """With a loop, as `driftloop up` hands both to the dashboard."""
     (tmp_path / "windows").mkdir()
     (tmp_path / "loop.toml").write_text(LOOP.format(name="churn"))
-    monkeypatch.setenv("DRIFTLOOP_HOME", str(tmp_path / "home"))
     monkeypatch.setenv("DRIFTLOOP_LOOP_DIR", str(tmp_path))
-    for name in ("DRIFTLOOP_LEDGER_URL", "DRIFTLOOP_API_URL", "MLFLOW_TRACKING_URI"):
-        monkeypatch.delenv(name, raising=False)
-    return tmp_path / "home"
+    monkeypatch.delenv("DRIFTLOOP_API_URL", raising=False)
+    return home
 
 
 @pytest.fixture

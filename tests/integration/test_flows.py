@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 
 import mlflow
 import pytest
@@ -22,7 +23,8 @@ def kinds(loop):
 def test_the_story_from_first_window_to_a_new_champion(loop, monitor):
     loop.deliver("2024-01", month(1), labels=False)
     first = monitor()
-    assert (first["retrain"], first["champion"]) == ({"retrain": False, "reason": "labels not ready"}, None)
+    waiting = {"retrain": False, "reason": "labels not ready", "columns": [], "trigger": None}
+    assert (first["retrain"], first["champion"]) == (waiting, None)
 
     loop.label("2024-01", month(1))
     loop.deliver("2024-02", month(2), labels=False)
@@ -34,7 +36,7 @@ def test_the_story_from_first_window_to_a_new_champion(loop, monitor):
     loop.label("2024-02", month(2))
     loop.deliver("2024-03", month(3), labels=False)
     third = monitor()
-    assert (third["retrain"], third["drift"]["share"]) == ({"retrain": False, "reason": "quiet"}, 0.0)
+    assert (third["retrain"]["reason"], third["retrain"]["columns"], third["drift"]["share"]) == ("quiet", [], 0.0)
     assert third["training"] is third["decision"] is None
 
     loop.label("2024-03", month(3))
@@ -42,6 +44,11 @@ def test_the_story_from_first_window_to_a_new_champion(loop, monitor):
     fourth = monitor()
     assert fourth["retrain"]["reason"] == "drift above threshold"
     assert fourth["drift"]["drifted"] == 2
+    assert sorted(fourth["retrain"]["columns"]) == ["fee", "usage"]
+    assert fourth["retrain"]["trigger"] == {
+        "share": 2 / 3, "on": ["drift"], "measured": ["drift"], "consecutive": 1, "needed": 1, "reference": ["2024-01"],
+        "drift": None,
+    }  # fmt: skip
     assert third["drift"]["target"] is None  # its labels are not in
     assert fourth["drift"]["target"]["name"] == "churned"
     assert fourth["performance"]["value"] < 0.5
@@ -52,17 +59,32 @@ def test_the_story_from_first_window_to_a_new_champion(loop, monitor):
     assert loop.open().registry.champion() == "2"
     assert kinds(loop) == ["verdict", "verdict", "promotion", "verdict", "verdict", "promotion"]
 
+    with get_client(sync_client=True) as client:
+        shown = max((a for a in client.read_artifacts() if a.key == "timeline-churn"), key=lambda a: a.created)
+    assert shown.data.startswith("![drift by column and window](data:image/png;base64,iVBOR")
+    assert "| column | drifted since | 2024-01 | 2024-02 | 2024-03 | 2024-04 |" in shown.data
+    assert re.search(r"\| fee \| 2024-04 \| – \| – \| 0\.\d\d \| \*\*0\.00\*\* \|", shown.data)
+    assert len(shown.data) < 100_000
+
 
 def test_a_report_has_exactly_the_contract_s_keys(loop, monitor):
+    loop.deliver("2023-12", month(2, shift=1, turned=True), labels=False)
     loop.deliver("2024-01", month(1))
     loop.deliver("2024-02", month(2, shift=1, turned=True))
+    loop.set("drift", reference="2023-12")
+    loop.set("trigger", reference="training")
     monitor("2024-01")
     report = monitor("2024-02")
     assert set(report) == {
-        "loop", "window", "reference", "rows", "drift", "performance", "retrain", "training", "decision", "champion",
+        "loop", "window", "reference", "rows", "drift", "quality", "performance", "retrain", "training", "decision",
+        "champion",
     }  # fmt: skip
-    assert set(report["drift"]) == {"share", "threshold", "drifted", "columns", "target", "means"}
+    assert set(report["drift"]) == {"share", "threshold", "engine", "drifted", "columns", "target", "means"}
     assert set(report["drift"]["columns"][0]) == {"name", "method", "score", "threshold", "drifted"}
+    trigger = report["retrain"]["trigger"]
+    assert (report["reference"], trigger["reference"]) == (["2023-12"], ["2024-01"])
+    assert (report["drift"]["share"], trigger["drift"]["share"], trigger["share"]) == (0.0, 2 / 3, 2 / 3)
+    assert report["retrain"]["reason"] == "drift above threshold", "by what the trigger is told to look at"
     assert [mean["name"] for mean in report["drift"]["means"]] == ["fee", "usage"]
     assert all(mean["moved"] and abs(mean["z"]) > 10 for mean in report["drift"]["means"])
     assert set(report["performance"]) == {"metric", "value", "rows"}
@@ -87,9 +109,8 @@ def test_the_same_window_twice_does_nothing_and_says_so(loop, monitor):
     assert loop.open().ledger.entries() == rows
 
 
+@pytest.mark.usefixtures("begun")
 def test_force_runs_the_same_window_again(loop, monitor):
-    loop.deliver("2024-01", month(1))
-    monitor()
     forced = monitor(force=True)
     assert "repeated" not in forced
     assert forced["retrain"]["reason"] == "quiet"
@@ -102,13 +123,12 @@ def test_labels_that_arrive_late_make_the_window_worth_another_run(loop, monitor
     assert monitor()["retrain"]["reason"] == "first champion"
 
 
+@pytest.mark.usefixtures("begun")
 def test_a_window_without_new_labels_is_not_retrained_on_however_far_it_drifted(loop, monitor):
-    loop.deliver("2024-01", month(1))
-    monitor()
     loop.deliver("2024-02", month(2, shift=1), labels=False)
     report = monitor()
     assert report["drift"]["share"] > report["drift"]["threshold"]
-    assert report["retrain"] == {"retrain": False, "reason": "labels not ready"}
+    assert (report["retrain"]["retrain"], report["retrain"]["reason"]) == (False, "labels not ready")
 
 
 def test_a_replay_of_what_is_done_leaves_the_ledger_as_it_is(loop, monitor):
@@ -120,9 +140,8 @@ def test_a_replay_of_what_is_done_leaves_the_ledger_as_it_is(loop, monitor):
     assert loop.open().ledger.entries() == rows
 
 
+@pytest.mark.usefixtures("begun")
 def test_the_champion_s_own_score_is_taken_on_rows_it_never_saw(loop, monitor):
-    loop.deliver("2024-01", month(1))
-    monitor()
     report = monitor(force=True)  # the champion was trained on this very window
     assert report["performance"]["rows"] < 600 * 0.3
 
@@ -176,9 +195,8 @@ def test_prefect_shows_the_training_as_a_subflow_with_artifacts(loop, monitor):
     assert "beats the margin" in decision.data
 
 
+@pytest.mark.usefixtures("begun")
 def test_a_champion_trained_under_another_holdout_rule_is_not_compared(loop, monitor):
-    loop.deliver("2024-01", month(1))
-    monitor()
     toml = loop.folder / "loop.toml"
     toml.write_text(toml.read_text() + "[holdout]\nshare = 0.3\n")
     loop.deliver("2024-02", month(2, shift=1))

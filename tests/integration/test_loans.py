@@ -33,7 +33,7 @@ def realdata(test: Callable[..., None]) -> Callable[..., None]:
 
 
 @pytest.fixture
-def loans(tmp_path, monkeypatch):
+def loans(tmp_path, home):
     """The loop's folder with few rows, whose names are easy to find wherever they get to."""
     folder = tmp_path / "loans"
     folder.mkdir()
@@ -46,9 +46,6 @@ def loans(tmp_path, monkeypatch):
         people = [f"{number}-{file.stem}" for number in range(len(rows))]
         rows["nom"], rows["prenom"] = ([f"{name.decode()}{who}" for who in people] for name in NAMES)
         rows.to_csv(file, index=False)
-    monkeypatch.setenv("DRIFTLOOP_HOME", str(tmp_path / "home"))
-    for name in ("MLFLOW_TRACKING_URI", "DRIFTLOOP_LEDGER_URL"):
-        monkeypatch.delenv(name, raising=False)
     return folder
 
 

@@ -57,23 +57,16 @@ threshold = 0.02
 
 
 @pytest.fixture
-def state(tmp_path, monkeypatch):
-    """A state folder that the environment names; returns its settings."""
-    home = tmp_path / "home"
-    home.mkdir()
-    monkeypatch.setenv("DRIFTLOOP_HOME", str(home))
-    for name in ("MLFLOW_TRACKING_URI", "DRIFTLOOP_LEDGER_URL"):
-        monkeypatch.delenv(name, raising=False)
-    return Settings.from_env({"DRIFTLOOP_HOME": str(home)}, Path.cwd())
-
-
-@pytest.fixture
 def streamflow(tmp_path):
     """A loop over the folder as it is published: six tables a month, the labels among them."""
     folder = tmp_path / "streamflow"
     folder.mkdir()
     (folder / "loop.toml").write_text(STREAMFLOW)
     return folder
+
+
+def opened(folder, home):
+    return open_workspace(folder, Settings.from_env({"DRIFTLOOP_HOME": str(home)}, Path.cwd()))
 
 
 @cache
@@ -100,9 +93,9 @@ def evidently_s_own():
     ("strategy", "trained_on", "about"),
     [("latest", ["month_001"], 0.65), ("all", ["month_000", "month_001"], 0.55)],
 )
-@pytest.mark.usefixtures("prefect_api", "state")
+@pytest.mark.usefixtures("prefect_api")
 def test_the_two_streamflow_months_drift_in_one_column_retrain_and_promote(
-    streamflow, state, strategy, trained_on, about
+    streamflow, home, strategy, trained_on, about
 ):
     from flows.monitor_flow import monitor_flow
 
@@ -121,7 +114,10 @@ def test_the_two_streamflow_months_drift_in_one_column_retrain_and_promote(
     for column in drift["columns"]:
         assert column["score"] == pytest.approx(columns[column["name"]][1], abs=1e-12), column["name"]
 
-    assert second["retrain"] == {"retrain": True, "reason": "drift above threshold"}
+    assert (second["retrain"]["reason"], second["retrain"]["columns"]) == (
+        "drift above threshold",
+        ["rebuffer_events_7d"],
+    )
     assert second["training"]["windows"] == trained_on
     decision = second["decision"]
     assert decision["metric"] == "auc"
@@ -131,7 +127,7 @@ def test_the_two_streamflow_months_drift_in_one_column_retrain_and_promote(
     assert second["training"]["metrics"]["val_auc"] == decision["candidate"]
     assert (decision["outcome"], decision["reason"]) == ("promote", "beats the margin")
     assert decision["gain_low"] > 0
-    work = open_workspace(streamflow, state)
+    work = opened(streamflow, home)
     assert work.registry.aliases() == {"champion": "2"}
 
     tells_blanks_apart(work)
@@ -210,8 +206,8 @@ def test_the_features_inferred_are_those_its_publisher_names(tmp_path, name):
     assert loop.timestamp == about(name)["timestamp"]
 
 
-@pytest.mark.usefixtures("prefect_api", "state")
-def test_a_regression_stream_is_monitored_through_the_flow(tmp_path, state):
+@pytest.mark.usefixtures("prefect_api")
+def test_a_regression_stream_is_monitored_through_the_flow(tmp_path, home):
     from flows.monitor_flow import monitor_flow
 
     folder = tmp_path / "bike"
@@ -234,5 +230,5 @@ def test_a_regression_stream_is_monitored_through_the_flow(tmp_path, state):
     for report in reports:
         if report["decision"] and report["decision"]["outcome"] == "promote" and report["decision"]["champion"]:
             assert report["decision"]["candidate"] < report["decision"]["champion"]
-    champion = open_workspace(folder, state).registry.champion()
+    champion = opened(folder, home).registry.champion()
     assert champion == reports[-1]["champion"]["version"]

@@ -117,3 +117,10 @@ def test_what_is_stored_names_the_metric_and_the_rows() -> None:
     stored = found("auc", rows()).json()
     assert (stored["metric"], stored["rows"], stored["shuffles"]) == ("auc", 400, REPEATS)
     assert stored["features"][0].keys() == {"name", "mean", "std"}
+
+
+def test_a_column_with_one_value_on_the_rows_says_nothing_and_is_left_out() -> None:
+    X = rows().assign(season=3.0, missing=np.nan)
+    assert {feature.name for feature in found("rmse", X).features} == {
+        "strong", "weak", "unused", "plan",
+    }  # fmt: skip

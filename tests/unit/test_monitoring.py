@@ -5,18 +5,21 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any, cast
 
+import numpy as np
 import pandas as pd
 import pytest
 
-from driftloop import answers, monitoring
+from driftloop import answers, drift_worker, monitoring, page
+from driftloop.drift import DriftReport
 from driftloop.entry import Kind
 from driftloop.errors import ContractError, DriftloopError, WindowError
 from driftloop.frame import Window
 from driftloop.ledger import Ledger
 from driftloop.registry import Registry
 from driftloop.report import window_report
-from driftloop.retrain import Performance
+from driftloop.retrain import ColumnQuality, Drift, Performance
 from driftloop.settings import Settings
+from driftloop.sides import Rows, columns_of
 from driftloop.training import evaluate, split
 from driftloop.windows import open_windows
 from driftloop.workspace import Champion, Serving, Workspace
@@ -273,10 +276,53 @@ def test_the_previous_window_is_the_last_that_can_be_read(work: Workspace) -> No
     assert monitoring.reference_ids(with_reference(work, "previous"), "2024-03", serving) == ("2024-01",)
 
 
-def test_a_reference_that_is_no_window_is_a_contract_error(work: Workspace) -> None:
-    serving = Serving("1", ("2024-01",))
-    with pytest.raises(ContractError, match=r'drift\.reference = "2023-01" is neither "training", "previous" nor'):
-        monitoring.reference_ids(with_reference(work, "2023-01"), "2024-02", serving)
+@pytest.mark.parametrize("section", ["drift", "trigger"])
+def test_a_reference_that_is_no_window_is_a_contract_error(section: str) -> None:
+    loop = a_loop(**{section: {"reference": "2023-01"}})
+    with pytest.raises(ContractError, match=rf'{section}\.reference = "2023-01" is neither "training", "previous", "y'):
+        monitoring.require_references(loop, MONTHS)
+    monitoring.require_references(loop, ["2023-01", *MONTHS])
+
+
+@pytest.mark.parametrize("section", ["drift", "trigger"])
+def test_a_year_ago_needs_ids_that_name_a_year(section: str) -> None:
+    loop = a_loop(**{section: {"reference": "year_ago"}})
+    with pytest.raises(ContractError, match=rf'{section}\.reference = "year_ago" needs ids .*; month_002 names none'):
+        monitoring.require_references(loop, ["month_001", "month_002"])
+    for ids in (["2024-02"], ["2024-W09"], ["2024-02-29"]):
+        monitoring.require_references(loop, ids)
+
+
+def test_a_year_ago_is_the_window_of_the_same_month_a_year_before(work: Workspace) -> None:
+    serving = Serving("1", ("2024-01", "2024-02"))
+    tables(work).update({month: some_rows(200) for month in ("2022-03", "2023-02", "2023-03", "2023-04")})
+    with_reference(work, "year_ago")
+    assert monitoring.reference_ids(work, "2024-03", serving) == ("2023-03",)
+    assert monitoring.without_year_ago(work, "2024-03", ("2023-03",), ("2023-03",)) == []
+
+
+def test_without_a_usable_window_a_year_ago_training_stands_in_and_a_note_says_so(work: Workspace) -> None:
+    serving = Serving("1", ("2024-01", "2024-02"))
+    tables(work)["2023-03"] = some_rows(200).assign(fee="broken")
+    with_reference(work, "year_ago")
+    used = monitoring.reference_ids(work, "2024-03", serving)
+    assert used == serving.windows
+    assert monitoring.without_year_ago(work, "2024-03", used, used) == [
+        "no usable window 2023-03: compared with what the champion was trained on"
+    ]
+
+
+@pytest.mark.parametrize(
+    ("trigger", "expected"), [(None, ("2024-01", "2024-02")), ("previous", ("2024-02",)), ("2024-01", ("2024-01",))]
+)
+def test_the_trigger_may_have_a_reference_of_its_own(
+    work: Workspace, trigger: str | None, expected: tuple[str, ...]
+) -> None:
+    serving = Serving("1", ("2024-01", "2024-02"))
+    work.loop = work.loop.model_copy(update={"trigger": work.loop.trigger.model_copy(update={"reference": trigger})})
+    assert monitoring.reference_ids(work, "2024-03", serving) == serving.windows
+    assert monitoring.trigger_reference_ids(work, "2024-03", serving) == expected
+    assert monitoring.without_year_ago(work, "2024-03", serving.windows, expected) == []
 
 
 def test_a_reference_that_cannot_be_read_stops_the_run(work: Workspace) -> None:
@@ -368,17 +414,26 @@ def test_a_window_is_quarantined_once_per_content(work: Workspace) -> None:
 def measured(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Any, ...]]:
     """What the worker is asked for, instead of a worker."""
     asked: list[tuple[Any, ...]] = []
-    monkeypatch.setattr(monitoring.drift_worker, "measure", lambda *request: asked.append(request))
+
+    def measure(*request: Any) -> DriftReport:
+        asked.append(request)
+        return DriftReport(Drift(0.0, ()), "")
+
+    monkeypatch.setattr(drift_worker, "measure", measure)
     return asked
+
+
+def in_memory(work: Workspace, *windows: Window) -> Rows:
+    return Rows(windows, work.loop.task, work.loop.target)
 
 
 def test_the_labels_are_measured_as_the_windows_spell_them_where_they_are_in(work: Workspace, measured: Any) -> None:
     left = tables(work)["2024-02"]["left"]
     tables(work)["2024-02"]["left"] = left.astype(object).where(left.index >= 50)
     reference, current = [work.read("2024-01")], work.read("2024-02")
-    monitoring.measure_drift(work, reference, current)
-    ((before, now, numeric, categorical, target),) = measured
-    assert (numeric, categorical, target) == (("fee",), ("plan", "left"), "left")
+    monitoring.measure_drift(work, in_memory(work, *reference), current)
+    ((before, now, numeric, categorical, target, *_),) = measured
+    assert (numeric, categorical, target) == (["fee"], ["plan", "left"], "left")
     assert set(before["left"]) == {"True", "False"}
     assert now["left"].isna().sum() == 50
     assert now["left"].dropna().tolist() == [str(value) for value in some_rows(200, seed=1)["left"][50:]]
@@ -388,17 +443,17 @@ def test_the_labels_are_measured_as_the_windows_spell_them_where_they_are_in(wor
 @pytest.mark.parametrize("without", ["2024-01", "2024-02"])
 def test_without_labels_on_both_sides_the_target_is_not_measured(work: Workspace, measured: Any, without: str) -> None:
     tables(work)[without]["left"] = None
-    monitoring.measure_drift(work, [work.read("2024-01")], work.read("2024-02"))
-    ((before, now, numeric, categorical, *target),) = measured
-    assert (numeric, categorical, target) == (("fee",), ("plan",), [])
+    monitoring.measure_drift(work, in_memory(work, work.read("2024-01")), work.read("2024-02"))
+    ((before, now, numeric, categorical, target, *_),) = measured
+    assert (numeric, categorical, target) == (["fee"], ["plan"], None)
     assert "left" not in before
     assert "left" not in now
 
 
 def test_a_reference_window_whose_labels_are_late_counts_with_its_features(work: Workspace, measured: Any) -> None:
     del tables(work)["2024-02"]["left"]
-    monitoring.measure_drift(work, [work.read(month) for month in MONTHS[:2]], work.read("2024-03"))
-    ((before, *_, target),) = measured
+    monitoring.measure_drift(work, in_memory(work, *map(work.read, MONTHS[:2])), work.read("2024-03"))
+    ((before, _, _, _, target, *_),) = measured
     assert target == "left"
     assert before["left"].isna().tolist() == [False] * 200 + [True] * 200
 
@@ -407,9 +462,92 @@ def test_a_regressions_target_is_measured_as_numbers(work: Workspace, measured: 
     loop = a_loop(task="regression", target="fee", features={"categorical": ["plan"]})
     windows = [a_window(some_rows(40, seed=seed), loop) for seed in (0, 1)]
     monitoring.drift_between(loop, windows[:1], windows[1:])
-    ((_, now, numeric, categorical, target),) = measured
-    assert (numeric, categorical, target) == (("fee",), ("plan",), "fee")
+    ((_, now, numeric, categorical, target, *_),) = measured
+    assert (numeric, categorical, target) == (["fee"], ["plan"], "fee")
     assert now["fee"].tolist() == some_rows(40, seed=1)["fee"].tolist()
+
+
+def test_a_large_windows_page_is_drawn_on_rows_of_each_window_and_label(
+    work: Workspace, measured: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(page, "ROWS", 300)
+    months = [work.read(month) for month in MONTHS]
+    monitoring.measure_drift(work, in_memory(work, *months[:2]), months[2])
+    ((before, now, *_, excerpt, _),) = measured
+    assert (len(before), len(now), excerpt.reference_rows, excerpt.current_rows) == (400, 200, 400, 200)
+    assert (len(excerpt.reference), len(excerpt.current)) == (150, 150)
+    assert (excerpt.reference.index < 200).sum() == 75
+    pd.testing.assert_frame_equal(excerpt.current, now.loc[excerpt.current.index])
+    yes = (now["left"] == "True").mean()
+    assert (excerpt.current["left"] == "True").sum() == pytest.approx(150 * yes, abs=1)
+    monkeypatch.setattr(page, "ROWS", 600)
+    monitoring.measure_drift(work, in_memory(work, *months[:2]), months[2])
+    assert measured[1][-2] is None, "the page is Evidently's own"
+
+
+def test_every_features_quality_is_told_with_its_drift(work: Workspace, measured: Any) -> None:
+    tables(work)["2024-02"].loc[:59, "plan"] = None
+    tables(work)["2024-02"].loc[100:139, "fee"] = -1e6
+    found = monitoring.measure_drift(work, in_memory(work, work.read("2024-01")), work.read("2024-02")).quality
+    assert found == (
+        ColumnQuality("fee", 0.0, 0.0, unseen=None, outside=found[0].outside, moved=True),
+        ColumnQuality("plan", 0.3, 0.0, unseen=0.0, outside=None, moved=True),
+    )
+    assert found[0].outside == pytest.approx(0.2, abs=0.05)
+    same = monitoring.measure_drift(work, in_memory(work, work.read("2024-01")), work.read("2024-01")).quality
+    assert not any(column.moved for column in same)
+
+
+@pytest.mark.parametrize(
+    ("task", "target", "kind", "changed"),
+    [
+        ("binary", "left", {"categorical": ["plan"]}, lambda rows: rows.assign(left=rows["left"] & (rows["fee"] > 1))),
+        ("multiclass", "plan", {"numeric": ["fee"]}, lambda rows: rows.assign(plan=["basic", *["family"] * 199])),
+        ("regression", "fee", {"categorical": ["plan"]}, lambda rows: rows.assign(fee=rows["fee"] + 2)),
+    ],
+)
+def test_the_columnar_engine_tells_the_targets_drift_and_draws_it_too(
+    work: Workspace, monkeypatch: pytest.MonkeyPatch, task: str, target: str, kind: Any, changed: Any
+) -> None:
+    asked: list[tuple[Any, ...]] = []
+    monkeypatch.setattr(drift_worker, "draw", lambda *request: str(asked.append(request)))
+    loop = a_loop(task=task, target=target, features=kind, drift={"engine": "columnar"})
+    before, same = (a_window(some_rows(200, seed=seed), loop) for seed in (0, 1))
+    now = a_window(changed(some_rows(200, seed=1)), loop)
+    found = [monitoring.drift_between(loop, [before], [other]).drift for other in (now, same)]
+    assert [(drift.target.name, drift.target.drifted) for drift in found if drift.target] == [
+        (target, True),
+        (target, False),
+    ]
+    assert [(drift.share, len(drift.columns)) for drift in found] == [(0.0, 1)] * 2, "it is no feature"
+    excerpt, told, numeric = asked[0]
+    assert (excerpt.drawn, excerpt.total, told) == (400, 400, found[0])
+    assert (target in excerpt.reference, target in numeric) == (True, task == "regression")
+    unlabelled = a_window(some_rows(200, seed=1).assign(**{target: None}), loop)
+    assert monitoring.drift_between(loop, [before], [unlabelled]).drift.target is None
+
+
+def test_an_excerpt_is_of_the_rows_at_its_places(work: Workspace) -> None:
+    side = in_memory(work, *map(work.read, MONTHS))
+    columns = columns_of(work.loop, target=True)
+    for places in ([0, 199, 200, 399, 400, 599], [], [3, 4, 450], list(range(600))):
+        found = side.excerpt(columns, np.array(places, dtype=np.int64))
+        pd.testing.assert_frame_equal(found, side.frame(columns).iloc[places].reset_index(drop=True))
+
+
+def test_quality_is_the_same_whoever_measures_drift(
+    work: Workspace, measured: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(drift_worker, "draw", lambda *_: "")
+    tables(work)["2024-02"].loc[:59, "plan"] = "gold"
+    tables(work)["2024-02"].loc[100:139, "fee"] = None
+    windows = [work.read(month) for month in MONTHS[:2]]
+    told = []
+    for engine in ("evidently", "columnar"):
+        loop = work.loop.model_copy(update={"drift": work.loop.drift.model_copy(update={"engine": engine})})
+        told.append(monitoring.drift_between(loop, windows[:1], windows[1:]).quality)
+    assert told[0] == told[1]
+    assert [column.moved for column in told[0]] == [True, True]
 
 
 def test_a_windows_means_stand_beside_those_of_training(work: Workspace) -> None:

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from driftloop.entry import Entry, Kind
-from driftloop.report import window_report
-from driftloop.retrain import ColumnDrift, Drift
+from driftloop.report import quality_json, window_report
+from driftloop.retrain import ColumnDrift, ColumnQuality, Drift
 from services.dashboard.months import COLUMNS, month_rows
 
 FEE = ColumnDrift("fee", "K-S p_value", 0.5, 0.05, drifted=False)
@@ -34,6 +34,13 @@ def test_a_target_without_labels_is_left_empty() -> None:
     assert made["target"] is None
     assert [column["name"] for column in made["columns"]] == ["fee"]
     assert set(COLUMNS) < set(made)
+
+
+def test_columns_whose_quality_moved_stand_apart() -> None:
+    fee, plan = (ColumnQuality(name, 0.1, 0.0, None, 0.0, moved=name == "fee") for name in ("fee", "plan"))
+    made = row(Drift(0.0, (FEE,)), quality=quality_json((fee, plan)))
+    assert [column["name"] for column in made["moved"]] == ["fee"]
+    assert row(Drift(0.0, (FEE,)))["moved"] == []
 
 
 def test_windows_without_drift_and_reports_of_earlier_versions_have_a_row() -> None:

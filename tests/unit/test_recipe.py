@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import joblib
 import numpy as np
 import pandas as pd
 import pytest
@@ -15,7 +16,7 @@ from sklearn.pipeline import Pipeline
 from driftloop import contract
 from driftloop.artifact import REVIEWED_TYPES, score
 from driftloop.contract import Loop
-from driftloop.encoding import Codes, Numbers, OneHot, blocks
+from driftloop.encoding import Codes, Numbers, OneHot, blocks, fit_transform
 from driftloop.errors import ContractError
 from driftloop.frame import MISSING
 from driftloop.recipe import build, in_one_thread
@@ -249,3 +250,27 @@ def test_one_thread_serves_what_many_trained() -> None:
     pipeline.fit(X, y)
     in_one_thread(pipeline)
     assert pipeline["model"].regressor_.n_jobs == 1
+
+
+@pytest.mark.parametrize("empty", [False, True])
+@pytest.mark.parametrize("categorical", [[], ["plan", "paperless"]])
+def test_trees_on_histograms_learn_the_same_from_numbers_that_were_not_copied(
+    categorical: list[str], empty: bool
+) -> None:
+    X, y = rows()
+    X = X[["fee", "rare", *categorical]] if empty else X[["fee", *categorical]].assign(fee=X["fee"])
+    numeric = [name for name in X if name not in categorical]
+    given = a_loop(
+        features={"numeric": numeric, "categorical": categorical},
+        model={
+            "estimator": "sklearn.ensemble.HistGradientBoostingClassifier",
+            "params": {"max_iter": 3, "random_state": 0},
+        },
+    )
+    plain, lean = build(given), build(given)
+    plain.fit(X, y)
+    Z = fit_transform(lean[:-1], X, y)
+    lean["model"].fit(Z, y)
+    assert isinstance(Z, np.ndarray) if empty else np.shares_memory(Z[0].to_numpy(), X["fee"].to_numpy())
+    assert joblib.hash(lean) == joblib.hash(plain)
+    assert np.array_equal(np.asarray(Z), plain[:-1].transform(X), equal_nan=True)

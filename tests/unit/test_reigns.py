@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from driftloop.entry import Entry, Kind
-from driftloop.reigns import expired, previous_champion, reign_at, reigns, waiting
+from driftloop.reigns import expired, in_a_row, previous_champion, reign_at, reigns, waiting
 
 BEGAN = datetime(2024, 5, 1, tzinfo=UTC)
 
@@ -80,3 +80,67 @@ def test_windows_that_were_known_when_the_candidate_asked_do_not_count_against_i
     entries = rows(("verdict", "02", None), ("verdict", "03", None), ("ask", "01", "1"), ("verdict", "02", None))
     assert not expired(entries, entries[2], "03", 1)
     assert expired(entries, entries[2], "04", 1)
+
+
+# what shows in a row
+
+
+def arrival(window: str, *on: str, measured: tuple[str, ...] = ("drift",), rows: int = 500, seq: int = 0) -> Entry:
+    trigger = {"on": list(on), "measured": list(measured)}
+    report = {"rows": {"current": rows}, "retrain": {"trigger": trigger}}
+    return Entry("churn", seq or int(window), BEGAN, Kind.VERDICT, window, "1", "a", "r", {"report": report})
+
+
+def other(kind: Kind, window: str, seq: int) -> Entry:
+    report = {"rows": {"current": 500}, "retrain": {"trigger": None}}
+    return Entry("churn", seq, BEGAN, kind, window, "1", "a", "r", {"report": report})
+
+
+def test_windows_right_before_are_counted_until_one_is_quiet() -> None:
+    entries = [arrival("1", "drift"), arrival("2"), arrival("3", "drift"), arrival("4", "drift")]
+    assert in_a_row(entries, "5", 30) == {"drift": 2}
+    assert in_a_row(entries, "3", 30) == {}
+    assert in_a_row([], "1", 30) == {}
+
+
+def test_the_window_itself_and_later_ones_do_not_count() -> None:
+    entries = [arrival("1", "drift"), arrival("2", "drift"), arrival("3", "drift")]
+    assert in_a_row(entries, "2", 30) == {"drift": 1}
+
+
+def test_each_finding_has_a_row_of_its_own() -> None:
+    both = ("drift", "quality")
+    entries = [arrival("1", "drift", "quality", measured=both), arrival("2", "quality", measured=both)]
+    assert in_a_row(entries, "3", 30) == {"quality": 2}
+
+
+@pytest.mark.parametrize(
+    "between",
+    [
+        other(Kind.QUARANTINE, "2", 2),
+        arrival("2", rows=29),
+        arrival("2", measured=()),
+        other(Kind.VERDICT, "2", 2),  # without a champion, or of an earlier version
+    ],
+    ids=["quarantined", "too few rows", "not measured", "no trigger"],
+)
+def test_a_window_that_cannot_tell_neither_counts_nor_ends_a_row(between: Entry) -> None:
+    assert in_a_row([arrival("1", "drift"), between, arrival("3", "drift")], "4", 30) == {"drift": 2}
+
+
+@pytest.mark.parametrize("kind", [Kind.PROMOTION, Kind.KEEP, Kind.ASK, Kind.ROLLBACK, Kind.ADOPTION])
+def test_a_training_or_another_champion_begins_anew(kind: Kind) -> None:
+    entries = [arrival("1", "drift"), arrival("2", "drift"), other(kind, "2", 3), arrival("3", "drift", seq=4)]
+    assert in_a_row(entries, "4", 30) == {"drift": 1}
+
+
+@pytest.mark.parametrize("kind", [Kind.EXPIRY, Kind.REJECTION])
+def test_what_trains_nothing_leaves_the_row_as_it_is(kind: Kind) -> None:
+    entries = [arrival("1", "drift"), other(kind, "1", 2), arrival("2", "drift", seq=3)]
+    assert in_a_row(entries, "3", 30) == {"drift": 2}
+
+
+def test_of_a_window_that_was_looked_at_again_the_last_look_counts() -> None:
+    entries = [arrival("1", "drift"), arrival("2", "drift"), arrival("1", seq=3)]
+    assert in_a_row(entries, "3", 30) == {"drift": 1}
+    assert in_a_row([arrival("1", "drift"), other(Kind.QUARANTINE, "1", 2)], "2", 30) == {}

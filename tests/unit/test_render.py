@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from driftloop.cli import render
-from driftloop.report import drift_json, window_report
-from driftloop.retrain import ColumnDrift, Drift
+from driftloop.report import drift_json, quality_json, window_report
+from driftloop.retrain import ColumnDrift, ColumnQuality, Drift
 
 FEE = ColumnDrift("fee", "K-S p_value", 0.5, 0.05, drifted=False)
 TARGET = ColumnDrift("price", "K-S p_value", 0.001, 0.05, drifted=True)
@@ -30,6 +30,18 @@ def test_the_targets_drift_is_told_apart(capsys: pytest.CaptureFixture[str], dri
         f"The target price {'drifted' if drifted else 'did not drift'}: K-S p_value 0.0010, threshold 0.05; it" in said
     )
     assert "drift share 0.000" in said
+
+
+def test_only_columns_whose_quality_moved_are_shown(capsys: pytest.CaptureFixture[str]) -> None:
+    fee = ColumnQuality("fee", 0.125, 0.004, None, 0.031, moved=True)
+    plan = ColumnQuality("plan", 0.0, 0.0, 0.5, None, moved=True)
+    same = ColumnQuality("months", 0.001, 0.0, None, 0.0, moved=False)
+    said = monitored(capsys, None, quality=quality_json((fee, plan, same)))
+    assert "fee 12.50% 0.40% – 3.10%" in said
+    assert "plan 0.00% 0.00% 50.00% –" in said
+    assert "months" not in said
+    assert "quality" not in monitored(capsys, None, quality=quality_json((same,)))
+    assert "quality" not in monitored(capsys, None, quality=None)
 
 
 @pytest.mark.parametrize("drift", [None, Drift(0.0, (FEE,))])

@@ -6,8 +6,17 @@ import json
 
 from driftloop.metrics import Score
 from driftloop.promotion import Comparison, PromotionPolicy, ServingCheck, decide_promotion
-from driftloop.report import decision_json, decision_of, drift_json, performance_json, training_json, window_report
-from driftloop.retrain import ColumnDrift, Drift, Estimate, Performance, RetrainReason
+from driftloop.report import (
+    decision_json,
+    decision_of,
+    drift_json,
+    performance_json,
+    said,
+    training_json,
+    trigger_json,
+    window_report,
+)
+from driftloop.retrain import ColumnDrift, ColumnQuality, Drift, Estimate, Performance, RetrainReason, RetrainVerdict
 from driftloop.slices import Slice, Slices
 from tests.fakes import some_facts
 
@@ -20,6 +29,11 @@ DRIFT = Drift(
 )
 
 
+VERDICT = RetrainVerdict(
+    True, RetrainReason.DRIFT, 0.5, measured=("drift", "performance"), on=("drift",), in_a_row=3, columns=("fee",)
+)
+
+
 def test_a_report_has_exactly_the_keys_of_the_design() -> None:
     report = window_report(
         "churn",
@@ -29,10 +43,13 @@ def test_a_report_has_exactly_the_keys_of_the_design() -> None:
         current_rows=600,
         drift=DRIFT,
         threshold=0.3,
+        quality=(ColumnQuality("fee", 0.1, 0.0, None, 0.0, moved=True), ColumnQuality("plan", 0, 0, 0, None, False)),
         performance=Performance("auc", 0.7, 500, 0.1),
         estimated=Estimate("auc", 0.72, 0.7, 0.74, 600, 0.08, 0.05, "calibrated probabilities"),
         retrain=True,
         reason=RetrainReason.DRIFT,
+        columns=("fee",),
+        trigger=trigger_json(VERDICT, 2, ("2024-01", "2024-02"), None, 0.3),
         champion="3",
     )
     assert report == {
@@ -43,6 +60,7 @@ def test_a_report_has_exactly_the_keys_of_the_design() -> None:
         "drift": {
             "share": 0.5,
             "threshold": 0.3,
+            "engine": "evidently",
             "drifted": 1,
             "columns": [
                 {"name": "fee", "method": "K-S p_value", "score": 0.001, "threshold": 0.05, "drifted": True},
@@ -51,6 +69,13 @@ def test_a_report_has_exactly_the_keys_of_the_design() -> None:
             "target": None,
             "prediction": None,
             "means": [],
+        },
+        "quality": {
+            "columns": [
+                {"name": "fee", "nulls": 0.1, "reference_nulls": 0.0, "unseen": None, "outside": 0.0, "moved": True},
+                {"name": "plan", "nulls": 0, "reference_nulls": 0, "unseen": 0, "outside": None, "moved": False},
+            ],
+            "moved": 1,
         },
         "performance": {"metric": "auc", "value": 0.7, "rows": 500, "drop": 0.1, "drop_low": None, "note": None},
         "estimated": {
@@ -63,7 +88,20 @@ def test_a_report_has_exactly_the_keys_of_the_design() -> None:
             "drop_low": 0.05,
             "method": "calibrated probabilities",
         },
-        "retrain": {"retrain": True, "reason": "drift above threshold"},
+        "retrain": {
+            "retrain": True,
+            "reason": "drift above threshold",
+            "columns": ["fee"],
+            "trigger": {
+                "share": 0.5,
+                "on": ["drift"],
+                "measured": ["drift", "performance"],
+                "consecutive": 3,
+                "needed": 2,
+                "reference": ["2024-01", "2024-02"],
+                "drift": None,
+            },
+        },
         "training": None,
         "decision": None,
         "champion": {"version": "3"},
@@ -72,22 +110,42 @@ def test_a_report_has_exactly_the_keys_of_the_design() -> None:
 
 def test_the_keys_come_in_the_designs_order() -> None:
     assert list(window_report("churn", "2024-01", reason="quiet", champion=None)) == [
-        "loop", "window", "reference", "rows", "drift", "performance", "estimated", "retrain", "training",
+        "loop", "window", "reference", "rows", "drift", "quality", "performance", "estimated", "retrain", "training",
         "decision", "champion",
     ]  # fmt: skip
 
 
+def test_a_trigger_that_judged_against_another_reference_shows_that_drift_too() -> None:
+    assert trigger_json(VERDICT, 1, ("2023-03",), DRIFT, 0.3)["drift"] == drift_json(DRIFT, 0.3)
+
+
+def test_a_verdict_in_a_line_names_its_first_columns() -> None:
+    assert said({"reason": "quiet"}) == "quiet", "of an earlier version"
+    trigger = trigger_json(VERDICT, 2, (), None, 0.3)
+    report = window_report("churn", "w", reason="drift above threshold", columns="ab", trigger=trigger, champion="1")
+    assert said(report["retrain"]) == "drift above threshold: a, b"
+    report = window_report("churn", "w", reason="drift above threshold", columns="abcdef", champion="1")
+    assert said(report["retrain"]) == "drift above threshold: a, b, c, d, e, …"
+
+
+def test_a_verdict_that_is_not_there_yet_says_how_many_windows_showed_it() -> None:
+    trigger = trigger_json(VERDICT, 4, (), None, 0.3)
+    assert said({"reason": "not yet in a row", "columns": ["fee"], "trigger": trigger}) == (
+        "not yet in a row (3 of 4): fee"
+    )
+
+
 def test_what_there_is_not_is_null_and_never_zero() -> None:
     report = window_report("churn", "2024-01", reason="first champion", retrain=True, champion=None)
-    assert [report[key] for key in ("drift", "performance", "estimated", "training", "decision", "champion")] == [
-        None
-    ] * 6
+    nothing = ("drift", "quality", "performance", "estimated", "training", "decision", "champion")
+    assert [report[key] for key in nothing] == [None] * 7
 
 
 def test_no_drift_at_all_is_a_drift_of_zero_and_not_null() -> None:
     assert window_report("churn", "w", drift=Drift(0.0, ()), reason="quiet", champion="1")["drift"] == {
         "share": 0.0,
         "threshold": 0.0,
+        "engine": "evidently",
         "drifted": 0,
         "columns": [],
         "target": None,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from dataclasses import replace
 from typing import Any
 
@@ -25,7 +26,7 @@ from driftloop.metrics import Predictions, metrics_of
 from driftloop.paired import paired_gain
 from driftloop.recipe import build
 from driftloop.slices import NO_SLICES, quartiles
-from driftloop.strategy import Base, TrainingSet, joined, training_set, window_limit
+from driftloop.strategy import Base, TrainingSet, joined, pieces, training_set, window_limit
 from driftloop.training import (
     FOLD_ROWS,
     FOLDS,
@@ -572,6 +573,18 @@ def test_the_training_rows_of_several_windows_are_in_memory_once() -> None:
     assert whole.X["fee"].tolist() == [fee for part in parts for fee in part.X["fee"]]
     assert len(joined(parts[1:]).X) == len(whole.X) - len(parts[0].X)
     assert joined(parts[2:]).fingerprint == parts[2].fingerprint
+
+
+def test_putting_windows_together_takes_no_memory_but_that_of_their_rows() -> None:
+    X = pd.DataFrame(np.ones((10_000, 20)), columns=[f"n{i}" for i in range(20)]).assign(word="one")
+    windows = [Window(f"2024-0{n}", X, pd.Series(np.ones(len(X))), None, None) for n in (1, 2, 3, 4)]
+    masks = [np.arange(len(X)) % 5 > 0] * 4
+    tracemalloc.start()
+    parts = pieces(windows, masks)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 1.6 * sum(part.X.memory_usage(index=False).sum() for part in parts)
+    pd.testing.assert_frame_equal(joined(parts).X, pd.concat([X[mask] for mask in masks], ignore_index=True))
 
 
 def test_facts_of_a_version_that_learnt_on_are_of_all_its_rows() -> None:

@@ -7,7 +7,7 @@ from typing import Any, cast
 
 import pytest
 
-from driftloop import contract
+from driftloop import contract, workspace
 from driftloop.errors import ContractError, DriftloopError
 from driftloop.ledger import Ledger
 from driftloop.registry import Registry
@@ -50,6 +50,17 @@ def test_a_window_is_checked_once_until_its_content_changes(work: Workspace) -> 
     assert work.read("2024-01") is first
     cast("FakeWindows", work.windows).tables["2024-01"] = some_rows(seed=3)
     assert work.read("2024-01").fingerprint != first.fingerprint
+
+
+def test_a_training_on_more_rows_than_are_kept_has_their_memory(
+    work: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kept = work.read("2024-01")
+    work.make_room(300)
+    assert work.read("2024-01") is kept
+    monkeypatch.setattr(workspace, "CACHED_ROWS", 299)
+    work.make_room(300)
+    assert work.read("2024-01") is not kept
 
 
 def test_the_newest_window_is_the_last_that_sorts(work: Workspace) -> None:

@@ -1,0 +1,291 @@
+"""The sides of a comparison: what Parquet files give a column at a time is what windows read whole would give."""
+
+from __future__ import annotations
+
+import os
+import pickle
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from driftloop import frame, sides
+from driftloop.columnar import Column, Summary, summarise
+from driftloop.contract import Loop
+from driftloop.errors import ContractError, WindowError
+from driftloop.runs import Files
+from driftloop.sides import Kept, Rows, Stored, columns_of, kept, stored
+from driftloop.windows import open_windows
+from tests.fakes import a_loop, some_rows
+
+NUMERIC = ["fee", "whole", "flag", "text", "price"]
+CATEGORICAL = ["plan", "yes", "code", "ratio", "kind"]
+
+
+def rows(count: int, seed: int) -> pd.DataFrame:
+    """A column of each type that Parquet has and a loop may want."""
+    rng = np.random.default_rng(seed)
+
+    def some_null(values: Any) -> pd.Series:
+        return pd.Series(values, dtype=object).where(rng.random(count) > 0.1)
+
+    return pd.DataFrame(
+        {
+            "fee": rng.normal(size=count).round(2),
+            "whole": some_null(rng.integers(0, 9, count)).astype("Int64"),
+            "flag": rng.random(count) > 0.5,
+            "text": some_null(rng.integers(0, 9, count).astype(str)),
+            "price": rng.integers(0, 9, count).astype("float32"),
+            "plan": some_null(rng.choice(["basic", "true", "True"], count)),
+            "yes": some_null(rng.random(count) > 0.3),
+            "code": some_null(rng.integers(0, 4, count)).astype("float64"),
+            "ratio": rng.integers(0, 4, count) / 4,
+            "kind": pd.Categorical(some_null(rng.choice(["a", "b"], count))),
+            "left": some_null(rng.random(count) > 0.5),
+        }
+    )
+
+
+@pytest.fixture
+def loop() -> Loop:
+    return a_loop(entity=None, features={"numeric": NUMERIC, "categorical": CATEGORICAL})
+
+
+def written(folder: Path, tables: dict[str, pd.DataFrame]) -> Path:
+    (folder / "windows").mkdir()
+    for window, table in tables.items():
+        table.to_parquet(folder / "windows" / f"{window}.parquet", row_group_size=70)
+    return folder
+
+
+def both(folder: Path, loop: Loop, tables: dict[str, pd.DataFrame]) -> tuple[Stored, Rows]:
+    windows = open_windows(loop, written(folder, tables))
+    found = stored(windows, list(tables), loop, None)
+    assert found is not None
+    return found, Rows([frame.check(windows.read(window), loop, window) for window in tables], loop.task, loop.target)
+
+
+def plain(summary: Summary) -> tuple[list[Any], list[int], int]:
+    return summary.values.tolist(), summary.counts.tolist(), summary.nulls  # noqa: PD011
+
+
+def test_columns_read_from_parquet_are_those_of_windows_read_whole(
+    tmp_path: Path, loop: Loop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sides, "BATCH", 50)
+    tables = {"2024-01": rows(200, 0), "2024-02": rows(120, 1), "2024-03": rows(40, 2).drop(columns="left")}
+    ours, whole = both(tmp_path, loop, tables)
+    assert ours.sizes == whole.sizes == [("2024-01", 200), ("2024-02", 120), ("2024-03", 40)]
+    assert ours.rows == 360
+    assert (ours.labelled, whole.labelled) == (True, True)
+    for column in columns_of(loop, target=True):
+        assert plain(summarise(ours, column)) == plain(summarise(whole, column)), column
+    places = np.arange(0, 360, 7)
+    columns = columns_of(loop, target=True)
+    pd.testing.assert_frame_equal(ours.excerpt(columns, places), whole.excerpt(columns, places), check_dtype=False)
+    labels = [pd.Series(np.concatenate(list(side.labels()))) for side in (ours, whole)]
+    pd.testing.assert_series_equal(labels[0].isna(), labels[1].isna())
+
+
+def test_a_regressions_target_is_read_as_numbers(tmp_path: Path) -> None:
+    loop = a_loop(task="regression", target="fee", features={"categorical": ["plan"]})
+    ours, whole = both(tmp_path, loop, {"2024-01": some_rows(60)})
+    column = Column("fee", numeric=True)
+    assert plain(summarise(ours, column)) == plain(summarise(whole, column))
+
+
+def test_a_window_without_labels_is_not_labelled(tmp_path: Path) -> None:
+    ours, whole = both(tmp_path, a_loop(), {"2024-01": some_rows(60).assign(left=None)})
+    assert (ours.labelled, whole.labelled) == (False, False)
+
+
+@pytest.mark.parametrize(
+    ("change", "problem"),
+    [
+        ({"fee": np.inf}, "column fee holds 60 infinite values"),
+        ({"fee": np.nan}, "column fee is empty in all 60 rows"),
+        ({"plan": None}, "column plan is empty in all 60 rows"),
+        ({"fee": "dear"}, "column fee: expected numbers"),
+        ({"fee": pd.Timestamp("2024-01-01")}, "column fee: expected numbers, found dates or durations"),
+    ],
+)
+def test_what_a_check_of_the_whole_window_refuses_is_refused(tmp_path: Path, change: Any, problem: str) -> None:
+    loop = a_loop()
+    windows = open_windows(loop, written(tmp_path, {"2024-01": some_rows(60).assign(**change)}))
+    with pytest.raises(WindowError, match=problem):
+        frame.check(windows.read("2024-01"), loop, "2024-01")
+    found = stored(windows, ["2024-01"], loop, None)
+    assert found is not None
+    with pytest.raises(WindowError, match=problem):
+        [summarise(found, column) for column in columns_of(loop, target=False)]
+
+
+@pytest.mark.parametrize(
+    ("table", "problem"),
+    [(some_rows(60).drop(columns="fee"), "column fee is missing"), (some_rows(60)[:0], "it holds no rows")],
+)
+def test_what_the_footer_tells_is_told_at_once(tmp_path: Path, table: pd.DataFrame, problem: str) -> None:
+    loop = a_loop()
+    windows = open_windows(loop, written(tmp_path, {"2024-01": table}))
+    with pytest.raises(WindowError, match=problem):
+        stored(windows, ["2024-01"], loop, None)
+
+
+def test_a_file_that_was_cut_off_is_half_written(tmp_path: Path) -> None:
+    loop = a_loop()
+    windows = open_windows(loop, written(tmp_path, {"2024-01": some_rows(60)}))
+    file = tmp_path / "windows" / "2024-01.parquet"
+    file.write_bytes(file.read_bytes()[:-50])
+    with pytest.raises(WindowError, match="half-written"):
+        stored(windows, ["2024-01"], loop, None)
+
+
+def test_windows_that_have_to_be_read_whole_are_not_read_by_column(tmp_path: Path) -> None:
+    loop = a_loop()
+    folder = written(tmp_path, {"2024-01": some_rows(60)})
+    some_rows(60).to_csv(folder / "windows" / "2024-02.csv", index=False)
+    (folder / "windows" / "2024-03").mkdir()
+    for name in ("a", "b"):
+        some_rows(60).to_parquet(folder / "windows" / "2024-03" / f"{name}.parquet")
+    windows = open_windows(loop, folder)
+    assert stored(windows, ["2024-01"], loop, None)
+    assert stored(windows, ["2024-01", "2024-02"], loop, None) is None
+    assert stored(windows, ["2024-03"], loop, None) is None
+    joined = a_loop(entity="plan", features={"numeric": ["fee"]}, windows={"labels": "labels"})
+    (folder / "labels").mkdir()
+    assert stored(open_windows(joined, folder), ["2024-01"], joined, None) is None
+
+
+def test_a_stored_side_travels(tmp_path: Path) -> None:
+    ours, _ = both(tmp_path, a_loop(), {"2024-01": some_rows(60)})
+    column = Column("fee", numeric=True)
+    assert plain(summarise(pickle.loads(pickle.dumps(ours)), column)) == plain(summarise(ours, column))
+
+
+def test_a_column_of_many_row_groups_is_never_in_memory_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sides, "BATCH", 1000)
+    table = pa.table({"fee": np.arange(20_000.0), "plan": ["a"] * 20_000})
+    (tmp_path / "windows").mkdir()
+    pq.write_table(table, tmp_path / "windows" / "2024-01.parquet")
+    loop = a_loop(entity=None)
+    found = stored(open_windows(loop, tmp_path), ["2024-01"], loop, None)
+    assert found is not None
+    assert (
+        max(len(piece) for piece in found.batches(Column("fee", numeric=True)) if isinstance(piece, np.ndarray)) == 1000
+    )
+
+
+# what is kept
+
+
+class Counted:
+    """A side that counts how often it is read."""
+
+    def __init__(self, rows: pd.DataFrame) -> None:
+        self.rows, self.read = rows, 0
+
+    def batches(self, column: Column) -> Any:
+        self.read += 1
+        yield self.rows[column.name].to_numpy()
+
+
+COLUMNS = [Column("fee", numeric=True), Column("plan", numeric=False), Column("none", numeric=True)]
+
+
+@pytest.fixture
+def source() -> Counted:
+    return Counted(pd.DataFrame({"fee": [3.0, 1.0, np.nan, 3.0], "plan": ["b", None, "a", "b"], "none": np.nan}))
+
+
+def test_a_summary_is_made_once_and_the_same_from_its_files(tmp_path: Path, source: Counted) -> None:
+    side = kept(source, tmp_path / "churn", ["key"])
+    first = [plain(summarise(side, column)) for column in COLUMNS]
+    assert first == [([1.0, 3.0], [1, 2], 1), (["a", "b"], [1, 2], 1), ([], [], 4)]
+    assert [plain(summarise(kept(source, tmp_path / "churn", ["key"]), column)) for column in COLUMNS] == first
+    assert source.read == 3
+
+
+def test_another_key_is_another_summary_and_old_ones_go(tmp_path: Path, source: Counted) -> None:
+    folders = []
+    for place in range(4):
+        side = kept(source, tmp_path, [f"key {place}"])
+        summarise(side, COLUMNS[0])
+        os.utime(side.folder, (place, place))
+        folders.append(side.folder)
+    assert source.read == 4
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted(folder.name for folder in folders[1:])
+    summarise(kept(source, tmp_path, ["key 0"]), COLUMNS[0])
+    assert source.read == 5
+
+
+@pytest.mark.parametrize("damage", ["note", "numbers", "counts"])
+def test_a_summary_that_is_damaged_is_made_again(tmp_path: Path, source: Counted, damage: str) -> None:
+    side = kept(source, tmp_path, ["key"])
+    whole = plain(summarise(side, COLUMNS[0]))
+    files = Files.within(side.folder, Kept._name(COLUMNS[0]))
+    broken = {"note": side._note(COLUMNS[0]), "numbers": files.numbers, "counts": files.counts}[damage]
+    broken.write_bytes(broken.read_bytes()[:-3])
+    assert plain(summarise(side, COLUMNS[0])) == whole
+    assert source.read == 2
+
+
+def test_the_same_name_as_another_kind_is_another_column(tmp_path: Path) -> None:
+    source = Counted(pd.DataFrame({"code": [1.0, 2.0]}))
+    side = kept(source, tmp_path, ["key"])
+    assert summarise(side, Column("code", numeric=True)).rows == 2
+    source.rows = pd.DataFrame({"code": ["1", "2"]})
+    assert plain(summarise(side, Column("code", numeric=False)))[0] == ["1", "2"]
+
+
+def test_rows_kept_beside_the_summaries_are_read_once(tmp_path: Path, source: Counted) -> None:
+    side = kept(source, tmp_path, ["key"])
+    asked = []
+
+    def read() -> pd.DataFrame:
+        asked.append(1)
+        return pd.DataFrame({"fee": [1.5, np.nan], "plan": ["a", None]})
+
+    first = side.frame("excerpt", read)
+    pd.testing.assert_frame_equal(side.frame("excerpt", read), first)
+    assert len(asked) == 1
+
+
+def test_a_loop_asks_for_each_columns_test_and_threshold() -> None:
+    loop = a_loop(drift={"columns": {"fee": {"test": "ks", "threshold": 0.01}, "plan": {"threshold": 0.2}}})
+    assert columns_of(loop, target=True) == [
+        Column("fee", numeric=True, test="ks", threshold=0.01),
+        Column("plan", numeric=False, threshold=0.2),
+        Column("left", numeric=False),
+    ]
+
+
+# what loop.toml may ask for
+
+
+@pytest.mark.parametrize(
+    ("drift", "problem"),
+    [
+        ({"columns": {"fee": {"test": "kss"}}}, r"fee.test = 'kss': for a numeric column expected one of ks, "),
+        ({"columns": {"fee": {"test": "chisquare"}}}, "for a numeric column expected one of"),
+        ({"columns": {"plan": {"test": "ks"}}}, "for a categorical column expected one of jensenshannon, .*TVD"),
+        ({"columns": {"left": {"test": "psi"}}}, "drift.columns names left, which is no feature; expected one of fee"),
+        ({"engine": "columnar", "columns": {"plan": {"test": "TVD"}}}, 'and engine = "columnar" expected one of'),
+        ({"columns": {"fee": {"threshold": -1.0}}}, "greater than or equal to 0"),
+    ],
+)
+def test_a_test_that_a_column_cannot_have_is_refused(drift: Any, problem: str) -> None:
+    with pytest.raises((ContractError, ValueError), match=problem):
+        a_loop(drift=drift)
+
+
+def test_evidently_has_tests_that_the_columnar_engine_has_not() -> None:
+    assert a_loop(drift={"columns": {"plan": {"test": "TVD"}}}).drift.columns["plan"].test == "TVD"
+
+
+def test_tests_need_features_to_be_listed() -> None:
+    with pytest.raises(ValueError, match=r"drift.columns needs \[features\]"):
+        a_loop(features=None, drift={"columns": {"fee": {"test": "ks"}}})

@@ -50,6 +50,10 @@ def test_the_story_from_first_window_to_a_new_champion(loop, monitor):
         "drift": None,
     }  # fmt: skip
     assert third["drift"]["target"] is None  # its labels are not in
+    assert (third["performance"], third["drift"]["prediction"]["drifted"]) == (None, False)
+    assert third["estimated"]["low"] < second["training"]["metrics"]["val_auc"] < third["estimated"]["high"]
+    assert fourth["performance"]["drop_low"] > 0
+    assert fourth["estimated"]["low"] > fourth["performance"]["value"], "labels that turned round show in no score"
     assert fourth["drift"]["target"]["name"] == "churned"
     assert fourth["performance"]["value"] < 0.5
     assert fourth["decision"]["outcome"] == "promote"

@@ -23,7 +23,7 @@ from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 
-from benchmarks import drift, evidence, gate_cost, retrain, serving, strategies
+from benchmarks import alarms, drift, evidence, gate_cost, retrain, serving, strategies
 from benchmarks.swap import alias_to_served
 from driftloop import generator
 from driftloop.settings import apply_defaults
@@ -159,6 +159,7 @@ SECTIONS = {
     "retrain": retrain.section,
     "serving": serving.section,
     "drift": drift.section,
+    "alarms": alarms.section,
 }
 
 

@@ -213,7 +213,7 @@ def _reading_the_reference() -> Iterator[None]:
     except (WindowError, ContractError) as error:
         raise DriftloopError(
             f"what drift is compared with cannot be read: {str(error).rstrip('.')}. Put the window back as it was, or "
-            f"name another with drift.reference in loop.toml."
+            f"name another with drift.reference or trigger.reference in loop.toml."
         ) from error
 
 

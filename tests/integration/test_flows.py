@@ -76,10 +76,13 @@ def test_a_report_has_exactly_the_contract_s_keys(loop, monitor):
     monitor("2024-01")
     report = monitor("2024-02")
     assert set(report) == {
-        "loop", "window", "reference", "rows", "drift", "quality", "performance", "retrain", "training", "decision",
-        "champion",
+        "loop", "window", "reference", "rows", "drift", "quality", "performance", "estimated", "retrain", "training",
+        "decision", "champion",
     }  # fmt: skip
-    assert set(report["drift"]) == {"share", "threshold", "engine", "drifted", "columns", "target", "means"}
+    assert set(report["drift"]) == {
+        "share", "threshold", "engine", "drifted", "columns", "target", "prediction", "means",
+    }  # fmt: skip
+    assert [column["name"] for column in report["quality"]["columns"]] == ["fee", "usage", "plan"]
     assert set(report["drift"]["columns"][0]) == {"name", "method", "score", "threshold", "drifted"}
     trigger = report["retrain"]["trigger"]
     assert (report["reference"], trigger["reference"]) == (["2023-12"], ["2024-01"])
@@ -87,7 +90,7 @@ def test_a_report_has_exactly_the_contract_s_keys(loop, monitor):
     assert report["retrain"]["reason"] == "drift above threshold", "by what the trigger is told to look at"
     assert [mean["name"] for mean in report["drift"]["means"]] == ["fee", "usage"]
     assert all(mean["moved"] and abs(mean["z"]) > 10 for mean in report["drift"]["means"])
-    assert set(report["performance"]) == {"metric", "value", "rows"}
+    assert set(report["performance"]) == {"metric", "value", "rows", "drop", "drop_low", "note"}
     assert set(report["training"]) == {
         "windows", "rows", "new_rows", "version", "metrics", "estimator", "strategy", "note", "effective_rows",
         "tuned_from", "contest", "search",

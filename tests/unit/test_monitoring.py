@@ -10,14 +10,15 @@ import pandas as pd
 import pytest
 
 from driftloop import answers, drift_worker, monitoring, page
+from driftloop.contract import Trigger
 from driftloop.drift import DriftReport
 from driftloop.entry import Kind
 from driftloop.errors import ContractError, DriftloopError, WindowError
 from driftloop.frame import Window
 from driftloop.ledger import Ledger
 from driftloop.registry import Registry
-from driftloop.report import window_report
-from driftloop.retrain import ColumnQuality, Drift, Performance
+from driftloop.report import trigger_json, window_report
+from driftloop.retrain import ColumnQuality, Drift, Performance, TriggerPolicy
 from driftloop.settings import Settings
 from driftloop.sides import Rows, columns_of
 from driftloop.training import evaluate, split
@@ -391,6 +392,46 @@ def test_windows_are_counted_since_the_last_training(work: Workspace) -> None:
     serving = champion(work, "2024-01")
     since = [monitoring.history(work, work.read(m), serving, None).windows_since_training for m in MONTHS]
     assert since == [None, 1, 2]
+
+
+def look(work: Workspace, serving: Champion, month: str, share: float) -> str:
+    """Judge a month by its drift and write the verdict down; returns the reason."""
+    past = monitoring.history(work, work.read(month), serving, work.read(month).labelled)
+    verdict = monitoring.judge(work, monitoring.Drift(share, ()), None, past)
+    trigger = trigger_json(verdict, work.loop.trigger.consecutive, (), None, 0.3)
+    report = window_report(
+        "churn", month, current_rows=len(work.read(month).X), reason=verdict.reason, trigger=trigger, champion="1"
+    )
+    monitoring.record_verdict(work, "k", report)
+    return str(verdict.reason)
+
+
+def test_drift_has_to_show_in_a_row_and_a_training_begins_anew(work: Workspace) -> None:
+    work.loop = work.loop.model_copy(update={"trigger": Trigger(consecutive=2)})
+    months = [f"2024-{n:02}" for n in range(1, 10)]
+    tables(work).update({month: some_rows(200) for month in months})
+    serving = champion(work, "2024-01")
+    promoted(work, "2024-01", "2024-01")
+    assert look(work, serving, "2024-02", 0.5) == "not yet in a row"
+    monitoring.record_quarantine(work, WindowError("2024-03", ["broken"]), "1")
+    assert look(work, serving, "2024-04", 0.5) == "drift above threshold"
+    assert look(work, serving, "2024-04", 0.5) == "drift above threshold", "looked at again"
+    promoted(work, "2024-04", "2024-01", "2024-04", expected="2024-01")
+    assert look(work, serving, "2024-05", 0.5) == "not yet in a row"
+    assert look(work, serving, "2024-06", 0.1) == "quiet"
+    assert look(work, serving, "2024-07", 0.5) == "not yet in a row"
+    tables(work)["2024-08"] = some_rows(20)
+    assert look(work, serving, "2024-08", 0.1) == "quiet", "with too few rows to end the row"
+    assert look(work, serving, "2024-09", 0.5) == "drift above threshold"
+
+
+def test_loop_toml_says_what_the_verdict_asks_for() -> None:
+    trigger = {"on": ["quality"], "max_drop": 0.1, "confidence": 0.9, "consecutive": 3, "cooldown": 2, "min_rows": 50}
+    loop = a_loop(drift={"threshold": 0.4}, trigger={**trigger, "min_importance": 0.01})
+    assert monitoring.policy_of(loop) == TriggerPolicy(
+        0.4, ("quality",), 0.1, cooldown=2, min_rows=50, confidence=0.9, consecutive=3, min_importance=0.01
+    )
+    assert monitoring.policy_of(a_loop(trigger={"min_importance": "off"})).min_importance is None
 
 
 # quarantine

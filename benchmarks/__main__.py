@@ -23,7 +23,7 @@ from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 
-from benchmarks import alarms, evidence, gate_cost, retrain, serving, strategies
+from benchmarks import alarms, drift, estimated, evidence, gate_cost, retrain, serving, strategies
 from benchmarks.swap import alias_to_served
 from driftloop import generator
 from driftloop.settings import apply_defaults
@@ -158,7 +158,9 @@ SECTIONS = {
     "strategies": strategies.section,
     "retrain": retrain.section,
     "serving": serving.section,
+    "drift": drift.section,
     "alarms": alarms.section,
+    "estimated": estimated.section,
 }
 
 

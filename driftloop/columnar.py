@@ -46,13 +46,13 @@ class Summary:
 
     @cached_property
     def mean(self) -> float:
-        rough = sum(float(np.dot(values, counts)) for values, counts in self.blocks()) / self.rows
-        return rough + sum(float(np.dot(values - rough, counts)) for values, counts in self.blocks()) / self.rows
+        rough = sum(_weighed(values, counts) for values, counts in self.blocks()) / self.rows
+        return rough + sum(_weighed(values - rough, counts) for values, counts in self.blocks()) / self.rows
 
     @cached_property
     def variance(self) -> float:
         """Of the rows themselves, not an estimate for others."""
-        return sum(float(np.dot((values - self.mean) ** 2, counts)) for values, counts in self.blocks()) / self.rows
+        return sum(_weighed((values - self.mean) ** 2, counts) for values, counts in self.blocks()) / self.rows
 
     def blocks(self) -> Iterator[Counted]:
         """Values and counts, a piece at a time."""
@@ -73,6 +73,11 @@ class Summary:
     def spelled_out(self) -> Array:
         """Every row's value, sorted."""
         return np.repeat(self.values, self.counts)
+
+
+def _weighed(values: Array, counts: Counts) -> float:
+    # not np.dot: a linear algebra library's threads would take the cores that other columns are compared on
+    return float(np.sum(values * counts))
 
 
 Judge = Callable[[Summary, Summary, Column], T]
@@ -129,9 +134,9 @@ def _together(pieces: Sequence[Summary]) -> Summary:
 def compare(reference: Summary, current: Summary, column: Column) -> ColumnDrift:
     """Evidently's verdict on two summaries of a column. Raises DriftloopError where there is none."""
     pair = Pair(reference, current)
-    for side, rows in zip(("reference", "current rows"), pair.rows, strict=True):
+    for side, rows in zip(("reference", "current"), pair.rows, strict=True):
         if not rows:
-            raise DriftloopError(f"column {column.name} is null in all of the {side}: there is no drift to measure")
+            raise DriftloopError(f"column {column.name} is null in all {side} rows: there is no drift to measure")
     name = column.test or chosen(pair, numeric=column.numeric)
     test = TESTS[name]
     try:

@@ -56,10 +56,16 @@ def measure(
     asked = [(name, tests.get(name, ColumnTest())) for name in columns]
     each = [ValueDrift(column=name, method=test.test, threshold=test.threshold) for name, test in asked]
     report = Report([count, *each], include_tests=True)
-    snapshot = report.run(
-        Dataset.from_pandas(current[columns], data_definition=definition),
-        Dataset.from_pandas(reference[columns], data_definition=definition),
-    )
+    try:
+        snapshot = report.run(
+            Dataset.from_pandas(current[columns], data_definition=definition),
+            Dataset.from_pandas(reference[columns], data_definition=definition),
+        )
+    except ValueError as error:  # a test that is not for such columns
+        raise DriftloopError(
+            f"Evidently cannot measure drift: {error}. Where [drift.columns] in loop.toml asks for another test of a "
+            f"column than Evidently's own, take another."
+        ) from error
     assert snapshot is not None, "Evidently returns None only for a report without metrics"
     drift = parse(json.loads(snapshot.json()), names, target)
     html = saved(snapshot) if excerpt is None else ""

@@ -20,12 +20,12 @@ from driftloop.metrics import METRICS, Array, Metric
 from driftloop.recipe import build
 from driftloop.retrain import Estimate
 
-FOLDS, SEED = 5, 0
+FOLDS, SEED = 3, 0
 LEAST_ROWS = 50  # of a holdout that errors are learnt on: a leaf takes 20
 RECIPE = Recipe(
     estimator="sklearn.ensemble.HistGradientBoostingRegressor",
     params={
-        "max_iter": 30, "learning_rate": 0.15, "max_leaf_nodes": 15, "early_stopping": False, "random_state": SEED,
+        "max_iter": 60, "learning_rate": 0.1, "max_leaf_nodes": 31, "early_stopping": False, "random_state": SEED,
     },
 )  # fmt: skip
 PREDICTION = "(prediction)"
@@ -87,7 +87,7 @@ def learn(loop: Loop, X: pd.DataFrame, kept: Evidence) -> ErrorModel | None:
     pipeline = build(loop.model_copy(update={"features": columns, "task": "regression"}), RECIPE)
     fold = np.random.default_rng(SEED).permutation(len(target)) % FOLDS
     models, told = [], np.empty(len(target))
-    with threadpool_limits(1):  # some hundred small trees: threads would wait for each other longer than they work
+    with threadpool_limits(1):  # some two hundred small trees: threads would wait for each other longer than they work
         encoded = pipeline["encode"].fit_transform(_with(X, kept.scores))
         for held in range(FOLDS):
             model = clone(pipeline["model"]).fit(encoded[fold != held], target[fold != held])

@@ -19,7 +19,7 @@ from driftloop.metrics import Array, Predictions
 if TYPE_CHECKING:
     from driftloop.error_model import ErrorModel
 
-FILE, ERRORS = "holdout.npz", "errors.skops"
+KEPT = FILE, ERRORS = "holdout.npz", "errors.skops"
 MOST_ROWS = 20_000
 MOST_SCORES = 1_000_000  # of several classes: what a row has many of, fewer rows have
 SEED = 0

@@ -63,10 +63,12 @@ def forget(*arrays: Array) -> None:
 def counted(ordered: Array, counts: Counts | None = None) -> Counted:
     """Sorted values without repetition, and how often each occurs."""
     first = np.append([True], ordered[1:] != ordered[:-1]).astype(bool)[: len(ordered)]
+    if first.all():
+        return ordered, np.ones(len(ordered), np.int64) if counts is None else counts
     starts = np.flatnonzero(first)
     if counts is None:
         return ordered[first], np.diff(starts, append=len(ordered))
-    return ordered[first], np.add.reduceat(counts, starts) if len(starts) else counts
+    return ordered[first], np.add.reduceat(counts, starts)
 
 
 def together(pieces: Sequence[Counted]) -> Counted:

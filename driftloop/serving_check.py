@@ -74,13 +74,15 @@ def try_version(request: Request) -> ServingCheck:
     import numpy as np
 
     from driftloop import artifact
+    from driftloop.evidence import KEPT
     from driftloop.promotion import ServingCheck
     from driftloop.registry import Registry
 
     request.own.admit()
     with tempfile.TemporaryDirectory() as folder:
         place = Registry(request.settings, request.loop).download(request.version, Path(folder))
-        size = sum(file.stat().st_size for file in place.rglob("*") if file.is_file()) / BYTES_A_MB
+        serving = (file for file in place.rglob("*") if file.is_file() and file.name not in KEPT)
+        size = sum(file.stat().st_size for file in serving) / BYTES_A_MB
         try:
             loaded = artifact.load(place)
             loaded.verify()

@@ -253,7 +253,7 @@ class Kept:
         """The column's summary."""
         try:
             yield self._load(column)
-        except (FileNotFoundError, ValueError):  # the latter: cut short on its way to the disk
+        except (FileNotFoundError, ValueError, KeyError):  # the latter two: damaged
             found = summarise(self.side, column)
             with suppress(OSError):  # a worker elsewhere may have no such folder; the next window then reads it again
                 self._save(column, found)
@@ -274,7 +274,9 @@ class Kept:
         said = json.loads(self._note(column).read_text(encoding="utf-8"))
         if "values" in said:
             return Summary(np.array(said["values"], dtype=object), np.array(said["counts"], np.int64), said["nulls"])
-        return Summary(*mapped(Files.within(self.folder, self._name(column))), said["nulls"])
+        found = Summary(*mapped(Files.within(self.folder, self._name(column))), said["nulls"])
+        vars(found).update(said["moments"])  # computed once, as the summary itself would
+        return found
 
     def _save(self, column: Column, found: Summary) -> None:
         """Numbers first, the note that they are there last, each at once under its name."""
@@ -286,6 +288,7 @@ class Kept:
             if not (column.numeric and write(found.blocks(), new, found.rows)):
                 said |= {"values": found.values.tolist(), "counts": found.counts.tolist()}  # noqa: PD011
             else:
+                said["moments"] = {"rows": found.rows, "mean": found.mean, "variance": found.variance}
                 new.numbers.replace(files.numbers)
                 new.counts.replace(files.counts)
             note = Path(folder) / "note"

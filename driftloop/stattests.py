@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 Array = npt.NDArray[Any]
 Floats = npt.NDArray[np.float64]
-Counts = npt.NDArray[np.int64]
+Counts = npt.NDArray[np.integer[Any]]
 
 SMALL = 1000  # reference rows up to which Evidently takes a test with a p-value, above it a distance
 FEW = 5  # distinct values up to which it takes numbers for categories
@@ -50,16 +50,16 @@ class Pair:
 
     def joint(self) -> Iterator[tuple[Array, Counts, Counts]]:
         """Distinct values of both, ascending, with each side's rows up to and including each; a block at a time."""
-        before = np.zeros(2, dtype=np.int64)
+        before = (0, 0)
         for ours, theirs in self.reference.beside(self.current):
             values = np.concatenate((ours[0], theirs[0]))
             order = np.argsort(values, kind="stable")  # of two sorted pieces: merged in linear time
             values = values[order]
+            one = _upto(ours[1], order < len(ours[0])) + before[0]
+            other = _upto(theirs[1], order >= len(ours[0])) + before[1]
+            before = (one[-1], other[-1])
             last = np.append(values[1:] != values[:-1], [True]).astype(bool)  # of several that are equal
-            sides = (np.concatenate((ours[1], 0 * theirs[1])), np.concatenate((0 * ours[1], theirs[1])))
-            one, other = (np.cumsum(side[order])[last] + start for side, start in zip(sides, before, strict=True))
-            yield values[last], one, other
-            before = np.array([one[-1], other[-1]])
+            yield (values, one, other) if last.all() else (values[last], one[last], other[last])
 
     @cached_property
     def counts(self) -> tuple[Counts, Counts]:
@@ -77,6 +77,15 @@ class Pair:
         """The least and the greatest value of both."""
         sides = (self.reference.values, self.current.values)
         return min(side[0] for side in sides), max(side[-1] for side in sides)
+
+
+def _upto(counts: Counts, own: npt.NDArray[np.bool_]) -> Counts:
+    """The rows of a side up to each place, where ``own`` tells the places of its values."""
+    if counts.max(initial=1) == 1:
+        return np.cumsum(own)
+    rows = np.zeros(len(own), dtype=np.int64)
+    rows[own] = counts
+    return np.cumsum(rows)
 
 
 def chosen(pair: Pair, *, numeric: bool) -> str:
@@ -157,7 +166,7 @@ def _between(pair: Pair, of: Callable[[Floats], Floats]) -> float:
         heights = of(one / n - other / m)
         if value is not None:
             area += height * float(values[0] - value)
-        area += float(np.dot(heights[:-1], np.diff(values)))
+        area += float(np.sum(heights[:-1] * np.diff(values)))
         value, height = values[-1], float(heights[-1])
     return area
 
@@ -235,7 +244,7 @@ def _mann_whitney(pair: Pair, *, numeric: bool) -> float:  # noqa: ARG001
     ranks = ties = 0.0
     for here, there, upto in _groups(pair):
         tied = here + there
-        ranks += float(np.dot(here, upto - (tied - 1) / 2))
+        ranks += float(np.sum(here * (upto - (tied - 1) / 2)))
         ties += float(np.sum(tied**3 - tied))
     u = n * m - (ranks - n * (n + 1) / 2)
     spread = np.sqrt(n * m / 12 * ((n + m + 1) - ties / ((n + m) * (n + m - 1))))

@@ -28,6 +28,7 @@ from flows.retries import PATIENCE
 
 CONNECT_SECONDS = 10
 PAUSES = (1, 3, 9)  # seconds, before another look for a cluster that does not answer
+TOKEN = {"ray": ", or give this run the cluster's token (RAY_AUTH_MODE=token, RAY_AUTH_TOKEN)"}
 LOOPBACK = r"(\w+://)?(127\.|localhost|\[::1\]|auto$)"
 
 
@@ -89,7 +90,8 @@ def _on_cluster(
         except lost as error:
             if pause is None:
                 raise Unreachable(
-                    f"{where} does not answer: {_short(error)}. Start it, or correct compute.address in loop.toml."
+                    f"{where} does not answer: {_short(error)}. Start it, or correct compute.address in loop.toml"
+                    f"{TOKEN.get(compute.runner, '')}."
                 ) from error
             time.sleep(pause)
         except died as error:

@@ -102,6 +102,7 @@ def s3_server() -> Iterator[Bucket]:
                     "-s3",
                     f"-s3.config={config}",
                     "-s3.port.iceberg=0",
+                    "-s3.port.lance=0",
                     "-master.telemetry=false",
                     "-master.volumeSizeLimitMB=64",
                     "-volume.max=200",

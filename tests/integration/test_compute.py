@@ -9,6 +9,7 @@ from dataclasses import asdict
 from threading import Thread
 
 import pytest
+from prefect.task_runners import ThreadPoolTaskRunner
 
 from driftloop.columnar import Column, compare, measure
 from driftloop.contract import Compute
@@ -18,7 +19,7 @@ from flows import comparing_columns
 from flows.comparing_columns import measure_by, require
 from flows.server import free_port
 from tests.integration.conftest import month
-from tests.integration.held import Full, Held
+from tests.integration.held import Full, Held, Numbers
 
 COLUMNS = [Column("fee" * times, numeric=True) for times in (1, 2, 3, 4, 5)]
 
@@ -92,6 +93,24 @@ def test_a_cluster_that_does_not_answer_is_unreachable(prefect_api, tmp_path, mo
     with pytest.raises(Unreachable, match=rf"the dask cluster at {address} does not answer: .*correct compute.address"):
         measure_by(Compute(runner="dask", address=address))(Held(1, tmp_path), Held(2, tmp_path), COLUMNS, compare)
     assert 0 in tries
+
+
+@pytest.mark.parametrize(
+    ("error", "kind", "told"),
+    [
+        (ZeroDivisionError("killed"), DriftloopError, "the dask cluster of this machine gave up: killed"),
+        (RuntimeError("Failed to reach API at http://127.0.0.1:1/api"), Unreachable, "Name a server that it reaches"),
+    ],
+)
+def test_how_a_cluster_fails_is_told_as_what_it_is(prefect_api, monkeypatch, error, kind, told):
+    failures = (ConnectionError,), (ZeroDivisionError,)
+    monkeypatch.setattr(comparing_columns, "_dask", lambda _: (*failures, ThreadPoolTaskRunner()))
+
+    def judge(*_):
+        raise error
+
+    with pytest.raises(kind, match=told):
+        measure_by(Compute(runner="dask"))(Numbers(), Numbers(), COLUMNS[:1], judge)
 
 
 def test_ray_gives_the_same(prefect_api, tmp_path):

@@ -19,6 +19,7 @@ from tests.integration.conftest import LOOP
 
 SCRIPT = Path(services.dashboard.__file__).parent / "app.py"
 COLUMN = {"name": "fee", "method": "ks", "score": 0.0, "threshold": 0.05, "drifted": True}
+MOVED = {"name": "usage", "nulls": 0.1, "reference_nulls": 0.0, "unseen": None, "outside": 0.0, "moved": True}
 
 
 def report(window, *, champion=None, **parts):
@@ -49,6 +50,7 @@ def told(home):
         "2024-02",
         champion="2",
         drift={"share": 2 / 3, "threshold": 0.3, "drifted": 1, "columns": [COLUMN]},
+        quality={"columns": [MOVED, MOVED | {"name": "fee", "moved": False}], "moved": 1},
         retrain={"retrain": True, "reason": "drift above threshold"},
         decision={"outcome": "promote", "reason": "beats the margin", "candidate": 0.65, "champion": 0.49},
     )
@@ -89,10 +91,13 @@ def test_the_page_shows_title_champion_last_window_and_a_row_a_window():
 
 
 @pytest.mark.usefixtures("told")
-def test_the_page_shows_drift_by_column_of_the_newest_window_that_has_it():
+def test_the_page_shows_drift_by_column_and_what_moved_of_the_newest_window_that_has_them():
     page = opened()
     assert page.selectbox[0].value == "2024-02"
-    assert page.dataframe[-1].value.to_dict("records") == [COLUMN]
+    columns, moved = (table.value for table in page.dataframe[-2:])
+    assert columns.to_dict("records") == [COLUMN]
+    assert list(moved["name"]) == ["usage"]
+    assert list(moved["nulls"]) == [0.1]
 
 
 @pytest.mark.usefixtures("home")

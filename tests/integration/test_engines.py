@@ -208,6 +208,15 @@ def test_evidentlys_whole_report(rows):
     agree(*both(*frames, numeric, ["strings", "rare strings"], tests))
 
 
+def test_a_test_that_does_not_fit_stops_both_engines_with_what_to_do():
+    before, now = (pd.DataFrame({"plan": ["a", "b"] * rows}) for rows in (30, 40))
+    tests = {"plan": ColumnTest(test="fisher_exact")}
+    with pytest.raises(DriftloopError, match=r"Evidently cannot measure drift: .*equal length.*\[drift.columns\]"):
+        drift.measure(before, now, [], ["plan"], tests=tests)
+    with pytest.raises(DriftloopError, match=r"test fisher_exact gives no drift score for column plan: .* 60 and 80"):
+        columnar.measure(Table(before), Table(now), [Column("plan", numeric=False, test="fisher_exact")])
+
+
 @pytest.mark.realdata
 @pytest.mark.skipif(not DATA.is_dir(), reason=f"no real input at {DATA}; DRIFTLOOP_REAL_DATA names its folder")
 @pytest.mark.parametrize("name", ["bank_marketing", "bike_hour", "car_loan", "housing"])

@@ -50,6 +50,10 @@ def test_the_story_from_first_window_to_a_new_champion(loop, monitor):
         "drift": None,
     }  # fmt: skip
     assert third["drift"]["target"] is None  # its labels are not in
+    assert (third["performance"], third["drift"]["prediction"]["drifted"]) == (None, False)
+    assert third["estimated"]["low"] < second["training"]["metrics"]["val_auc"] < third["estimated"]["high"]
+    assert fourth["performance"]["drop_low"] > 0
+    assert fourth["estimated"]["low"] > fourth["performance"]["value"], "labels that turned round show in no score"
     assert fourth["drift"]["target"]["name"] == "churned"
     assert fourth["performance"]["value"] < 0.5
     assert fourth["decision"]["outcome"] == "promote"
@@ -82,6 +86,7 @@ def test_a_report_has_exactly_the_contract_s_keys(loop, monitor):
     assert set(report["drift"]) == {
         "share", "threshold", "engine", "drifted", "columns", "target", "prediction", "means",
     }  # fmt: skip
+    assert [column["name"] for column in report["quality"]["columns"]] == ["fee", "usage", "plan"]
     assert set(report["drift"]["columns"][0]) == {"name", "method", "score", "threshold", "drifted"}
     trigger = report["retrain"]["trigger"]
     assert (report["reference"], trigger["reference"]) == (["2023-12"], ["2024-01"])
@@ -190,7 +195,9 @@ def test_prefect_shows_the_training_as_a_subflow_with_artifacts(loop, monitor):
         artifacts = [a for a in client.read_artifacts() if a.flow_run_id in (parent.id, child.id)]
     assert parent.state.is_completed()
     assert child.parent_task_run_id is not None
-    assert {a.key for a in artifacts} == {"drift-churn", "report-churn", "decision-churn", "version-churn"}
+    assert {a.key for a in artifacts} == {
+        "drift-churn", "quality-churn", "report-churn", "decision-churn", "version-churn",
+    }  # fmt: skip
     table = next(a for a in artifacts if a.key == "drift-churn")
     assert "fee" in str(table.data)
     decision = next(a for a in artifacts if a.key == "decision-churn")

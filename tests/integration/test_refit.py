@@ -53,6 +53,9 @@ def test_the_version_that_serves_has_learnt_from_the_tail_and_the_next_tail_is_o
     assert (judged.rows, served.rows) == (ALL - TAIL, ALL)
     assert judged.fingerprint != served.fingerprint
     assert (served.metrics, served.threshold) == (judged.metrics, judged.threshold)
+    kept, handed_on = (work.model(version).evidence for version in ("1", "2"))
+    assert (kept.rows, len(kept.y)) == (TAIL, TAIL)
+    assert np.array_equal(kept.scores, handed_on.scores), "the judged version's: this one has learnt from the rows"
     assert report["decision"]["holdout_rows"] == TAIL
     assert report["decision"]["candidate"] == judged.metrics["auc"]
     assert report["training"] == {

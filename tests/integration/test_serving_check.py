@@ -58,7 +58,9 @@ def test_a_good_version_scores_as_the_candidate_did_and_is_measured(fresh):
     assert found.difference < 1e-9
     assert found.rows == len(data.holdout.X)
     assert 0 < found.latency_ms < 1000
-    size = sum(f.stat().st_size for f in stored(work.registry, version).rglob("*") if f.is_file())
+    files = [f for f in stored(work.registry, version).rglob("*") if f.is_file()]
+    assert "holdout.npz" in {f.name for f in files}, "kept with the version, and no part of what serves"
+    size = sum(f.stat().st_size for f in files if f.name != "holdout.npz")
     assert found.size_mb == pytest.approx(size / 1e6, rel=0.01)
 
 

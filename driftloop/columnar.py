@@ -42,7 +42,7 @@ class Summary:
     @cached_property
     def rows(self) -> int:
         """How many are not null."""
-        return int(self.counts.sum())
+        return sum(int(counts.sum()) for _, counts in self.blocks())  # a piece at a time, as they may lie in a file
 
     @cached_property
     def mean(self) -> float:

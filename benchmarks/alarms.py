@@ -271,7 +271,8 @@ def _half(pool: Pool) -> list[str]:
 
 
 def _season(month: int) -> float:
-    return 0.7 * float(np.sin(2 * np.pi * month / YEAR))
+    """The very same number every year, so that whole numbers that move meet those of the year before."""
+    return round(0.7 * float(np.sin(2 * np.pi * (month % YEAR) / YEAR)), 6)
 
 
 SCENARIOS = (

@@ -18,7 +18,7 @@ from driftloop.stattests import TESTS, Pair, chosen
 
 Array = npt.NDArray[Any]
 T = TypeVar("T")
-ROWS = 1 << 23  # of a column, sorted at once in memory
+ROWS = 1 << 22  # of a column, sorted at once in memory
 
 
 @dataclass(frozen=True)

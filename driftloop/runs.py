@@ -88,7 +88,7 @@ def ranges(runs: Sequence[Counted]) -> Iterator[list[Counted]]:
     if sum(len(values) for values, _ in runs) <= BLOCK:
         yield list(runs)
         return
-    seen = np.sort(np.concatenate([values[STEP // 2 :: STEP] for values, _ in runs]))
+    seen = np.sort(np.concatenate([part for values, _ in runs for part in _some(values)]))
     cuts = np.unique(seen[BLOCK // STEP :: BLOCK // STEP])
     starts = [0] * len(runs)
     for cut in [*cuts, None]:
@@ -96,6 +96,13 @@ def ranges(runs: Sequence[Counted]) -> Iterator[list[Counted]]:
         yield [(_part(v, a, b), _part(c, a, b)) for (v, c), a, b in zip(runs, starts, ends, strict=True)]
         forget(*(part for run in runs for part in run))
         starts = ends
+
+
+def _some(values: Array) -> Iterator[Array]:
+    """One in STEP, of a mapped array a stretch at a time: the system maps more around each one that is looked at."""
+    for start in range(0, len(values), STEP * 256):
+        yield np.array(values[start : start + STEP * 256 : STEP])
+        forget(values)
 
 
 def _part(array: Array, start: int, end: int) -> Array:

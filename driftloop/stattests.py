@@ -50,14 +50,14 @@ class Pair:
 
     def joint(self) -> Iterator[tuple[Array, Counts, Counts]]:
         """Distinct values of both, ascending, with each side's rows up to and including each; a block at a time."""
-        before = (0, 0)
+        before = np.zeros(2, dtype=np.int64)
         for ours, theirs in self.reference.beside(self.current):
             values = np.concatenate((ours[0], theirs[0]))
             order = np.argsort(values, kind="stable")  # of two sorted pieces: merged in linear time
             values = values[order]
-            one = _upto(ours[1], order < len(ours[0])) + before[0]
-            other = _upto(theirs[1], order >= len(ours[0])) + before[1]
-            before = (one[-1], other[-1])
+            own = order < len(ours[0])
+            one, other = _upto(ours[1], own) + before[0], _upto(theirs[1], ~own) + before[1]
+            before = np.array([one[-1], other[-1]])
             last = np.append(values[1:] != values[:-1], [True]).astype(bool)  # of several that are equal
             yield (values, one, other) if last.all() else (values[last], one[last], other[last])
 
@@ -82,7 +82,7 @@ class Pair:
 def _upto(counts: Counts, own: npt.NDArray[np.bool_]) -> Counts:
     """The rows of a side up to each place, where ``own`` tells the places of its values."""
     if counts.max(initial=1) == 1:
-        return np.cumsum(own)
+        return np.cumsum(own, dtype=np.int32)  # of a block: half the time of longer ones
     rows = np.zeros(len(own), dtype=np.int64)
     rows[own] = counts
     return np.cumsum(rows)

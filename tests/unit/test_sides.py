@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from driftloop import frame, sides
+from driftloop import frame, runs, sides
 from driftloop.columnar import Column, Summary, summarise
 from driftloop.contract import Loop
 from driftloop.errors import ContractError, WindowError
@@ -177,6 +177,16 @@ def test_a_column_of_many_row_groups_is_never_in_memory_whole(tmp_path: Path, mo
     assert (
         max(len(piece) for piece in found.batches(Column("fee", numeric=True)) if isinstance(piece, np.ndarray)) == 1000
     )
+
+
+def test_many_runs_of_few_values_are_merged(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(runs, "BLOCK", 32)
+    monkeypatch.setattr(runs, "STEP", 16)
+    sorter = runs.Sorter(6)
+    for seed in range(40):
+        sorter.add(np.random.default_rng(seed).permutation(6).astype(float))
+    values, counts = sorter.result()
+    assert (values.tolist(), counts.tolist()) == ([0.0, 1.0, 2.0, 3.0, 4.0, 5.0], [40] * 6)
 
 
 # what is kept

@@ -21,6 +21,7 @@ from driftloop.recipe import build
 from driftloop.retrain import Estimate
 
 FOLDS, SEED = 3, 0
+MOST_ROWS = 100_000  # that are asked about: more take longer and tell no more
 LEAST_ROWS = 50  # of a holdout that errors are learnt on: a leaf takes 20
 RECIPE = Recipe(
     estimator="sklearn.ensemble.HistGradientBoostingRegressor",
@@ -102,22 +103,28 @@ def estimate(
     """A regression's mae, mse or rmse on rows without labels, of the features ``X`` and what was predicted.
 
     The interval is that of the metric their labels will show. A loss is taken to vary as its own size does, by the
-    factor seen on the holdout; what the holdout's rows did to the models is told by their folds.
+    factor seen on the holdout; what the holdout's rows did to the models is told by their folds. Of more than MOST_ROWS
+    so many are drawn, by a fixed seed.
     """
     errors, judge = evidence.errors, METRICS[metric]
     assert errors is not None, "asked for where errors were learnt"
+    rows = len(predicted)
+    if rows > MOST_ROWS:
+        drawn = np.random.default_rng(SEED).choice(rows, MOST_ROWS, replace=False)
+        X, predicted = X.iloc[drawn], predicted[drawn]
     by_fold = errors(X, predicted)
     likely, seen = by_fold.mean(axis=0), losses(errors.loss, evidence.y, evidence.scores)
     factor = float(((seen - errors.told) ** 2).sum() / max(float((errors.told**2).sum()), TINY))
     square = float((likely**2).mean())
     value, slope = _of(judge, likely)
     models = max(_jackknife(by_fold.mean(axis=1)), factor * square / len(seen))
-    low, high = bounds(judge, value, abs(slope) * math.sqrt(factor * square / len(likely) + models))
+    others = (1 / len(likely) - 1 / rows) * float(likely.var())  # the rows that were not drawn
+    low, high = bounds(judge, value, abs(slope) * math.sqrt(factor * square / rows + others + models))
     drop, drop_low = None, None
     if promoted is not None:
         drop = drop_of(judge, promoted, value)
         drop_low = _drop_low(judge, drop, evidence, by_fold, confidence)
-    return Estimate(metric, value, low, high, len(likely), drop, drop_low, "error model")
+    return Estimate(metric, value, low, high, rows, drop, drop_low, "error model")
 
 
 def _drop_low(judge: Metric, drop: float, evidence: Evidence, by_fold: Array, confidence: float) -> float | None:

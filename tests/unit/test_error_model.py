@@ -76,3 +76,15 @@ def test_a_model_without_errors_is_told_to_make_none() -> None:
     X, predicted, _ = homes(np.random.default_rng(0), 200)
     found = error_model.estimate("rmse", learnt("rmse", X, predicted, predicted), X, predicted, 0.0, 0.95)
     assert (found.value, found.drop) == (0.0, 0.0)
+
+
+def test_of_a_large_window_a_seeded_part_is_asked_about(monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = np.random.default_rng(0)
+    kept = learnt("mae", *homes(rng, 200))
+    X, predicted, _ = homes(rng, 2000)
+    whole = error_model.estimate("mae", kept, X, predicted, 1.0, 0.95)
+    monkeypatch.setattr(error_model, "MOST_ROWS", 500)
+    part = error_model.estimate("mae", kept, X, predicted, 1.0, 0.95)
+    assert part == error_model.estimate("mae", kept, X, predicted, 1.0, 0.95)
+    assert (part.rows, part.value) == (2000, pytest.approx(whole.value, rel=0.1))
+    assert part.high - part.low > whole.high - whole.low

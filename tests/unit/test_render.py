@@ -93,3 +93,27 @@ def test_the_next_command_runs_what_is_left(
     found = {"loop": "homes", "champion": None, "challenger": None, "windows": windows, "last": None}
     render.status(found, Path("homes"), "ledger.db")
     assert " ".join(capsys.readouterr().out.split()).endswith(told)
+
+
+@pytest.mark.parametrize(
+    ("drop", "low", "told"),
+    [
+        (0.08, 0.03, "0.080 worse than at promotion, surely 0.030."),
+        (0.08, -0.01, "0.080 worse than at promotion, which may be chance."),
+        (0.08, None, "0.080 worse than at promotion."),
+        (-0.02, -0.05, "0.020 better than at promotion."),
+        (None, None, "0.700 (0.680 to 0.720)."),
+    ],
+)
+def test_an_estimate_is_told_with_its_interval_and_its_drop(
+    capsys: pytest.CaptureFixture[str], drop: float | None, low: float | None, told: str
+) -> None:
+    found = {"metric": "auc", "value": 0.7, "low": 0.68, "high": 0.72, "rows": 9, "drop": drop, "drop_low": low}
+    said = monitored(capsys, None, estimated=found | {"method": "calibrated probabilities"})
+    assert "Its auc estimated without labels, by calibrated probabilities: 0.700 (0.680 to 0.720)" in said
+    assert told in said
+
+
+def test_the_drift_of_the_champions_answers_is_told_apart(capsys: pytest.CaptureFixture[str]) -> None:
+    said = monitored(capsys, Drift(0.0, (FEE,), prediction=ColumnDrift("prediction", "K-S p_value", 0.001, 0.05, True)))
+    assert "The champion's answers drifted: K-S p_value 0.0010, threshold 0.05; they are no feature" in said

@@ -85,7 +85,7 @@ def _excerpt(loop: Loop, side: Side, columns: Sequence[Column], rows: Rows | Sto
     def read() -> pd.DataFrame:
         return rows.excerpt(columns, _drawn(loop, rows))
 
-    return side.frame(f"excerpt-{len(columns)}", read) if isinstance(side, Kept) else read()
+    return side.frame(columns, read) if isinstance(side, Kept) else read()
 
 
 def _drawn(loop: Loop, side: Rows | Stored) -> Any:

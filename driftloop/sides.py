@@ -259,9 +259,9 @@ class Kept:
                 self._save(column, found)
             yield found
 
-    def frame(self, name: str, read: Callable[[], pd.DataFrame]) -> pd.DataFrame:
-        """Some rows of the side, kept beside the summaries once they are read."""
-        file = self.folder / f"{name}.parquet"
+    def frame(self, columns: Sequence[Column], read: Callable[[], pd.DataFrame]) -> pd.DataFrame:
+        """Some rows of these columns of the side, kept beside the summaries once they are read."""
+        file = self.folder / f"excerpt-{_hashed(*map(_kind_and_name, columns))}.parquet"
         if not file.exists():
             self.folder.mkdir(parents=True, exist_ok=True)
             with tempfile.TemporaryDirectory(dir=self.folder, prefix=".") as folder:
@@ -300,13 +300,20 @@ class Kept:
 
     @staticmethod
     def _name(column: Column) -> str:
-        return hashlib.blake2b(f"{column.numeric} {column.name}".encode(), digest_size=8).hexdigest()
+        return _hashed(_kind_and_name(column))
+
+
+def _kind_and_name(column: Column) -> str:
+    return f"{column.numeric} {column.name}"
+
+
+def _hashed(*parts: str) -> str:
+    return hashlib.blake2b("\n".join(parts).encode(), digest_size=8).hexdigest()
 
 
 def kept(side: Side, folder: Path, key: Sequence[str]) -> Kept:
     """``side`` with summaries kept below ``folder`` under a hash of ``key``; those long not asked for go."""
-    name = hashlib.blake2b("\n".join([FORMAT, *key]).encode(), digest_size=8).hexdigest()
-    own = folder / name
+    own = folder / _hashed(FORMAT, *key)
     own.mkdir(parents=True, exist_ok=True)
     os.utime(own)
     for old in sorted(folder.iterdir(), key=lambda found: found.stat().st_mtime, reverse=True)[REFERENCES:]:

@@ -259,9 +259,17 @@ def test_rows_kept_beside_the_summaries_are_read_once(tmp_path: Path, source: Co
         asked.append(1)
         return pd.DataFrame({"fee": [1.5, np.nan], "plan": ["a", None]})
 
-    first = side.frame("excerpt", read)
-    pd.testing.assert_frame_equal(side.frame("excerpt", read), first)
+    first = side.frame(COLUMNS[:2], read)
+    pd.testing.assert_frame_equal(side.frame(COLUMNS[:2], read), first)
     assert len(asked) == 1
+
+
+def test_rows_of_as_many_other_columns_are_other_rows(tmp_path: Path, source: Counted) -> None:
+    side = kept(source, tmp_path, ["key"])
+    for columns in (COLUMNS[:1], COLUMNS[1:2], [Column("fee", numeric=False)]):
+        found = side.frame(columns, lambda columns=columns: source.rows[[c.name for c in columns]])
+        assert list(found) == [column.name for column in columns]
+    assert len(list(side.folder.glob("*.parquet"))) == 3
 
 
 def test_a_loop_asks_for_each_columns_test_and_threshold() -> None:

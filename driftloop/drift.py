@@ -5,14 +5,18 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
 from driftloop.contract import ColumnTest
 from driftloop.errors import DriftloopError
-from driftloop.page import MOST_BYTES, Excerpt, draw, saved
+from driftloop.page import MOST_BYTES, REFUSALS, Excerpt, draw, saved
 from driftloop.retrain import ColumnDrift, ColumnQuality, Drift
+
+if TYPE_CHECKING:
+    from evidently import Dataset
+    from evidently.core.metric_types import Metric
 
 SHARE_TOLERANCE = 1e-9
 
@@ -53,25 +57,43 @@ def measure(
         per_column_method={name: asked.test for name, asked in tests.items() if asked.test},
         per_column_threshold={name: asked.threshold for name, asked in tests.items() if asked.threshold is not None},
     )
-    asked = [(name, tests.get(name, ColumnTest())) for name in columns]
-    each = [ValueDrift(column=name, method=test.test, threshold=test.threshold) for name, test in asked]
+    asked = {name: tests.get(name, ColumnTest()) for name in columns}
+    each = [ValueDrift(column=name, method=test.test, threshold=test.threshold) for name, test in asked.items()]
     report = Report([count, *each], include_tests=True)
+    sides = [Dataset.from_pandas(side[columns], data_definition=definition) for side in (current, reference)]
     try:
-        snapshot = report.run(
-            Dataset.from_pandas(current[columns], data_definition=definition),
-            Dataset.from_pandas(reference[columns], data_definition=definition),
-        )
-    except ValueError as error:  # a test that is not for such columns
-        raise DriftloopError(
-            f"Evidently cannot measure drift: {error}. Where [drift.columns] in loop.toml asks for another test of a "
-            f"column than Evidently's own, take another."
-        ) from error
+        snapshot = report.run(*sides)
+    except REFUSALS as error:
+        for name in columns:
+            if reason := _refusal(ValueDrift(column=name), sides):  # it plots each column that it measures
+                raise DriftloopError(
+                    f"Evidently cannot measure drift: it cannot plot column {name}, whose values are of such a size "
+                    f'and range: {reason}. Set engine = "columnar" under [drift] in loop.toml, which measures it '
+                    f"without its plot, or leave the column out of [features]."
+                ) from error
+            if reason := _refusal(ValueDrift(column=name, method=asked[name].test), sides):
+                raise DriftloopError(
+                    f"Evidently cannot measure drift: test {asked[name].test} gives no drift score for column {name}: "
+                    f"{reason}. Take another for it under [drift.columns] in loop.toml."
+                ) from error
+        raise
     assert snapshot is not None, "Evidently returns None only for a report without metrics"
     drift = parse(json.loads(snapshot.json()), names, target)
     html = saved(snapshot) if excerpt is None else ""
     if len(html.encode()) > MOST_BYTES:
         excerpt = Excerpt(reference, current, len(reference), len(current))
     return DriftReport(drift, html if excerpt is None else draw(excerpt, drift, numeric, "evidently"))
+
+
+def _refusal(metric: Metric, sides: Sequence[Dataset]) -> str:
+    """Why Evidently does not measure this alone, nothing where it does."""
+    from evidently import Report
+
+    try:
+        Report([metric]).run(*sides)
+    except REFUSALS as error:
+        return str(error).rstrip(".")
+    return ""
 
 
 def parse(snapshot: Mapping[str, Any], names: Sequence[str], target: str | None = None) -> Drift:

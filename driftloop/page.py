@@ -30,6 +30,11 @@ CATEGORIES = 50  # of one column
 LONGEST = 60  # characters of a category, and of a column's name in the banner
 LISTED = 1000  # columns in the table of scores
 NAMED = 10  # columns in a sentence
+REFUSALS = (
+    ArithmeticError,
+    MemoryError,
+    ValueError,
+)  # as numbers that cannot be cut into bins: a constant 1e15
 PLACE = '<div id="root_'  # where Evidently draws; its data before that has its quotes escaped
 STYLE = """<style>
 .driftloop { font: 15px/1.5 system-ui, sans-serif; margin: 24px auto; max-width: 1100px; padding: 16px 24px;
@@ -140,15 +145,34 @@ def draw(excerpt: Excerpt, drift: Drift, numeric: Sequence[str], engine: str) ->
     """
     found = [*drift.columns, *([drift.target] if drift.target else [])]
     empty = [column.name for column in found if _empty(excerpt, column.name)]
-    columns = sorted((c for c in found if c.name not in empty), key=lambda column: not column.drifted)[:COLUMNS]
+    left = sorted((c for c in found if c.name not in empty), key=lambda column: not column.drifted)
+    most, refused = COLUMNS, list[str]()
     while True:
-        left_out = len(found) - len(empty) - len(columns)
+        columns = left[:most]
         sides, rare = _folded(excerpt, [column.name for column in columns if column.name not in numeric])
-        before, place, after = _plots(sides, columns, numeric).partition(PLACE)
-        page = f"{before}{_banner(excerpt, drift, engine, left_out, empty, rare)}{place}{after}"
+        try:
+            plots = _plots(sides, columns, numeric)
+        except REFUSALS:
+            if not columns:
+                raise
+            own = [column.name for column in columns if not _drawable(sides, column, numeric)]
+            refused += own or [column.name for column in columns]
+            left = [column for column in left if column.name not in refused]
+            continue
+        before, place, after = plots.partition(PLACE)
+        banner = _banner(excerpt, drift, engine, len(left) - len(columns), empty, refused, rare)
+        page = f"{before}{banner}{place}{after}"
         if len(page.encode()) <= MOST_BYTES or not columns:
             return page
-        columns = columns[: len(columns) // 2]
+        most = len(columns) // 2
+
+
+def _drawable(sides: Sequence[pd.DataFrame], column: ColumnDrift, numeric: Sequence[str]) -> bool:
+    try:
+        _plots(sides, [column], numeric)
+    except REFUSALS:
+        return False
+    return True
 
 
 def _empty(excerpt: Excerpt, name: str) -> bool:
@@ -199,7 +223,13 @@ def saved(snapshot: Snapshot) -> str:
 
 
 def _banner(
-    excerpt: Excerpt, drift: Drift, engine: str, left_out: int, empty: Sequence[str], rare: Mapping[str, int]
+    excerpt: Excerpt,
+    drift: Drift,
+    engine: str,
+    left_out: int,
+    empty: Sequence[str],
+    refused: Sequence[str],
+    rare: Mapping[str, int],
 ) -> str:
     """What the page is drawn on, the verdict and every score over all rows, and what is not drawn."""
     total, whole = f"{excerpt.total:,}", excerpt.drawn == excerpt.total
@@ -222,6 +252,8 @@ def _banner(
         )
     if empty:
         said.append(f"Not drawn, for one side of the sample holds nothing but nulls: {_named(empty)}.")
+    if refused:
+        said.append(f"Not drawn, for Evidently cannot plot values of such a size and range: {_named(refused)}.")
     if rare:
         said.append(
             f"Each column's {CATEGORIES} most frequent categories are drawn, the others as one: "

@@ -84,3 +84,17 @@ def test_the_page_of_a_wide_window_is_small_too():
     assert 4_000_000 < len(html.encode()) <= page.MOST_BYTES
     assert "Drift in column 'n1', over all rows" in html
     assert "columns are not drawn, so that browsers open the page" in html
+
+
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")  # of their spread and correlations
+@pytest.mark.parametrize(
+    "values", [np.full(60, 1e15), 1.2e17 + 16 * (np.arange(60) % 4), np.append(np.arange(59.0), np.finfo(float).max)]
+)
+def test_a_column_that_cannot_be_plotted_is_named_by_both_engines(values):
+    rows = pd.DataFrame({"n1": np.arange(60.0), "odd": values})
+    excerpt = Excerpt(rows, rows, len(rows), len(rows))
+    html = page.draw(excerpt, found(rows), ["n1", "odd"], "columnar")
+    assert "Not drawn, for Evidently cannot plot values of such a size and range: odd." in html
+    assert "Drift in column 'n1', over all rows" in html
+    with pytest.raises(DriftloopError, match=r"it cannot plot column odd, .* Set engine = \"columnar\""):
+        measure(rows, rows, ["n1", "odd"], [])

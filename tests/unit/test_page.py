@@ -187,6 +187,22 @@ def test_a_column_of_nothing_but_nulls_in_the_sample_is_not_drawn_and_named(draw
     assert drawn[0][1] == ["plan"]
 
 
+def test_a_column_that_evidently_cannot_plot_is_named(drawn: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    plots = page._plots
+
+    def picky(sides: Any, columns: Any, numeric: Any) -> str:
+        if any((sides[0][column.name] == 1e15).any() for column in columns):
+            raise ValueError("Too many bins for data range. Cannot create 10 finite-sized bins.")
+        return plots(sides, columns, numeric)
+
+    monkeypatch.setattr(page, "_plots", picky)
+    said = text(draw(Excerpt(side(9).assign(fee=1e15), side(9), 99, 99), FOUND, ["fee"], "columnar"))
+    assert "Not drawn, for Evidently cannot plot values of such a size and range: fee." in said
+    assert "columns are not drawn" not in said
+    assert "fee K-S p_value 0.4322" in said
+    assert drawn[-1][1] == ["plan"]
+
+
 def test_of_many_columns_those_that_drifted_are_drawn(drawn: Any) -> None:
     names = [f"c{n}" for n in range(300)]
     found = Drift(0.1, tuple(ColumnDrift(n, "K-S p_value", 0.01, 0.05, int(n[1:]) % 10 == 9) for n in names))

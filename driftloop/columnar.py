@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -46,13 +47,16 @@ class Summary:
 
     @cached_property
     def mean(self) -> float:
-        rough = sum(_weighed(values, counts) for values, counts in self.blocks()) / self.rows
-        return rough + sum(_weighed(values - rough, counts) for values, counts in self.blocks()) / self.rows
+        with np.errstate(all="ignore"):  # numbers too large to be added up have an infinite one, as numpy's
+            rough = sum(_weighed(values, counts) for values, counts in self.blocks()) / self.rows
+            rest = sum(_weighed(values - rough, counts) for values, counts in self.blocks()) / self.rows
+        return rough + rest if math.isfinite(rest) else rough
 
     @cached_property
     def variance(self) -> float:
         """Of the rows themselves, not an estimate for others."""
-        return sum(_weighed((values - self.mean) ** 2, counts) for values, counts in self.blocks()) / self.rows
+        with np.errstate(all="ignore"):
+            return sum(_weighed((values - self.mean) ** 2, counts) for values, counts in self.blocks()) / self.rows
 
     def blocks(self) -> Iterator[Counted]:
         """Values and counts, a piece at a time."""
@@ -142,7 +146,7 @@ def compare(reference: Summary, current: Summary, column: Column) -> ColumnDrift
     try:
         with np.errstate(all="ignore"):
             score = test.score(pair, numeric=column.numeric)
-    except ValueError as error:
+    except (ArithmeticError, ValueError) as error:
         raise DriftloopError(
             f"test {name} gives no drift score for column {column.name}: {error}. Take another for it under "
             f"[drift.columns] in loop.toml."

@@ -25,7 +25,8 @@ from driftloop.stattests import TESTS, names_for
 DATA = Path(os.environ.get("DRIFTLOOP_REAL_DATA") or Path(__file__).parents[3] / "shared" / "data")
 SIZES = (5, 30, 200, 999, 1000, 1001, 2500)  # the test changes at 1,000 rows of the reference
 LARGE = 10_050  # KS is exact up to 10,000 rows
-KINDS = ("normal", "ties", "whole", "bool", "huge", "tiny", "far", "skewed", "constant", "strings", "rare strings")
+EXTREME = ("huge", "tiny", "sentinel", "greatest")  # of which some tests, and plots, make no number
+KINDS = ("normal", "ties", "whole", "bool", *EXTREME, "far", "skewed", "constant", "strings", "rare strings")
 
 
 def drawn(kind, rows, distinct, shift, nulls, seed):
@@ -40,6 +41,8 @@ def drawn(kind, rows, distinct, shift, nulls, seed):
         "bool": few % 2,
         "huge": noise * 1e150,
         "tiny": noise * 1e-150,
+        "sentinel": np.where(rng.random(rows) < 0.3, 1e306, noise),
+        "greatest": np.where(np.arange(rows) % 2, np.finfo(float).max, noise),
         "far": noise + 1e3,
         "skewed": np.exp(3 * noise) * (rng.random(rows) < 0.5),
         "constant": np.full(rows, 1.0 + (shift > 0.2)),
@@ -99,6 +102,8 @@ def is_numeric(kind):
 @example(("whole", [drawn("whole", 1001, 5, 0, 0, 1), drawn("whole", 999, 5, 0, 0, 2)]))  # 5 values: no numbers
 @example(("whole", [drawn("whole", 1000, 6, 0, 0, 1), drawn("whole", 2500, 6, 0, 0, 2)]))
 @example(("constant", [drawn("constant", 1000, 1, 0, 0, 1), drawn("constant", 999, 1, 0, 0, 2)]))
+@example(("sentinel", [drawn("sentinel", 1001, 1, 0, 0, 1), drawn("sentinel", 999, 1, 0.5, 0, 2)]))
+@example(("greatest", [drawn("greatest", 1001, 1, 0, 0, 1), drawn("greatest", 999, 1, 0.5, 0, 2)]))
 @example(("normal", [drawn("normal", 1000, 1, 0, 0, 1), drawn("normal", LARGE, 1, 0.02, 0, 2)]))
 def test_evidentlys_choice_of_test_its_score_and_its_verdict(evidently, given_sides):
     kind, (reference, current) = given_sides
@@ -110,7 +115,7 @@ def test_evidentlys_choice_of_test_its_score_and_its_verdict(evidently, given_si
 @pytest.mark.parametrize("numeric", [True, False])
 @pytest.mark.parametrize("seed", range(4))
 def test_every_test_that_can_be_named(evidently, numeric, seed):
-    kinds = [kind for kind in KINDS if is_numeric(kind) == numeric and kind not in ("huge", "tiny", "constant")]
+    kinds = [kind for kind in KINDS if is_numeric(kind) == numeric and kind not in (*EXTREME, "constant")]
     for kind in kinds:
         rows = (60, 60) if seed == 0 else (1500, 1500) if seed == 1 else (LARGE, 300) if seed == 2 else (300, 1500)
         pair = [drawn(kind, n, 2 if seed == 0 else 4, s, 0.0, seed) for n, s in zip(rows, (0.0, 0.1), strict=True)]
@@ -131,6 +136,15 @@ def test_every_test_that_can_be_named(evidently, numeric, seed):
                     compare(*(summary(side, column) for side in pair), column)
                 continue
             same(compare(*(summary(side, column) for side in pair), column), theirs)
+
+
+@pytest.mark.parametrize("kind", ["sentinel", "greatest"])
+def test_a_spread_too_large_for_a_number_is_infinite_as_numpys(kind):
+    values = drawn(kind, 2500, 1, 0, 0, 1)
+    found = summary(values, Column("x", numeric=True))
+    with np.errstate(over="ignore"):
+        assert (found.mean, found.variance) == (values.mean(), np.var(values)) == (math.inf, math.inf)
+    assert compare(found, found, Column("x", numeric=True)).score == 0.0
 
 
 class Pieces:
@@ -198,7 +212,7 @@ def test_evidentlys_whole_report(rows):
         pd.DataFrame({kind: drawn(kind, n, 4, shift, 0.05 * is_numeric(kind), seed) for kind in KINDS})
         for seed, (n, shift) in enumerate(((rows, 0.0), (700, 0.3)))
     ]
-    numeric = [kind for kind in KINDS if is_numeric(kind) and kind not in ("huge", "tiny")]  # its plots overflow
+    numeric = [kind for kind in KINDS if is_numeric(kind) and kind not in EXTREME]  # its plots overflow
     tests = {
         "normal": ColumnTest(test="psi"),
         "ties": ColumnTest(test="t_test", threshold=0.5),

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import mmap
+import os
 import tempfile
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -32,32 +33,38 @@ class Files:
         return cls(folder / f"{name}.values", folder / f"{name}.counts")
 
 
-def write(pieces: Iterable[Counted], files: Files, rows: int) -> Counted | None:
-    """The pieces, of so many rows, one after the other in two files, mapped and not read; None where there is no value.
+def write(pieces: Iterable[Counted], values: IO[bytes], counts: IO[bytes], rows: int) -> Counted | None:
+    """The pieces, of so many rows, one after the other in two empty files, mapped; None where there is no value.
 
-    Counts take four bytes where they surely fit.
+    Counts take four bytes where they surely fit. The arrays outlive the files' names.
     """
-    written, kind = 0, np.int32 if rows < 2**31 else np.int64
-    with files.numbers.open("wb") as values, files.counts.open("wb") as counts:
-        for piece in pieces:
-            piece[0].astype(np.float64, copy=False).tofile(values)
-            piece[1].astype(kind, copy=False).tofile(counts)
-            written += len(piece[0])
-    return mapped(files) if written else None
+    written, kind = 0, np.dtype(np.int32 if rows < 2**31 else np.int64)
+    for piece in pieces:
+        piece[0].astype(np.float64, copy=False).tofile(values)
+        piece[1].astype(kind, copy=False).tofile(counts)
+        written += len(piece[0])
+    return (_mapped(values, np.float64, written), _mapped(counts, kind, written)) if written else None
 
 
-def mapped(files: Files) -> Counted:
-    """What ``write`` wrote; pages come in as they are looked at. Raises ValueError where they do not fit together."""
-    values = np.memmap(files.numbers, np.float64, "r")
-    short = files.counts.stat().st_size == 4 * len(values)
-    return values, np.memmap(files.counts, np.int32 if short else np.int64, "r", shape=values.shape)
+def mapped(files: Files, kind: str, distinct: int) -> Counted:
+    """What ``write`` wrote; pages come in as they are looked at. Raises ValueError where it is not all there."""
+    with files.numbers.open("rb") as values, files.counts.open("rb") as counts:
+        found = _mapped(values, np.float64), _mapped(counts, kind)
+    if {len(array) for array in found} != {distinct}:
+        raise ValueError(f"{files.numbers} and {files.counts} do not hold {distinct} values and counts")
+    return found
+
+
+def _mapped(file: IO[bytes], kind: npt.DTypeLike, length: int | None = None) -> Array:
+    file.flush()
+    return np.memmap(file, kind, "r", shape=length)
 
 
 def forget(*arrays: Array) -> None:
     """Give back the memory of mapped pages; those looked at again come from the file."""
-    for array in arrays:
-        if isinstance(array, np.memmap):
-            array._mmap.madvise(mmap.MADV_DONTNEED)  # type: ignore[attr-defined]  # noqa: SLF001  # numpy has no other way
+    # several runs are of one mapping; numpy has no other way to it
+    for one in {id(a._mmap): a._mmap for a in arrays if isinstance(a, np.memmap)}.values():  # type: ignore[attr-defined]  # noqa: SLF001
+        one.madvise(mmap.MADV_DONTNEED)
 
 
 def counted(ordered: Array, counts: Counts | None = None) -> Counted:
@@ -110,24 +117,26 @@ def _part(array: Array, start: int, end: int) -> Array:
 
 
 class Sorter:
-    """Numbers in any order, at any number; what does not fit into memory waits in files that end with it."""
+    """Numbers in any order, at any number; what does not fit into memory waits in a file that has no name."""
 
     def __init__(self, rows: int) -> None:
         self._run, self._rows = rows, 0
         self._pieces: list[Array] = []
-        self._runs: list[Counted] = []
-        self._folder: tempfile.TemporaryDirectory[str] | None = None
+        self._runs: list[tuple[int, int, np.dtype[Any]]] = []  # where one starts in the file, its length, its counts'
+        self._file: IO[bytes] | None = None
 
     def add(self, values: Array) -> None:
         """More numbers, none of them NaN, in an array that is given away."""
         self._pieces.append(values)
         self._rows += len(values)
         if sum(map(len, self._pieces)) >= self._run:
-            if self._folder is None:
-                self._folder = tempfile.TemporaryDirectory(prefix="driftloop-")
-            files = Files.within(Path(self._folder.name), str(len(self._runs)))
-            run = write([self._sorted()], files, self._rows)
-            self._runs += [run] if run else []
+            self._file = self._file or tempfile.TemporaryFile(prefix="driftloop-")  # noqa: SIM115  # until the result
+            ordered, counts = self._sorted()
+            counts = counts.astype(np.int32 if self._rows < 2**31 else np.int64, copy=False)
+            self._runs.append((self._file.seek(0, os.SEEK_END), len(ordered), counts.dtype))
+            for array in (ordered, counts):
+                array.tofile(self._file)
+            self._file.write(b"\0" * (-counts.nbytes % ordered.itemsize))  # the next run's numbers are aligned
 
     def _sorted(self) -> Counted:
         values = np.concatenate(self._pieces) if len(self._pieces) != 1 else self._pieces[0]
@@ -136,10 +145,18 @@ class Sorter:
         return counted(values)
 
     def result(self) -> Counted:
-        """All of them. The files of a large one are without a name from now on, and gone with its arrays."""
+        """All of them. A large one lies in files without a name, which are gone with its arrays."""
         last = self._sorted() if self._pieces else (np.empty(0), np.empty(0, np.int64))
-        if self._folder is None:
+        if self._file is None:
             return last
-        with self._folder as folder:
-            runs, self._runs = [*self._runs, last], []
-            return write(merge(runs), Files.within(Path(folder), "all"), self._rows) or last
+        with self._file as file, tempfile.TemporaryFile() as values, tempfile.TemporaryFile() as counts:
+            runs = [*_runs(_mapped(file, np.uint8), self._runs), last]
+            self._file = None
+            return write(merge(runs), values, counts, self._rows) or last
+
+
+def _runs(whole: Array, places: Iterable[tuple[int, int, np.dtype[Any]]]) -> Iterator[Counted]:
+    """Of one mapping, as each would take descriptors of its own."""
+    for start, length, kind in places:
+        middle = start + length * 8
+        yield whole[start:middle].view(np.float64), whole[middle : middle + length * kind.itemsize].view(kind)

@@ -36,7 +36,7 @@ from driftloop.windows import FolderWindows, Windows
 Array = npt.NDArray[Any]
 BATCH = 1 << 20  # rows of a column read at a time
 BUFFER = 1 << 24  # bytes of a file read at a time
-FORMAT = "1"  # of kept summaries; another one is another key
+FORMAT = "2"  # of kept summaries; another one is another key
 REFERENCES = 3  # of which summaries are kept: the champion's, and those that trigger and look back have beside it
 
 
@@ -274,7 +274,8 @@ class Kept:
         said = json.loads(self._note(column).read_text(encoding="utf-8"))
         if "values" in said:
             return Summary(np.array(said["values"], dtype=object), np.array(said["counts"], np.int64), said["nulls"])
-        found = Summary(*mapped(Files.within(self.folder, self._name(column))), said["nulls"])
+        files = Files.within(self.folder, self._name(column))
+        found = Summary(*mapped(files, said["kind"], said["distinct"]), said["nulls"])
         vars(found).update(said["moments"])  # computed once, as the summary itself would
         return found
 
@@ -285,9 +286,12 @@ class Kept:
         files = Files.within(self.folder, self._name(column))
         with tempfile.TemporaryDirectory(dir=self.folder, prefix=".") as folder:
             new = Files.within(Path(folder), "new")
-            if not (column.numeric and write(found.blocks(), new, found.rows)):
+            with new.numbers.open("wb+") as values, new.counts.open("wb+") as counts:
+                there = write(found.blocks(), values, counts, found.rows) if column.numeric else None
+            if there is None:
                 said |= {"values": found.values.tolist(), "counts": found.counts.tolist()}  # noqa: PD011
             else:
+                said |= {"distinct": len(there[0]), "kind": there[1].dtype.str}
                 said["moments"] = {"rows": found.rows, "mean": found.mean, "variance": found.variance}
                 new.numbers.replace(files.numbers)
                 new.counts.replace(files.counts)

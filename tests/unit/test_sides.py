@@ -189,6 +189,29 @@ def test_many_runs_of_few_values_are_merged(monkeypatch: pytest.MonkeyPatch) -> 
     assert (values.tolist(), counts.tolist()) == ([0.0, 1.0, 2.0, 3.0, 4.0, 5.0], [40] * 6)
 
 
+@pytest.mark.skipif(not Path("/proc/self/fd").is_dir(), reason="the system does not tell which files are open")
+def test_many_runs_hold_one_file_open_and_none_has_a_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    monkeypatch.setattr(runs, "BLOCK", 32)
+    monkeypatch.setattr(runs, "STEP", 16)
+
+    def held() -> int:
+        assert list(tmp_path.iterdir()) == [], "a process that is killed leaves nothing behind"
+        return sum(1 for _ in Path("/proc/self/fd").iterdir())
+
+    merge, seen, before = runs.merge, [], held()
+    monkeypatch.setattr(runs, "merge", lambda parts: seen.append(held()) or merge(parts))
+    sorter = runs.Sorter(5)
+    for seed in range(40):
+        sorter.add(np.random.default_rng(seed).permutation(5) + seed / 64)
+    assert held() == before + 1
+    values, counts = sorter.result()
+    assert seen[0] <= before + 4
+    assert held() <= before + 2
+    assert (len(values), counts.sum()) == (200, 200)
+    assert (np.diff(values) > 0).all()
+
+
 # what is kept
 
 

@@ -20,6 +20,7 @@ from driftloop.stattests import TESTS, Pair, chosen
 Array = npt.NDArray[Any]
 T = TypeVar("T")
 ROWS = 1 << 22  # of a column, sorted at once in memory
+NAMES = 1 << 20  # of categories, that pieces hold together before they are counted as one
 
 
 @dataclass(frozen=True)
@@ -99,18 +100,24 @@ class Side(Protocol):
 
 
 def summarise(side: Side, column: Column) -> Summary:
-    """Read a column of one side. Of numbers at most ROWS are in memory, the others wait in temporary files."""
+    """Read a column of one side. Of numbers at most ROWS are in memory, the others wait in a temporary file.
+
+    Of categories each name is in memory once, or twice while pieces wait to be counted together.
+    """
     sorter, nulls = Sorter(ROWS), 0
     names: list[Summary] = []
+    waiting = 0
     for piece in side.batches(column):
-        if isinstance(piece, Summary):
-            names.append(piece)
-        elif column.numeric:
+        if column.numeric and not isinstance(piece, Summary):
             given = piece[~np.isnan(piece)]
             sorter.add(given)
             nulls += len(piece) - len(given)
-        else:
-            names.append(summary(piece, column))
+            continue
+        names.append(piece if isinstance(piece, Summary) else summary(piece, column))
+        waiting += len(names[-1].values)
+        if waiting > max(NAMES, 2 * len(names[0].values)):
+            names = [_together(names)]
+            waiting = len(names[0].values)
     return _together([*names, Summary(*sorter.result(), nulls)] if column.numeric or not names else names)
 
 

@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from driftloop import frame, runs, sides
+from driftloop import columnar, frame, runs, sides
 from driftloop.columnar import Column, Summary, summarise
 from driftloop.contract import Loop
 from driftloop.errors import ContractError, WindowError
@@ -187,6 +187,28 @@ def test_many_runs_of_few_values_are_merged(monkeypatch: pytest.MonkeyPatch) -> 
         sorter.add(np.random.default_rng(seed).permutation(6).astype(float))
     values, counts = sorter.result()
     assert (values.tolist(), counts.tolist()) == ([0.0, 1.0, 2.0, 3.0, 4.0, 5.0], [40] * 6)
+
+
+def test_names_that_come_in_many_pieces_are_counted_as_they_come(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(columnar, "NAMES", 50)
+    most, together = [], columnar._together
+
+    def counted(pieces: Any) -> Summary:
+        most.append(sum(len(piece.values) for piece in pieces))
+        return together(pieces)
+
+    monkeypatch.setattr(columnar, "_together", counted)
+
+    class Names:
+        def batches(self, column: Column) -> Any:
+            for start in range(100):
+                names = np.array([f"n{n}" for n in range(start, start + 20)] + [None], dtype=object)
+                yield names if start % 2 else columnar.summary(names, column)
+
+    found = summarise(Names(), Column("plan", numeric=False))
+    assert (found.rows, found.nulls, len(found.values)) == (2000, 100, 119)
+    assert plain(found)[0] == sorted(plain(found)[0])
+    assert max(most) <= 2 * 119 + 20
 
 
 @pytest.mark.skipif(not Path("/proc/self/fd").is_dir(), reason="the system does not tell which files are open")

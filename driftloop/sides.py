@@ -8,6 +8,7 @@ import os
 import shutil
 import socket
 import tempfile
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -37,6 +38,15 @@ Array = npt.NDArray[Any]
 BATCH = 1 << 20  # rows of a column read at a time
 BUFFER = 1 << 24  # bytes of a file read at a time
 FORMAT = "2"  # of kept summaries; another one is another key
+UNFINISHED = ".unfinished-"  # folders of what is being written
+A_DAY = 86_400.0  # seconds after which nobody writes there any more
+DAMAGED = (
+    OSError,
+    ValueError,
+    KeyError,
+    TypeError,
+    pa.ArrowException,
+)  # what reading a file that is not as it was raises
 REFERENCES = 3  # of which summaries are kept: the champion's, and those that trigger and look back have beside it
 
 
@@ -252,23 +262,28 @@ class Kept:
     def batches(self, column: Column) -> Iterator[Array | Summary]:
         """The column's summary."""
         try:
-            yield self._load(column)
-        except (FileNotFoundError, ValueError, KeyError):  # the latter two: damaged
+            found = self._load(column)
+        except DAMAGED:
             found = summarise(self.side, column)
             with suppress(OSError):  # a worker elsewhere may have no such folder; the next window then reads it again
                 self._save(column, found)
-            yield found
+        yield found
 
     def frame(self, columns: Sequence[Column], read: Callable[[], pd.DataFrame]) -> pd.DataFrame:
         """Some rows of these columns of the side, kept beside the summaries once they are read."""
         file = self.folder / f"excerpt-{_hashed(*map(_kind_and_name, columns))}.parquet"
-        if not file.exists():
+        names = [column.name for column in columns]
+        with suppress(*DAMAGED):
+            return pd.read_parquet(file, columns=names)
+        found = read()
+        with suppress(*DAMAGED):
             self.folder.mkdir(parents=True, exist_ok=True)
-            with tempfile.TemporaryDirectory(dir=self.folder, prefix=".") as folder:
+            with tempfile.TemporaryDirectory(dir=self.folder, prefix=UNFINISHED) as folder:
                 new = Path(folder) / file.name
-                read().to_parquet(new)
+                found.to_parquet(new)
                 new.replace(file)
-        return pd.read_parquet(file)
+            return pd.read_parquet(file, columns=names)  # as the next window will have it
+        return found
 
     def _load(self, column: Column) -> Summary:
         said = json.loads(self._note(column).read_text(encoding="utf-8"))
@@ -284,7 +299,7 @@ class Kept:
         self.folder.mkdir(parents=True, exist_ok=True)
         said: dict[str, Any] = {"nulls": found.nulls}
         files = Files.within(self.folder, self._name(column))
-        with tempfile.TemporaryDirectory(dir=self.folder, prefix=".") as folder:
+        with tempfile.TemporaryDirectory(dir=self.folder, prefix=UNFINISHED) as folder:
             new = Files.within(Path(folder), "new")
             with new.numbers.open("wb+") as values, new.counts.open("wb+") as counts:
                 there = write(found.blocks(), values, counts, found.rows) if column.numeric else None
@@ -318,8 +333,20 @@ def _hashed(*parts: str) -> str:
 def kept(side: Side, folder: Path, key: Sequence[str]) -> Kept:
     """``side`` with summaries kept below ``folder`` under a hash of ``key``; those long not asked for go."""
     own = folder / _hashed(FORMAT, *key)
-    own.mkdir(parents=True, exist_ok=True)
-    os.utime(own)
-    for old in sorted(folder.iterdir(), key=lambda found: found.stat().st_mtime, reverse=True)[REFERENCES:]:
-        shutil.rmtree(old, ignore_errors=True)
+    with suppress(OSError):  # without such a folder all is measured, and nothing kept
+        own.mkdir(parents=True, exist_ok=True)
+        os.utime(own)
+        for old in sorted(folder.iterdir(), key=_since, reverse=True)[REFERENCES:]:
+            shutil.rmtree(old, ignore_errors=True)
+        for old in folder.glob(f"*/{UNFINISHED}*"):  # of a process that was killed
+            if time.time() - _since(old) > A_DAY:
+                shutil.rmtree(old, ignore_errors=True)
     return Kept(side, own)
+
+
+def _since(path: Path) -> float:
+    """When it was last written or asked for; long ago where another process has removed it meanwhile."""
+    try:
+        return path.stat().st_mtime
+    except FileNotFoundError:
+        return 0.0

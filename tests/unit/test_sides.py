@@ -317,6 +317,74 @@ def test_rows_of_as_many_other_columns_are_other_rows(tmp_path: Path, source: Co
     assert len(list(side.folder.glob("*.parquet"))) == 3
 
 
+@pytest.mark.parametrize("damage", ["cut", "folder", "other columns"])
+def test_kept_rows_that_are_damaged_are_read_again(tmp_path: Path, source: Counted, damage: str) -> None:
+    side = kept(source, tmp_path, ["key"])
+    first = side.frame(COLUMNS[:2], lambda: source.rows[["fee", "plan"]])
+    (file,) = side.folder.glob("*.parquet")
+    if damage == "cut":
+        file.write_bytes(file.read_bytes()[:-50])
+    elif damage == "folder":
+        file.unlink()
+        file.mkdir()
+    else:
+        source.rows[["none"]].to_parquet(file)
+    again = side.frame(COLUMNS[:2], lambda: source.rows[["fee", "plan"]])
+    pd.testing.assert_frame_equal(again, first, check_dtype=False)
+
+
+@pytest.mark.parametrize("note", ["[]", "3", '{"nulls": 0}', '{"nulls": 0, "distinct": "2", "kind": "<i8"}', "\udcff"])
+def test_a_note_that_says_something_else_is_not_believed(tmp_path: Path, source: Counted, note: str) -> None:
+    side = kept(source, tmp_path, ["key"])
+    whole = plain(summarise(side, COLUMNS[0]))
+    side._note(COLUMNS[0]).write_bytes(note.encode(errors="surrogateescape"))
+    assert plain(summarise(side, COLUMNS[0])) == whole
+    assert plain(summarise(side, COLUMNS[0])) == whole
+    assert source.read == 2, "and is written anew"
+
+
+def test_where_nothing_can_be_kept_all_is_measured(tmp_path: Path, source: Counted) -> None:
+    (tmp_path / "file").touch()
+    side = kept(source, tmp_path / "file", ["key"])
+    assert plain(summarise(side, COLUMNS[0])) == ([1.0, 3.0], [1, 2], 1)
+    assert list(side.frame(COLUMNS[:1], lambda: source.rows[["fee"]])) == ["fee"]
+
+
+def test_what_another_process_removes_meanwhile_is_gone(
+    tmp_path: Path, source: Counted, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for place in range(3):
+        os.utime(kept(source, tmp_path, [f"key {place}"]).folder, (place, place))
+    stat, utime = Path.stat, os.utime
+
+    def raced(self: Path, **how: Any) -> os.stat_result:
+        if self.name in old:
+            raise FileNotFoundError(self)
+        return stat(self, **how)
+
+    old = [folder.name for folder in tmp_path.iterdir()][:1]
+    monkeypatch.setattr(Path, "stat", raced)
+    summarise(kept(source, tmp_path, ["key 3"]), COLUMNS[0])
+    monkeypatch.undo()
+
+    def removed(path: Path, *_: Any) -> None:
+        path.rmdir()
+        utime(path)
+
+    monkeypatch.setattr(os, "utime", removed)
+    assert plain(summarise(kept(source, tmp_path, ["key 4"]), COLUMNS[0])) == ([1.0, 3.0], [1, 2], 1)
+
+
+def test_what_a_killed_process_was_writing_goes_a_day_later(tmp_path: Path, source: Counted) -> None:
+    side = kept(source, tmp_path, ["key"])
+    for name in ("old", "new"):
+        (side.folder / f"{sides.UNFINISHED}{name}").mkdir()
+        (side.folder / f"{sides.UNFINISHED}{name}" / "new.values").touch()
+    os.utime(side.folder / f"{sides.UNFINISHED}old", (0, 0))
+    kept(source, tmp_path, ["key"])
+    assert [path.name for path in side.folder.iterdir()] == [f"{sides.UNFINISHED}new"]
+
+
 def test_a_loop_asks_for_each_columns_test_and_threshold() -> None:
     loop = a_loop(drift={"columns": {"fee": {"test": "ks", "threshold": 0.01}, "plan": {"threshold": 0.2}}})
     assert columns_of(loop, target=True) == [

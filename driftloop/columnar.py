@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 from driftloop.errors import DriftloopError
 from driftloop.retrain import ColumnDrift
-from driftloop.runs import Counted, Counts, Sorter, counted, ranges, together
+from driftloop.runs import Counted, Counts, Sorter, counted, ranges, together, total
 from driftloop.stattests import TESTS, Pair, chosen
 
 Array = npt.NDArray[Any]
@@ -44,7 +44,7 @@ class Summary:
     @cached_property
     def rows(self) -> int:
         """How many are not null."""
-        return sum(int(counts.sum()) for _, counts in self.blocks())  # a piece at a time, as they may lie in a file
+        return total(self.counts)
 
     @cached_property
     def mean(self) -> float:

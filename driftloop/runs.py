@@ -67,6 +67,15 @@ def forget(*arrays: Array) -> None:
         one.madvise(mmap.MADV_DONTNEED)
 
 
+def total(counts: Counts) -> int:
+    """Their sum, a stretch at a time, as they may lie in a file."""
+    rows = 0
+    for start in range(0, len(counts), 16 * BLOCK):
+        rows += int(counts[start : start + 16 * BLOCK].sum())
+        forget(counts)
+    return rows
+
+
 def counted(ordered: Array, counts: Counts | None = None) -> Counted:
     """Sorted values without repetition, and how often each occurs."""
     first = np.append([True], ordered[1:] != ordered[:-1]).astype(bool)[: len(ordered)]

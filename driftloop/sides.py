@@ -29,7 +29,7 @@ from driftloop.columnar import Column, Side, Summary, summarise
 from driftloop.contract import Loop
 from driftloop.errors import DriftloopError, WindowError
 from driftloop.frame import Window
-from driftloop.runs import Files, mapped, write
+from driftloop.runs import Counts, Files, mapped, total, write
 from driftloop.schema import Schema
 from driftloop.storage import answering
 from driftloop.windows import FolderWindows, Windows
@@ -286,18 +286,24 @@ class Kept:
         return found
 
     def _load(self, column: Column) -> Summary:
+        """What ``_save`` wrote. Raises one of DAMAGED where it is not all there."""
         said = json.loads(self._note(column).read_text(encoding="utf-8"))
+        values: Array
+        counts: Counts
         if "values" in said:
-            return Summary(np.array(said["values"], dtype=object), np.array(said["counts"], np.int64), said["nulls"])
-        files = Files.within(self.folder, self._name(column))
-        found = Summary(*mapped(files, said["kind"], said["distinct"]), said["nulls"])
-        vars(found).update(said["moments"])  # computed once, as the summary itself would
+            values, counts = np.array(said["values"], dtype=object), np.array(said["counts"], np.int64)
+        else:
+            values, counts = mapped(Files.within(self.folder, self._name(column)), said["kind"], said["distinct"])
+        if (len(values), total(counts)) != (said["distinct"], said["rows"]):
+            raise ValueError(f"{self._note(column)} tells of other rows than are there")
+        found = Summary(values, counts, said["nulls"])
+        vars(found).update(said["moments"], rows=said["rows"])  # computed once, as the summary itself would
         return found
 
     def _save(self, column: Column, found: Summary) -> None:
         """Numbers first, the note that they are there last, each at once under its name."""
         self.folder.mkdir(parents=True, exist_ok=True)
-        said: dict[str, Any] = {"nulls": found.nulls}
+        said: dict[str, Any] = {"nulls": found.nulls, "distinct": len(found.values), "rows": found.rows, "moments": {}}
         files = Files.within(self.folder, self._name(column))
         with tempfile.TemporaryDirectory(dir=self.folder, prefix=UNFINISHED) as folder:
             new = Files.within(Path(folder), "new")
@@ -306,8 +312,7 @@ class Kept:
             if there is None:
                 said |= {"values": found.values.tolist(), "counts": found.counts.tolist()}  # noqa: PD011
             else:
-                said |= {"distinct": len(there[0]), "kind": there[1].dtype.str}
-                said["moments"] = {"rows": found.rows, "mean": found.mean, "variance": found.variance}
+                said |= {"kind": there[1].dtype.str, "moments": {"mean": found.mean, "variance": found.variance}}
                 new.numbers.replace(files.numbers)
                 new.counts.replace(files.counts)
             note = Path(folder) / "note"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import pickle
 from pathlib import Path
@@ -315,6 +316,30 @@ def test_rows_of_as_many_other_columns_are_other_rows(tmp_path: Path, source: Co
         found = side.frame(columns, lambda columns=columns: source.rows[[c.name for c in columns]])
         assert list(found) == [column.name for column in columns]
     assert len(list(side.folder.glob("*.parquet"))) == 3
+
+
+@pytest.mark.parametrize("change", ["both cut to half", "counts of another kind", "other counts", "fewer names"])
+def test_a_summary_that_is_not_all_there_is_made_again(tmp_path: Path, change: str) -> None:
+    source = Counted(pd.DataFrame({"fee": np.arange(8.0), "plan": list("abcdabcd")}))
+    side, column = kept(source, tmp_path, ["key"]), COLUMNS[0]
+    files = Files.within(side.folder, Kept._name(column))
+    if change == "fewer names":
+        column = COLUMNS[1]
+    whole = plain(summarise(side, column))
+    if change == "both cut to half":
+        for file in (files.numbers, files.counts):
+            file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
+    elif change == "counts of another kind":
+        files.numbers.write_bytes(files.numbers.read_bytes()[: 8 * 4])  # 4 values, and 8 counts that pass for 4 longer
+    elif change == "other counts":
+        files.counts.write_bytes(bytes(files.counts.stat().st_size))
+    else:
+        note = json.loads(side._note(column).read_text())
+        side._note(column).write_text(json.dumps(note | {"values": note["values"][:2], "counts": note["counts"][:2]}))
+    assert plain(summarise(side, column)) == whole
+    assert source.read == 2
+    assert plain(summarise(side, column)) == whole
+    assert source.read == 2
 
 
 @pytest.mark.parametrize("damage", ["cut", "folder", "other columns"])

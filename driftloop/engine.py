@@ -36,8 +36,9 @@ def engine_for(loop: Loop, rows: int) -> str:
 
 
 def in_threads(reference: Side, current: Side, columns: Sequence[Column], judge: Judge[Any]) -> tuple[Any, ...]:
-    """Judge columns in as many threads as there are cores."""
-    return columnar.judged(reference, current, columns, judge, os.cpu_count() or 1)
+    """Judge columns in as many threads as there are cores for this process."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return columnar.judged(reference, current, columns, judge, cores)
 
 
 def by_evidently(loop: Loop, reference: Rows, current: Rows) -> DriftReport:

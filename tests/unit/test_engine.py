@@ -182,6 +182,21 @@ def test_a_column_without_a_value_has_no_drift() -> None:
         compare(one, none, column)
 
 
+@pytest.mark.parametrize("tells", [True, False])
+def test_columns_are_judged_in_as_many_threads_as_the_process_has_cores(
+    monkeypatch: pytest.MonkeyPatch, tells: bool
+) -> None:
+    asked: list[int] = []
+    monkeypatch.setattr(engine.columnar, "judged", lambda *request: asked.append(request[-1]))
+    monkeypatch.setattr(engine.os, "cpu_count", lambda: 64)
+    if tells:
+        monkeypatch.setattr(engine.os, "sched_getaffinity", lambda _: {3, 5, 7}, raising=False)
+    else:
+        monkeypatch.delattr(engine.os, "sched_getaffinity", raising=False)
+    engine.in_threads(cast("Any", None), cast("Any", None), [], cast("Any", None))
+    assert asked == [3 if tells else 64]
+
+
 def test_a_large_windows_page_is_drawn_on_as_many_rows_of_each_side(
     work: Workspace, worker: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:

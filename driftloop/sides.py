@@ -25,7 +25,7 @@ import pyarrow.parquet as pq
 
 from driftloop import frame
 from driftloop.category import MISSING
-from driftloop.columnar import Column, Side, Summary, summarise
+from driftloop.columnar import Column, Side, Summary, summarise, summary
 from driftloop.contract import Loop
 from driftloop.errors import DriftloopError, WindowError
 from driftloop.frame import Window
@@ -156,7 +156,7 @@ class Stored:
         for window, path, rows in self.files:
             empty = True
             for array in self._arrays(window, path, rows, column.name):
-                piece = self._canonical(window, array, column) if column.numeric else self._counted(array, column)
+                piece = (self._canonical if column.numeric else self._counted)(window, array, column)
                 empty = empty and _empty(piece)
                 yield piece
             if empty and column.name != self.target:
@@ -177,7 +177,10 @@ class Stored:
 
     def _canonical(self, window: str, array: pa.Array, column: Column) -> Array:
         if not column.numeric:
-            names: Array = frame.categories(array.to_pandas()).to_numpy()
+            try:
+                names: Array = frame.categories(array.to_pandas()).to_numpy()
+            except TypeError as error:  # lists and the like
+                raise WindowError(window, [f"column {column.name}: expected categories, {error}"]) from None
             if column.name == self.target:
                 names[names == MISSING] = np.nan
             return names
@@ -193,8 +196,11 @@ class Stored:
             raise WindowError(window, [f"column {column.name} holds {infinite} infinite values"])
         return numbers
 
-    def _counted(self, array: pa.Array, column: Column) -> Summary:
-        found = pc.value_counts(array)
+    def _counted(self, window: str, array: pa.Array, column: Column) -> Summary:
+        try:
+            found = pc.value_counts(array)
+        except pa.ArrowNotImplementedError:  # as of half floats
+            return summary(self._canonical(window, array, column), column)
         names = frame.categories(found.field(0).to_pandas())
         rows = pd.Series(found.field(1).to_numpy()).groupby(names.to_numpy()).sum().sort_index()
         nulls = int(rows.get(MISSING, 0)) if column.name == self.target else 0
@@ -208,7 +214,7 @@ class Stored:
                     yield pa.nulls(rows)  # its labels are not in
                     return
                 for batch in parquet.iter_batches(BATCH, columns=[name], use_threads=False):
-                    yield batch.column(0)
+                    yield _with_nulls(batch.column(0))
         except FileNotFoundError:  # the window was there when it was listed: it is the reader who does not have it
             raise DriftloopError(
                 f"{path} is not there for {socket.gethostname()}. Every worker needs the windows at the same place: on "
@@ -244,6 +250,11 @@ def stored(windows: Windows, ids: Sequence[str], loop: Loop, schema: Schema | No
             raise WindowError(window, problems)
         files.append((window, own[0].path, metadata.num_rows))
     return Stored(windows, tuple(files), loop.task, loop.target)
+
+
+def _with_nulls(array: pa.Array) -> pa.Array:
+    """Arrow counts a null of a string view as an empty string, and takes none out of it."""
+    return array.cast(pa.large_string()) if pa.types.is_string_view(array.type) else array
 
 
 def _empty(piece: Array | Summary) -> bool:

@@ -92,6 +92,40 @@ def test_columns_read_from_parquet_are_those_of_windows_read_whole(
     pd.testing.assert_series_equal(labels[0].isna(), labels[1].isna())
 
 
+@pytest.mark.parametrize(
+    "values", [pa.array([1, None, 2, 2], pa.float16()), pa.array(["a", "b", None, "a"], pa.string_view())]
+)
+def test_types_that_arrow_does_not_count_are_read_as_whole_windows_are(tmp_path: Path, values: pa.Array) -> None:
+    (tmp_path / "windows").mkdir()
+    table = pa.table({"fee": [1.0, 2.0, 3.0, 4.0], "plan": values, "left": values})
+    pq.write_table(table, tmp_path / "windows" / "2024-01.parquet")
+    loop = a_loop(entity=None)
+    windows = open_windows(loop, tmp_path)
+    whole = Rows([frame.check(windows.read("2024-01"), loop, "2024-01")], loop.task, loop.target)
+    ours = stored(windows, ["2024-01"], loop, None)
+    assert ours is not None
+    columns = columns_of(loop, target=True)
+    assert [plain(summarise(ours, column)) for column in columns] == [plain(summarise(whole, c)) for c in columns]
+    places = np.array([0, 1, 2])
+    pd.testing.assert_frame_equal(ours.excerpt(columns, places), whole.excerpt(columns, places), check_dtype=False)
+
+
+@pytest.mark.parametrize("values", [pa.array([[1], [2], None, [1]]), pa.array([{"a": 1}] * 4)])
+def test_a_column_of_lists_or_the_like_is_refused_as_in_a_whole_window(tmp_path: Path, values: pa.Array) -> None:
+    (tmp_path / "windows").mkdir()
+    pq.write_table(pa.table({"fee": [1.0] * 4, "plan": values, "left": values}), tmp_path / "windows/2024-01.parquet")
+    loop = a_loop(entity=None)
+    windows = open_windows(loop, tmp_path)
+    with pytest.raises(WindowError, match="unhashable type"):
+        frame.check(windows.read("2024-01"), loop, "2024-01")
+    ours = stored(windows, ["2024-01"], loop, None)
+    assert ours is not None
+    with pytest.raises(WindowError, match="column plan: expected categories, unhashable type"):
+        summarise(ours, Column("plan", numeric=False))
+    with pytest.raises(WindowError, match="column left: expected categories, unhashable type"):
+        assert ours.labelled
+
+
 def test_a_regressions_target_is_read_as_numbers(tmp_path: Path) -> None:
     loop = a_loop(task="regression", target="fee", features={"categorical": ["plan"]})
     ours, whole = both(tmp_path, loop, {"2024-01": some_rows(60)})

@@ -76,7 +76,7 @@ def measure(
                     f"Evidently cannot measure drift: test {asked[name].test} gives no drift score for column {name}: "
                     f"{reason}. Take another for it under [drift.columns] in loop.toml."
                 ) from error
-        raise
+        raise DriftloopError(f"Evidently cannot measure drift: {error}.") from error
     assert snapshot is not None, "Evidently returns None only for a report without metrics"
     drift = parse(json.loads(snapshot.json()), names, target)
     html = saved(snapshot) if excerpt is None else ""

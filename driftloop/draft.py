@@ -14,6 +14,7 @@ from driftloop import contract, own
 from driftloop.contract import Features, Label, Loop
 from driftloop.errors import ContractError, WindowError
 from driftloop.frame import categories, positive_label
+from driftloop.storage import shown
 from driftloop.tables import read_table
 from driftloop.windows import SUFFIXES, FolderWindows, open_windows
 
@@ -141,7 +142,7 @@ def survey(
     ids = FolderWindows(folder, path, labels, entity=entity, target=target).ids()
     ids = [i for i in ids if i != "labels"]
     if not ids:
-        where = path if "://" in path else folder / path
+        where = shown(path) if "://" in path else folder / path
         raise ContractError(f"{where} holds no windows yet; put the first one there and run again.")
     plain = FolderWindows(folder, path, labels, entity=entity, target=target)
     first = next((i for i in ids if plain.label_file(i)), ids[0])

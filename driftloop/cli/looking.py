@@ -144,6 +144,7 @@ def check(folder: Path, as_json: bool) -> None:
 
     from driftloop import draft, frame, golden, reading, recipe, schema, search, training
     from driftloop.cli import render
+    from driftloop.storage import shown
     from driftloop.windows import none_yet, open_windows
     from driftloop.workspace import known_cases
 
@@ -183,7 +184,7 @@ def check(folder: Path, as_json: bool) -> None:
     if not found:
         raise ContractError(none_yet(loop, folder))
     if not any(windows.has_labels(name) for name in windows.ids()):
-        wherever = f"{loop.windows.labels}/ or " if loop.windows.labels else ""
+        wherever = f"{shown(loop.windows.labels)}/ or " if loop.windows.labels else ""
         click.echo(f"Noted: no window has labels yet; target {loop.target} is in no {wherever}window.", err=True)
     bad = [row for row in found if row["problems"]]
     print_json({"loop": loop.name, "ok": not bad, "windows": found}) if as_json else render.checked(loop.name, found)

@@ -194,6 +194,40 @@ def test_the_key_of_a_run_changes_with_data_labels_and_contract(work: Workspace)
     assert len(keys) == 5
 
 
+@pytest.mark.parametrize("section", ["drift", "trigger"])
+@pytest.mark.parametrize(
+    ("reference", "replaced", "other"),
+    [
+        ("training", "2024-02", False),
+        ("previous", "2024-02", True),
+        ("previous", "2024-01", False),
+        ("2024-01", "2024-01", True),
+        ("2024-01", "2024-02", False),
+        ("year_ago", "2023-03", True),
+        ("gone", "2024-01", False),
+    ],
+)
+def test_the_key_of_a_run_changes_with_the_windows_it_is_compared_with(
+    work: Workspace, section: str, reference: str, replaced: str, other: bool
+) -> None:
+    tables(work)["2023-03"] = some_rows()
+    own = getattr(work.loop, section).model_copy(update={"reference": reference})
+    work.loop = work.loop.model_copy(update={section: own})
+    before = monitoring.run_key(work, "2024-03")
+    tables(work)[replaced] = some_rows(seed=9)
+    assert (monitoring.run_key(work, "2024-03") != before) == other
+
+
+def test_the_previous_window_of_a_key_is_also_the_one_before_a_quarantine(work: Workspace) -> None:
+    with_reference(work, "previous")
+    monitoring.record_quarantine(work, WindowError("2024-02", ["broken"]), None)
+    keys = {monitoring.run_key(work, "2024-03")}
+    for window in ("2024-01", "2024-02"):
+        tables(work)[window] = some_rows(seed=9)
+        keys.add(monitoring.run_key(work, "2024-03"))
+    assert len(keys) == 3
+
+
 def test_a_run_that_was_never_made_is_not_finished(work: Workspace) -> None:
     assert monitoring.finished_run(work, "2024-01", "k") is None
 

@@ -177,7 +177,16 @@ def _earlier(ids: Sequence[str], window: str, wanted: str | None) -> list[str]:
 
 
 def _usable(work: Workspace, window: str) -> bool:
+    """Whether a window can be compared with.
+
+    It is read whole, unless a run has had a verdict of it and the columnar engine is to read it a column at a time.
+    """
+    seen = arrived(work.ledger.entries(window)).get(window)
     try:
+        if seen is not None and seen.kind is Kind.VERDICT:
+            found = stored(work.windows, [window], work.loop, work.schema)
+            if found and engine_for(work.loop, found.rows) == "columnar":
+                return True
         work.read(window)
     except WindowError:
         return False  # quarantined when its turn was

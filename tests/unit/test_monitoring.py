@@ -311,6 +311,32 @@ def test_the_previous_window_is_the_last_that_can_be_read(work: Workspace) -> No
     assert monitoring.reference_ids(with_reference(work, "previous"), "2024-03", serving) == ("2024-01",)
 
 
+def test_a_previous_window_with_a_verdict_is_not_read_whole_where_columns_are(
+    work: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (work.folder / "windows").mkdir()
+    for window, rows in tables(work).items():
+        rows.to_parquet(work.folder / "windows" / f"{window}.parquet")
+    drift = work.loop.drift.model_copy(update={"reference": "previous", "engine": "columnar"})
+    work.loop = work.loop.model_copy(update={"drift": drift})
+    work.windows = open_windows(work.loop, work.folder)
+    asked: list[str] = []
+
+    def read(_: Workspace, window: str) -> Window:
+        asked.append(window)
+        raise WindowError(window, ["an owner twice"])
+
+    monkeypatch.setattr(Workspace, "read", read)
+    serving = Serving("1", ("2024-01",))
+    remember(work, "2024-02")
+    assert monitoring.reference_ids(work, "2024-03", serving) == ("2024-02",)
+    assert asked == []
+    monitoring.record_quarantine(work, WindowError("2024-02", ["an owner twice"]), "1")
+    remember(work, "2024-01")
+    assert monitoring.reference_ids(work, "2024-03", serving) == ("2024-01",)
+    assert asked == ["2024-02"], "it may have been mended since"
+
+
 @pytest.mark.parametrize("section", ["drift", "trigger"])
 def test_a_reference_that_is_no_window_is_a_contract_error(section: str) -> None:
     loop = a_loop(**{section: {"reference": "2023-01"}})

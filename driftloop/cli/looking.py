@@ -86,10 +86,11 @@ def init(
     rules = folder / "schema.yaml"
     anew = f"Kept {rules} as it is; to learn it anew: driftloop init {folder} --schema --force\n"
     schema = anew if rules.exists() else _learnt(folder, rules)
+    small = f"{drawn.small}; see [trigger] there.\n" if drawn.small else ""
     click.echo(
         f"Wrote {file}: {drawn.task} loop {drawn.name!r} on {drawn.target!r}, {len(drawn.features.numeric)} numeric "
         f"and {len(drawn.features.categorical)} categorical features, holdout by {drawn.holdout}, "
-        f"{len(seen.ids)} windows.\n{_ownerless(rows, drawn.entity)}{schema}"
+        f"{len(seen.ids)} windows.\n{_ownerless(rows, drawn.entity)}{small}{schema}"
         f"Read it through, then: driftloop check {folder}"
     )
 

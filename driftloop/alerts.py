@@ -56,9 +56,10 @@ def _of_verdict(name: str, report: Json) -> Alert | None:
     trigger = retrain.get("trigger")
     if trigger is None or not trigger["on"] or trigger["consecutive"] < trigger["needed"]:
         return None
-    share = f"share {trigger['share']:.2f}, limit {drift['threshold']:g}: " if "drift" in trigger["on"] else ""
-    shown = ", ".join(FINDINGS[finding] for finding in trigger["on"])
-    title = "drift" if "drift" in trigger["on"] else FINDINGS[trigger["on"][0]]
+    lasted = trigger.get("lasted", trigger["on"])  # reports of earlier versions do not tell them apart
+    share = f"share {trigger['share']:.2f}, limit {drift['threshold']:g}: " if "drift" in lasted else ""
+    shown = ", ".join(FINDINGS[finding] for finding in lasted)
+    title = "drift" if "drift" in lasted else FINDINGS[lasted[0]]
     names = ", ".join(retrain["columns"]) or shown
     return _alert("drift", f"{name}: {title}", f"{share}{names}. {retrain['reason']}.")
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from driftloop import columnar, error_model, estimation
+from driftloop.columnar import Summary
 from driftloop.evidence import Evidence
 from driftloop.facts import Facts
 from driftloop.frame import Window
@@ -22,6 +25,7 @@ if TYPE_CHECKING:
     from driftloop.contract import Loop
 
 PREDICTION = "prediction"
+EXPECTED = 5  # rows, the usual least of a chi-square test
 
 
 @dataclass(frozen=True)
@@ -109,11 +113,41 @@ def _promoted(metric: str, champion: Champion) -> tuple[Spread, str | None]:
 
 def prediction_drift(facts: Facts, kept: Evidence, predictions: Predictions) -> ColumnDrift:
     """The answers now against those on the holdout, by the tests of a column of that size: numbers, or labels where
-    there are several.
+    there are several, of which the rare ones count as one.
     """
     column = columnar.Column(PREDICTION, numeric=facts.task != "multiclass")
-    before, now = (_answered(facts, p) for p in (kept.predictions(facts.threshold), predictions))
-    return columnar.compare(columnar.summary(before, column), columnar.summary(now, column), column)
+    said = (_answered(facts, p) for p in (kept.predictions(facts.threshold), predictions))
+    before, now = (columnar.summary(answers, column) for answers in said)
+    if not column.numeric:
+        before, now = _folded(before, now)
+    return columnar.compare(before, now, column)
+
+
+def _folded(before: Summary, now: Summary) -> tuple[Summary, Summary]:
+    """Both sides with their rare labels as one: a chi-square test takes one label that is new for a proof of drift.
+
+    A label is rare where fewer than ``EXPECTED`` of the shorter side would have it if both sides said it as often; so
+    many make up that one.
+    """
+    rows = (before.rows, now.rows)
+    counts = Counter[str]()
+    for side in (before, now):
+        counts.update(dict(zip(side.values.tolist(), side.counts.tolist(), strict=True)))
+    expected = {label: count * min(rows) / sum(rows) for label, count in counts.items()}
+    rare: list[str] = []
+    for label in sorted(expected, key=lambda label: (expected[label], label)):
+        if expected[label] >= EXPECTED and (not rare or sum(expected[one] for one in rare) >= EXPECTED):
+            break
+        rare.append(label)
+    return _as_one(before, rare), _as_one(now, rare)
+
+
+def _as_one(side: Summary, labels: Sequence[str]) -> Summary:
+    counts = Counter[str]()
+    for label, count in zip(side.values.tolist(), side.counts.tolist(), strict=True):
+        counts[labels[-1] if label in labels else label] += count
+    names = sorted(counts)
+    return Summary(np.array(names, dtype=object), np.array([counts[name] for name in names], np.int64))
 
 
 def _answered(facts: Facts, predictions: Predictions) -> Array:

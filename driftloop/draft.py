@@ -14,18 +14,23 @@ from driftloop import contract, own
 from driftloop.contract import Features, Label, Loop
 from driftloop.errors import ContractError, WindowError
 from driftloop.frame import categories, positive_label
+from driftloop.storage import shown
 from driftloop.tables import read_table
 from driftloop.windows import SUFFIXES, FolderWindows, open_windows
 
 TARGET_NAMES = ("target", "label", "y", "churn", "churn_label", "class", "outcome")
 MOST_CLASSES = 20  # of a target that --task does not speak of; `frame` takes more
 FEW = 10  # owners whose rows come again and again; a share of fewer cannot be held out
+ENOUGH = 300  # rows of a window with which the default policy hardly ever takes chance for drift, see docs/triggers.md
 MANY = 50  # a string column with more distinct values than this, in most rows its own, names rows and is no category
 
 
 @dataclass(frozen=True)
 class Draft:
-    """What goes into loop.toml. ``path`` and ``labels`` are relative to it; ``unused`` are columns left out."""
+    """What goes into loop.toml. ``path`` and ``labels`` are relative to it; ``unused`` are columns left out.
+
+    ``fewest``: rows of the smaller of the windows seen.
+    """
 
     name: str
     task: str
@@ -39,6 +44,17 @@ class Draft:
     holdout: str
     unused: tuple[str, ...]
     delta: float = 0.01
+    fewest: int | None = None
+
+    @property
+    def small(self) -> str | None:
+        """What to do about windows so small that chance looks like drift; None where they are not."""
+        if self.fewest is None or self.fewest >= ENOUGH:
+            return None
+        return (
+            f"A window holds {self.fewest} rows: below {ENOUGH} chance may look like drift. Cut coarser ones, or let "
+            f"small ones start nothing (min_rows = {ENOUGH}) and ask for two in a row (consecutive = 2)"
+        )
 
     @property
     def toml(self) -> str:
@@ -89,6 +105,12 @@ class Draft:
             "",
             "[drift]",
             "threshold = 0.3  # retrain when more than this share of the features drifted",
+            "",
+            "# [trigger]  # fewer false alarms, a window later; what starts a training: docs/triggers.md",
+            '# on = ["drift", "estimated"]',
+            "# consecutive = 2",
+            f"# min_rows = {ENOUGH}",
+            *([f"# {self.small}"] if self.small else []),
             "",
             "[promotion]",
             f"metric = {_toml(metric)}",
@@ -141,7 +163,7 @@ def survey(
     ids = FolderWindows(folder, path, labels, entity=entity, target=target).ids()
     ids = [i for i in ids if i != "labels"]
     if not ids:
-        where = path if "://" in path else folder / path
+        where = shown(path) if "://" in path else folder / path
         raise ContractError(f"{where} holds no windows yet; put the first one there and run again.")
     plain = FolderWindows(folder, path, labels, entity=entity, target=target)
     first = next((i for i in ids if plain.label_file(i)), ids[0])
@@ -228,7 +250,10 @@ def infer(
     constant = timestamp is not None and rows[timestamp].nunique() == 1
     holdout = "entity" if entity else "time" if timestamp and not constant else "row"
     delta = a_margin(rows[target]) if task == "regression" else 0.01
-    return Draft(name, task, target, positive, entity, timestamp, path, labels, features, holdout, unused, delta)
+    fewest = min(len(seen) for seen in (rows, later) if seen is not None)
+    return Draft(
+        name, task, target, positive, entity, timestamp, path, labels, features, holdout, unused, delta, fewest
+    )
 
 
 def a_margin(target: pd.Series) -> float:

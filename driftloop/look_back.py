@@ -11,11 +11,12 @@ from typing import Any
 from driftloop import draft, reading, schema
 from driftloop.columnar import Column, Side, compare, summarise
 from driftloop.contract import Loop
-from driftloop.entry import REIGNS
+from driftloop.entry import REIGNS, Kind
 from driftloop.errors import ContractError, DriftloopError, WindowError
 from driftloop.ledger import peek
 from driftloop.periods import year_before
 from driftloop.progress import tell
+from driftloop.reigns import arrived
 from driftloop.settings import Settings
 from driftloop.sides import Stored, columns_of, stored
 from driftloop.stattests import OF_ROWS
@@ -44,7 +45,9 @@ def look_back(
         raise ContractError(none_yet(loop, folder))
     asked = _asked(ids, first, last)
     wanted = _columns(loop, columns)
-    reign = next((e for e in reversed(peek(settings.ledger_url, loop.name)) if e.kind in REIGNS), None)
+    entries = peek(settings.ledger_url, loop.name)
+    reign = next((e for e in reversed(entries) if e.kind in REIGNS), None)
+    put_aside = frozenset(name for name, entry in arrived(entries).items() if entry.kind is Kind.QUARANTINE)
     by = reference or loop.drift.reference
     if by not in ("training", "previous", "year_ago", *ids):
         raise ContractError(
@@ -55,7 +58,8 @@ def look_back(
             f"{loop.name} has no champion yet, so nothing was trained on. Name a window: --reference {ids[0]}"
         )
     with TemporaryDirectory(prefix="driftloop-") as scratch:
-        sides = _Sides(loop, windows, _unlabelled(loop, folder, windows), schema.load(folder, loop), Path(scratch))
+        bare, rules = _unlabelled(loop, folder, windows), schema.load(folder, loop)
+        sides = _Sides(loop, windows, bare, rules, Path(scratch), put_aside)
         trained_on = reign.trained_on if reign else ()
         while True:
             try:
@@ -159,7 +163,8 @@ def _fixed(sides: _Sides, ids: Sequence[str], by: str, trained_on: Ids) -> Ids:
 class _Sides:
     """Each window as a side of which a column is read at a time; ``problems`` of those that cannot be used.
 
-    A window that has to be read whole, as a CSV file has, is copied to ``scratch`` as Parquet and forgotten.
+    A window that has to be read whole, as a CSV file has, is copied to ``scratch`` as Parquet and forgotten. So is one
+    of those ``put_aside`` in the ledger: what is wrong with it may be its owners, or mended since.
     """
 
     loop: Loop
@@ -167,6 +172,7 @@ class _Sides:
     bare: Windows  # without labels, of which nothing is asked here
     rules: schema.Schema | None
     scratch: Path
+    put_aside: frozenset[str] = frozenset()
     problems: dict[str, Ids] = field(default_factory=dict)
     _open: dict[str, Stored] = field(default_factory=dict)
     _before: reading.Before = field(default_factory=dict)
@@ -174,7 +180,7 @@ class _Sides:
     def usable(self, window: str) -> bool:
         if window not in self.problems and window not in self._open:
             try:
-                found = stored(self.bare, [window], self.loop, self.rules)
+                found = None if window in self.put_aside else stored(self.bare, [window], self.loop, self.rules)
                 self._open[window] = found or self._copied(window)
             except WindowError as error:
                 self.problems[window] = tuple(error.problems)

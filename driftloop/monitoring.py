@@ -20,7 +20,7 @@ from driftloop.frame import unseen as unseen_categories
 from driftloop.holdout import require_same_rule, unseen
 from driftloop.live import MeanShift, mean_shifts, means_json, z_limit
 from driftloop.periods import year_before
-from driftloop.reigns import ARRIVALS, TRAININGS, in_a_row
+from driftloop.reigns import TRAININGS, arrived, in_a_row
 from driftloop.report import Json, window_report
 from driftloop.retrain import (
     ColumnQuality,
@@ -40,13 +40,28 @@ from driftloop.workspace import Champion, Serving, Workspace
 
 def run_key(work: Workspace, window: str) -> str:
     """A hash of what a run over the window depends on: its rows, which windows have labels, loop.toml, known cases,
-    and, where there are such, schema.yaml and the loop's own modules.
+    and, where there are such, schema.yaml, the loop's own modules and the windows that it is compared with by name.
     """
     own, *schema = work.reading_key(window)
     parts = [work.loop.digest, own, work.golden.digest, *labelled_ids(work, window), *schema]
     if work.sources:
         parts.append(work.sources)
+    parts += [part for name in _compared(work, window) for part in (name, work.windows.digest(name))]
     return hashlib.blake2b("\n".join(parts).encode(), digest_size=8).hexdigest()
+
+
+def _compared(work: Workspace, window: str) -> list[str]:
+    """The windows that loop.toml has this one compared with; none for "training", which the champion stands for."""
+    ids = work.windows.ids()
+    found: list[str] = []
+    for wanted in (work.loop.drift.reference, work.loop.trigger.reference):
+        earlier = _earlier(ids, window, wanted)
+        if wanted == "previous":  # those in quarantine count as well: mended, the nearest is the reference
+            seen = arrived(work.ledger.entries())
+            usable = (n for n, name in enumerate(earlier) if name not in seen or seen[name].kind is Kind.VERDICT)
+            earlier = earlier[: next(usable, len(earlier)) + 1]
+        found += earlier if wanted in ("previous", "year_ago") else [name for name in ids if name == wanted]
+    return [name for name in dict.fromkeys(found) if name != window]
 
 
 def labelled_ids(work: Workspace, until: str) -> list[str]:
@@ -148,20 +163,34 @@ def trigger_reference_ids(work: Workspace, window: str, serving: Serving) -> tup
 def _reference(work: Workspace, window: str, serving: Serving, wanted: str) -> tuple[str, ...]:
     if wanted == "training":
         return serving.windows
-    ids = work.windows.ids()
     if wanted not in ("previous", "year_ago"):
         return (wanted,)
-    earlier = [name for name in ids if name < window]
-    if wanted == "year_ago":
-        before = year_before(window)
-        earlier = [name for name in earlier if name == before]
-    for name in reversed(earlier):
-        try:
-            work.read(name)
-        except WindowError:
-            continue  # quarantined when its turn was
-        return (name,)
-    return serving.windows
+    usable = (name for name in _earlier(work.windows.ids(), window, wanted) if _usable(work, name))
+    found = next(usable, None)
+    return serving.windows if found is None else (found,)
+
+
+def _earlier(ids: Sequence[str], window: str, wanted: str | None) -> list[str]:
+    """The windows that "previous" or "year_ago" may mean, newest first."""
+    before = year_before(window)
+    return [name for name in reversed(ids) if name < window and (wanted == "previous" or name == before)]
+
+
+def _usable(work: Workspace, window: str) -> bool:
+    """Whether a window can be compared with.
+
+    It is read whole, unless a run has had a verdict of it and the columnar engine is to read it a column at a time.
+    """
+    seen = arrived(work.ledger.entries(window)).get(window)
+    try:
+        if seen is not None and seen.kind is Kind.VERDICT:
+            found = stored(work.windows, [window], work.loop, work.schema)
+            if found and engine_for(work.loop, found.rows) == "columnar":
+                return True
+        work.read(window)
+    except WindowError:
+        return False  # quarantined when its turn was
+    return True
 
 
 def require_references(loop: Loop, ids: Sequence[str]) -> None:
@@ -396,7 +425,7 @@ def record_verdict(work: Workspace, key: str, report: Json, notes: Sequence[str]
 
 def monitored(work: Workspace, last: int) -> Timeline:
     """The drift of the ``last`` windows as their newest reports tell it."""
-    rows = {entry.window: entry for entry in work.ledger.entries() if entry.kind in ARRIVALS}
+    rows = arrived(work.ledger.entries())
     reports = [rows[window].details["report"] for window in sorted(rows)[-last:]]
     return timeline.monitored(work.loop.name, work.loop.columns.numeric, reports)
 

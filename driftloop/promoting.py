@@ -26,6 +26,7 @@ from driftloop.registry import library_versions
 from driftloop.report import Json, window_report
 from driftloop.serving_check import Request
 from driftloop.settings import without_password
+from driftloop.storage import shown
 from driftloop.strategy import Base, TrainingSet, joined, training_set, window_limit
 from driftloop.training import Candidate, baseline, evaluate, fit_set, recipe_of, refit, split_parts
 from driftloop.workspace import Champion, Workspace
@@ -85,7 +86,7 @@ def training_data(
     if not good:
         raise LabelsNotReady(
             f"no window up to {until} has usable labels, so there is nothing to train on. Labels are read from "
-            f"{work.loop.windows.labels or f'the column {work.loop.target} of each window'}."
+            f"{shown(work.loop.windows.labels or f'the column {work.loop.target} of each window')}."
         )
     if good[-1].labels is not None and len(good[-1].labels) < 2:
         raise LabelsNotReady(

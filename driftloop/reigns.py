@@ -14,6 +14,11 @@ TRAININGS = (Kind.PROMOTION, Kind.KEEP, Kind.ASK)
 ENDS_WAITING = (Kind.ASK, Kind.PROMOTION, Kind.REJECTION, Kind.EXPIRY)
 
 
+def arrived(entries: Sequence[Entry]) -> dict[str, Entry]:
+    """Each window's newest verdict or quarantine."""
+    return {entry.window: entry for entry in entries if entry.kind in ARRIVALS}
+
+
 @dataclass(frozen=True)
 class Reign:
     """A version's time as champion; ``until`` is None for the one that reigns. ``by`` is the row that began it."""

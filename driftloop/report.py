@@ -74,13 +74,14 @@ def drift_json(drift: Drift, threshold: float) -> Json:
 def trigger_json(
     verdict: RetrainVerdict, consecutive: int, reference: Sequence[str], drift: Drift | None, threshold: float
 ) -> Json:
-    """What the verdict judged: the share that counts, the findings that showed and those that could be told.
+    """What the verdict judged: the share that counts, the findings that showed, lasted and could be told.
 
     ``drift``: where it was measured against another reference than the report's own, else None.
     """
     return {
         "share": verdict.share,
         "on": list(verdict.on),
+        "lasted": list(verdict.lasted),
         "measured": list(verdict.measured),
         "consecutive": verdict.in_a_row,
         "needed": consecutive,

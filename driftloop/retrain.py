@@ -158,8 +158,9 @@ class RetrainVerdict:
     """Whether to train, and why.
 
     ``share``: of drifted columns that count, None without drift. ``measured``: the findings of the policy that could
-    be told, ``on`` those that the window shows, ``in_a_row`` in how many windows in a row, this one included, the
-    most lasting of them. ``columns``: those behind them, by what they matter to the champion.
+    be told, ``on`` those that the window shows, ``lasted`` those of them in as many windows in a row as the policy asks
+    for, ``in_a_row`` in how many, this one included, the most lasting one. ``columns``: those behind ``lasted``, or
+    behind ``on`` while nothing lasted, by what they matter to the champion.
     """
 
     retrain: bool
@@ -169,6 +170,7 @@ class RetrainVerdict:
     on: tuple[str, ...] = ()
     in_a_row: int = 0
     columns: tuple[str, ...] = ()
+    lasted: tuple[str, ...] = ()
 
 
 def decide_retrain(  # all that is known of a window, each by its name
@@ -206,9 +208,12 @@ def decide_retrain(  # all that is known of a window, each by its name
     measured = tuple(name for name in FINDINGS if name in policy.on and shows[name] is not None)
     on = tuple(name for name in measured if shows[name])
     lasting = {name: history.in_a_row.get(name, 0) + 1 for name in on}
-    columns = [column.name for column in counting] if "drift" in on else []
-    columns += [column.name for column in quality if column.moved and "quality" in on and column.name not in columns]
-    lasted = [name for name in on if lasting[name] >= policy.consecutive]
+    lasted = tuple(name for name in on if lasting[name] >= policy.consecutive)
+    behind = lasted or on
+    columns = [column.name for column in counting] if "drift" in behind else []
+    columns += [
+        column.name for column in quality if column.moved and "quality" in behind and column.name not in columns
+    ]
     held = _held_back(history, policy) if lasted else None
     if not on:
         reason = RetrainReason.QUIET
@@ -217,7 +222,7 @@ def decide_retrain(  # all that is known of a window, each by its name
     else:
         reason = held or FINDINGS[lasted[0]]
     in_a_row = max(lasting.values(), default=0)
-    return RetrainVerdict(bool(lasted) and held is None, reason, share, measured, on, in_a_row, tuple(columns))
+    return RetrainVerdict(bool(lasted) and held is None, reason, share, measured, on, in_a_row, tuple(columns), lasted)
 
 
 def counted(drift: Drift, importance: Mapping[str, float], min_importance: float | None) -> tuple[ColumnDrift, ...]:

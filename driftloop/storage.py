@@ -6,12 +6,14 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from urllib.parse import parse_qsl
 
 import pyarrow as pa
 import pyarrow.fs
 
 from driftloop.errors import ContractError, DriftloopError, Unreachable
 
+KEY = re.compile(r"key|secret|token|password|^sig$", re.IGNORECASE)  # names in an address's query
 # by Arrow's names for the codes that S3 answers with
 REFUSED = (
     "ACCESS_DENIED",
@@ -32,21 +34,34 @@ REFUSED = (
 def locate(path: str, folder: Path, key: str) -> tuple[pa.fs.FileSystem, str]:
     """The file system and the folder on it that ``path`` means; ``key`` of loop.toml holds it."""
     if "://" in path:
-        if re.match(r"\w+://[^/?]*[@:]", path):
+        if _holds_a_key(path):
             raise ContractError(
                 f"loop.toml: {key} holds a key, and is read by many: expected s3://bucket/prefix here, and the key in "
                 f"AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY."
             )
         try:
-            with answering(path.partition("?")[0]):
+            with answering(shown(path)):
                 filesystem, root = pa.fs.FileSystem.from_uri(path)
         except pa.ArrowInvalid as error:
-            raise ContractError(f"loop.toml: {key} = {path!r}: {error}.") from None
+            said = str(error).replace(path, shown(path))  # some of them repeat the address
+            raise ContractError(f"loop.toml: {key} = {shown(path)!r}: {said}.") from None
         return filesystem, root
     place = (folder / path).absolute()
     if place.is_file():
         raise ContractError(f"loop.toml: {key} = {path!r} is a file; expected the folder that holds them.")
     return pa.fs.LocalFileSystem(), str(place)
+
+
+def shown(path: str) -> str:
+    """A path for messages; an address without its query, which may hold what is nobody else's business."""
+    return re.split(r"[?#]", path, maxsplit=1)[0] if "://" in path else path
+
+
+def _holds_a_key(address: str) -> bool:
+    """In front of the host, in a query that names one, or in an endpoint within the query."""
+    query = address.partition("?")[2]
+    named = any(KEY.search(name) for name, _ in parse_qsl(query, keep_blank_values=True))
+    return named or "@" in query or re.match(r"\w+://[^/?]*[@:]", address) is not None
 
 
 @contextmanager

@@ -17,7 +17,7 @@ import pyarrow.fs
 from driftloop.contract import Loop
 from driftloop.errors import ContractError, Unreachable, WindowError
 from driftloop.settings import Settings, without_password
-from driftloop.storage import answering, locate, version
+from driftloop.storage import answering, locate, shown, version
 from driftloop.tables import column_names, join, read_table
 
 if TYPE_CHECKING:
@@ -69,7 +69,7 @@ def none_yet(loop: Loop, folder: Path) -> str:
     """What to say where there is no window."""
     if loop.windows.source == "log":
         return f"{folder} has no window yet: the first {loop.windows.calendar} in the prediction log is not over."
-    return f"{folder} has no window yet; put the first one under {loop.windows.path}/."
+    return f"{folder} has no window yet; put the first one under {shown(loop.windows.path)}/."
 
 
 class FolderWindows:

@@ -86,10 +86,11 @@ def init(
     rules = folder / "schema.yaml"
     anew = f"Kept {rules} as it is; to learn it anew: driftloop init {folder} --schema --force\n"
     schema = anew if rules.exists() else _learnt(folder, rules)
+    small = f"{drawn.small}; see [trigger] there.\n" if drawn.small else ""
     click.echo(
         f"Wrote {file}: {drawn.task} loop {drawn.name!r} on {drawn.target!r}, {len(drawn.features.numeric)} numeric "
         f"and {len(drawn.features.categorical)} categorical features, holdout by {drawn.holdout}, "
-        f"{len(seen.ids)} windows.\n{_ownerless(rows, drawn.entity)}{schema}"
+        f"{len(seen.ids)} windows.\n{_ownerless(rows, drawn.entity)}{small}{schema}"
         f"Read it through, then: driftloop check {folder}"
     )
 
@@ -144,6 +145,7 @@ def check(folder: Path, as_json: bool) -> None:
 
     from driftloop import draft, frame, golden, reading, recipe, schema, search, training
     from driftloop.cli import render
+    from driftloop.storage import shown
     from driftloop.windows import none_yet, open_windows
     from driftloop.workspace import known_cases
 
@@ -183,7 +185,7 @@ def check(folder: Path, as_json: bool) -> None:
     if not found:
         raise ContractError(none_yet(loop, folder))
     if not any(windows.has_labels(name) for name in windows.ids()):
-        wherever = f"{loop.windows.labels}/ or " if loop.windows.labels else ""
+        wherever = f"{shown(loop.windows.labels)}/ or " if loop.windows.labels else ""
         click.echo(f"Noted: no window has labels yet; target {loop.target} is in no {wherever}window.", err=True)
     bad = [row for row in found if row["problems"]]
     print_json({"loop": loop.name, "ok": not bad, "windows": found}) if as_json else render.checked(loop.name, found)

@@ -46,8 +46,8 @@ def test_the_story_from_first_window_to_a_new_champion(loop, monitor):
     assert fourth["drift"]["drifted"] == 2
     assert sorted(fourth["retrain"]["columns"]) == ["fee", "usage"]
     assert fourth["retrain"]["trigger"] == {
-        "share": 2 / 3, "on": ["drift"], "measured": ["drift"], "consecutive": 1, "needed": 1, "reference": ["2024-01"],
-        "drift": None,
+        "share": 2 / 3, "on": ["drift"], "lasted": ["drift"], "measured": ["drift"], "consecutive": 1, "needed": 1,
+        "reference": ["2024-01"], "drift": None,
     }  # fmt: skip
     assert third["drift"]["target"] is None  # its labels are not in
     assert (third["performance"], third["drift"]["prediction"]["drifted"]) == (None, False)

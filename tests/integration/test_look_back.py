@@ -16,8 +16,9 @@ import pandas as pd
 import pytest
 from click.testing import CliRunner, Result
 
+from driftloop import monitoring
 from driftloop.cli.__main__ import cli
-from driftloop.errors import ContractError, DriftloopError
+from driftloop.errors import ContractError, DriftloopError, WindowError
 from driftloop.ledger import Ledger
 from driftloop.look_back import look_back
 from driftloop.windows import FolderWindows
@@ -166,6 +167,19 @@ def test_a_parquet_window_whose_column_turns_out_bad_is_quarantined_too(parquet:
     assert states(found) == ["reference", "quarantined", "measured", "measured"]
     assert "infinite" in found["windows"][1]["problems"][0]
     assert [cell["window"] for cell in columns(found)["fee"]["cells"]] == ["2024-01", "2024-03", "2024-04"]
+
+
+def test_a_parquet_window_that_monitor_quarantined_is_quarantined_until_it_is_mended(parquet: Loop) -> None:
+    stored(parquet, "2024-02", month(1).assign(customer=lambda rows: rows["customer"].replace("c00001", "c00000")))
+    assert states(told(parquet))[1] == "measured", "owners are no column of drift's"
+    with pytest.raises(WindowError, match="customer") as error:
+        parquet.open().read("2024-02")
+    monitoring.record_quarantine(parquet.open(), error.value, None)
+    found = told(parquet)
+    assert states(found) == ["reference", "quarantined", "measured", "measured"]
+    assert found["windows"][1]["problems"] == error.value.problems
+    stored(parquet, "2024-02", month(1))
+    assert states(told(parquet))[1] == "measured"
 
 
 def test_windows_of_a_database_are_looked_at_too(loop: Loop) -> None:

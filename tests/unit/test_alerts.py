@@ -23,7 +23,7 @@ def entry(verdict: RetrainVerdict, needed: int = 1) -> Entry:
 
 
 def verdict(reason: RetrainReason, *on: str, **more: Any) -> RetrainVerdict:
-    return RetrainVerdict(True, reason, 0.4, on=on, **{"in_a_row": 1, **more})
+    return RetrainVerdict(True, reason, 0.4, on=on, **{"in_a_row": 1, "lasted": on, **more})
 
 
 def test_drift_is_told_with_the_share_that_counts_and_its_columns() -> None:
@@ -40,6 +40,21 @@ def test_another_finding_is_told_by_its_name() -> None:
     assert found is not None
     assert found.title == "churn 2024-03: estimated performance fell"
     assert found.text == "estimated performance fell, predictions drifted. estimated performance fell."
+
+
+def test_what_shows_but_has_not_lasted_is_not_told() -> None:
+    said = verdict(RetrainReason.PERFORMANCE, "drift", "performance", lasted=("performance",), in_a_row=2)
+    found = alert_of(entry(said, needed=2))
+    assert found is not None
+    assert (found.title, found.text) == ("churn 2024-03: performance fell", "performance fell. performance fell.")
+
+
+def test_an_alert_of_an_earlier_versions_report_is_of_what_shows() -> None:
+    row = entry(verdict(RetrainReason.DRIFT, "drift", columns=("fee",)))
+    del row.details["report"]["retrain"]["trigger"]["lasted"]
+    found = alert_of(row)
+    assert found is not None
+    assert found.title == "churn 2024-03: drift"
 
 
 def test_a_training_that_is_held_back_is_told_all_the_same() -> None:

@@ -167,6 +167,27 @@ def test_of_several_labels_the_one_that_is_said_may_drift() -> None:
     assert [one.drifted for one in found] == [False, True]
 
 
+@pytest.mark.parametrize(
+    ("before", "now", "drifted"),
+    [
+        ("a" * 300 + "b" * 300, "a" * 1500 + "b" * 1499 + "c", False),
+        ("a" * 300 + "b" * 300, "a" * 1500 + "b" * 1497 + "cde", False),
+        ("a" * 300 + "b" * 299 + "c", "a" * 1500 + "b" * 1480 + "c" * 20, False),
+        ("a" * 600, "a" * 2999 + "c", False),
+        ("a" * 600, "a" * 2800 + "c" * 200, True),
+        ("a" * 300 + "b" * 300, "c" * 3000, True),
+        ("a" * 300 + "b" * 300, "a" * 1500 + "b" * 1300 + "c" * 200, True),
+        ("a" * 300 + "b" * 300, "a" * 1000 + "b" * 2000, True),
+    ],
+)
+def test_a_few_rare_labels_are_no_drift_and_many_new_ones_are(before: str, now: str, drifted: bool) -> None:
+    labels = ("a", "b", "c", "d", "e")
+    facts = some_facts(task="multiclass", labels=labels, threshold=None)
+    sides = [np.eye(5)[[labels.index(label) for label in side]] for side in (before, now)]
+    kept = keep(sides[0].argmax(axis=1).astype(float), sides[0])
+    assert answers.prediction_drift(facts, kept, Predictions(sides[1])).drifted == drifted
+
+
 # the bound of a drop
 
 

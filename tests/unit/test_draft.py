@@ -52,6 +52,7 @@ def test_a_plain_table_is_understood() -> None:
         features=Features(numeric=("fee",), categorical=("plan",)),
         holdout="entity",
         unused=(),
+        fewest=N,
     )
 
 
@@ -295,6 +296,22 @@ def test_the_written_loop_says_what_was_inferred() -> None:
     assert "# not used: note" in text
     assert (loop.task, loop.positive, loop.windows.labels) == ("binary", True, "labels")
     assert (loop.model.estimator, loop.promotion.metric) == ("sklearn.ensemble.RandomForestClassifier", "auc")
+
+
+def test_the_tuned_trigger_is_there_as_a_comment_that_can_be_taken_up() -> None:
+    text = infer(table()).toml
+    assert contract.parse(text).trigger == a_loop().trigger
+    head, _, rest = text.partition("# [trigger]")
+    hint = "".join(f"{line.removeprefix('# ')}\n" for line in rest.splitlines()[1:4])
+    trigger = contract.parse(f"{head}[trigger]\n{hint}").trigger
+    assert (trigger.on, trigger.consecutive, trigger.min_rows) == (("drift", "estimated"), 2, 300)
+
+
+@pytest.mark.parametrize(("rows", "later", "small"), [(300, None, False), (299, None, True), (400, 299, True)])
+def test_windows_in_which_chance_looks_like_drift_are_told_of(rows: int, later: int | None, small: bool) -> None:
+    drawn = infer(pd.concat([table()] * 10)[:rows], later=None if later is None else pd.concat([table()] * 10)[:later])
+    assert (drawn.small is not None) == small
+    assert ("# A window holds 299 rows: below 300 chance" in drawn.toml) == small
 
 
 def test_a_regressions_loop_has_a_regressor() -> None:

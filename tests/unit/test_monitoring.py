@@ -194,6 +194,40 @@ def test_the_key_of_a_run_changes_with_data_labels_and_contract(work: Workspace)
     assert len(keys) == 5
 
 
+@pytest.mark.parametrize("section", ["drift", "trigger"])
+@pytest.mark.parametrize(
+    ("reference", "replaced", "other"),
+    [
+        ("training", "2024-02", False),
+        ("previous", "2024-02", True),
+        ("previous", "2024-01", False),
+        ("2024-01", "2024-01", True),
+        ("2024-01", "2024-02", False),
+        ("year_ago", "2023-03", True),
+        ("gone", "2024-01", False),
+    ],
+)
+def test_the_key_of_a_run_changes_with_the_windows_it_is_compared_with(
+    work: Workspace, section: str, reference: str, replaced: str, other: bool
+) -> None:
+    tables(work)["2023-03"] = some_rows()
+    own = getattr(work.loop, section).model_copy(update={"reference": reference})
+    work.loop = work.loop.model_copy(update={section: own})
+    before = monitoring.run_key(work, "2024-03")
+    tables(work)[replaced] = some_rows(seed=9)
+    assert (monitoring.run_key(work, "2024-03") != before) == other
+
+
+def test_the_previous_window_of_a_key_is_also_the_one_before_a_quarantine(work: Workspace) -> None:
+    with_reference(work, "previous")
+    monitoring.record_quarantine(work, WindowError("2024-02", ["broken"]), None)
+    keys = {monitoring.run_key(work, "2024-03")}
+    for window in ("2024-01", "2024-02"):
+        tables(work)[window] = some_rows(seed=9)
+        keys.add(monitoring.run_key(work, "2024-03"))
+    assert len(keys) == 3
+
+
 def test_a_run_that_was_never_made_is_not_finished(work: Workspace) -> None:
     assert monitoring.finished_run(work, "2024-01", "k") is None
 
@@ -275,6 +309,32 @@ def test_the_previous_window_is_the_last_that_can_be_read(work: Workspace) -> No
     serving = Serving("1", ("2024-01",))
     tables(work)["2024-02"]["fee"] = "broken"
     assert monitoring.reference_ids(with_reference(work, "previous"), "2024-03", serving) == ("2024-01",)
+
+
+def test_a_previous_window_with_a_verdict_is_not_read_whole_where_columns_are(
+    work: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (work.folder / "windows").mkdir()
+    for window, rows in tables(work).items():
+        rows.to_parquet(work.folder / "windows" / f"{window}.parquet")
+    drift = work.loop.drift.model_copy(update={"reference": "previous", "engine": "columnar"})
+    work.loop = work.loop.model_copy(update={"drift": drift})
+    work.windows = open_windows(work.loop, work.folder)
+    asked: list[str] = []
+
+    def read(_: Workspace, window: str) -> Window:
+        asked.append(window)
+        raise WindowError(window, ["an owner twice"])
+
+    monkeypatch.setattr(Workspace, "read", read)
+    serving = Serving("1", ("2024-01",))
+    remember(work, "2024-02")
+    assert monitoring.reference_ids(work, "2024-03", serving) == ("2024-02",)
+    assert asked == []
+    monitoring.record_quarantine(work, WindowError("2024-02", ["an owner twice"]), "1")
+    remember(work, "2024-01")
+    assert monitoring.reference_ids(work, "2024-03", serving) == ("2024-01",)
+    assert asked == ["2024-02"], "it may have been mended since"
 
 
 @pytest.mark.parametrize("section", ["drift", "trigger"])

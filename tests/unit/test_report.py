@@ -30,7 +30,14 @@ DRIFT = Drift(
 
 
 VERDICT = RetrainVerdict(
-    True, RetrainReason.DRIFT, 0.5, measured=("drift", "performance"), on=("drift",), in_a_row=3, columns=("fee",)
+    True,
+    RetrainReason.DRIFT,
+    0.5,
+    measured=("drift", "performance"),
+    on=("drift",),
+    in_a_row=3,
+    columns=("fee",),
+    lasted=("drift",),
 )
 
 
@@ -95,6 +102,7 @@ def test_a_report_has_exactly_the_keys_of_the_design() -> None:
             "trigger": {
                 "share": 0.5,
                 "on": ["drift"],
+                "lasted": ["drift"],
                 "measured": ["drift", "performance"],
                 "consecutive": 3,
                 "needed": 2,

@@ -339,6 +339,14 @@ def test_what_is_not_yet_in_a_row_is_held_back_by_nothing_else(change: dict[str,
     assert reason(history=history, policy=replace(POLICY, consecutive=2)) == RetrainReason.NOT_YET
 
 
+def test_the_columns_are_those_of_what_lasted_and_of_what_shows_while_nothing_did() -> None:
+    policy, drift = replace(POLICY, consecutive=2), drift_of("ab")
+    verdict = decide_retrain(drift, fell(0.5), replace(HISTORY, in_a_row={"performance": 1}), policy)
+    assert (verdict.on, verdict.lasted, verdict.columns) == (("drift", "performance"), ("performance",), ())
+    verdict = decide_retrain(drift, fell(0.5), HISTORY, policy)
+    assert (verdict.reason, verdict.lasted, verdict.columns) == (RetrainReason.NOT_YET, (), ("a", "b"))
+
+
 # what the model uses
 
 

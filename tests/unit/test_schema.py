@@ -247,6 +247,7 @@ def run(*args: object) -> tuple[int, str]:
 def test_init_writes_a_schema_that_all_windows_pass(bench: Path) -> None:
     code, said = run("init", bench, "--target", "left")
     assert (code, "schema.yaml: what rows look like, learnt from 120 rows of 2 windows" in said) == (0, True)
+    assert "A window holds 60 rows: below 300 chance may look like drift." in said
     loop = contract.load(bench)
     learnt = schema.load(bench, loop)
     assert learnt is not None

@@ -48,7 +48,7 @@ class Run:
     sees: Asked
     arguments: tuple[str, ...]
     phases: str = "coverage,fuzzing"
-    examples: int = 50
+    examples: int = 30
     guarded: bool = False
     fails: bool = False
 

@@ -73,7 +73,7 @@ def test_wherever_a_run_is_killed_the_next_one_leaves_one_champion_one_decision_
     assert work.ledger.entries() == rows
 
 
-@pytest.mark.parametrize("moment", ["ledger", "alias", "card"])
+@pytest.mark.parametrize("moment", ["ledger", "card"])
 def test_a_killed_approval_is_finished_by_the_next_run(loop, monitor, inbox, moment):
     loop.set("promotion", approval="always")
     loop.deliver("2024-01", month(1))

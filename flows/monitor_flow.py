@@ -67,7 +67,8 @@ def monitor_flow(loop_dir: Path, window: str | None = None, force: bool = False)
                 raise
             record("window.quarantined", window=window, problems=error.problems)
             report = tasks.record_quarantine(work, error, serving.version if serving else None)
-        tasks.publish_timeline(work)
+        if (report["retrain"]["trigger"] or {}).get("on"):
+            tasks.publish_timeline(work)  # drawing takes longer than most steps: where somebody will look
         tasks.tell(work)
         return report
 

@@ -430,11 +430,18 @@ def _mean(mean: Json | None) -> tuple[str, str, str]:
 def _target(console: Console, drift: Json | None) -> None:
     """The target's own drift, where labels are in."""
     if target := (drift or {}).get("target"):
-        drifted = "drifted" if target["drifted"] else "did not drift"
-        console.print(
-            f"The target {escape(target['name'])} {drifted}: {target['method']} {target['score']:.4f}, threshold "
-            f"{target['threshold']:g}; it is not counted in the share."
-        )
+        console.print(f"The target {escape(target['name'])} {_drifted(target)}; it is not counted in the share.")
+
+
+def _prediction(console: Console, drift: Json | None) -> None:
+    """The drift of the champion's answers since its holdout, where it kept those."""
+    if found := (drift or {}).get("prediction"):
+        console.print(f"The champion's answers {_drifted(found)}; they are no feature and not counted.")
+
+
+def _drifted(found: Json) -> str:
+    drifted = "drifted" if found["drifted"] else "did not drift"
+    return f"{drifted}: {found['method']} {found['score']:.4f}, threshold {found['threshold']:g}"
 
 
 def _quality(console: Console, quality: Json | None) -> None:
@@ -447,16 +454,6 @@ def _quality(console: Console, quality: Json | None) -> None:
             shares = (column[name] for name in ("nulls", "reference_nulls", "unseen", "outside"))
             table.add_row(escape(column["name"]), *("–" if share is None else f"{share:.2%}" for share in shares))
     console.print(table)
-
-
-def _prediction(console: Console, drift: Json | None) -> None:
-    """The drift of the champion's answers since its holdout, where it kept those."""
-    if found := (drift or {}).get("prediction"):
-        drifted = "drifted" if found["drifted"] else "did not drift"
-        console.print(
-            f"The champion's answers {drifted}: {found['method']} {found['score']:.4f}, threshold "
-            f"{found['threshold']:g}; they are no feature and not counted."
-        )
 
 
 def _answers(report: Json) -> list[str]:

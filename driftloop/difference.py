@@ -5,18 +5,12 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import Any
 
+from driftloop import references
 from driftloop.deciding import comparison_of
 from driftloop.errors import ContractError, HoldoutMismatch
 from driftloop.facts import Facts
 from driftloop.frame import Window
-from driftloop.monitoring import (
-    drift_between,
-    holdout_of,
-    newest_labelled,
-    read_reference,
-    require_rule,
-    require_same_task,
-)
+from driftloop.monitoring import drift_between, holdout_of, newest_labelled, require_rule, require_same_task
 from driftloop.promoting import stored
 from driftloop.report import Json, drift_json
 from driftloop.training import comparable
@@ -102,5 +96,5 @@ def _scores(work: Workspace, before: Champion, after: Champion, rows: Window) ->
 def _drift(work: Workspace, before: Facts, after: Facts) -> Json | None:
     if before.windows == after.windows:
         return None
-    found = drift_between(work.loop, *(read_reference(work, facts.windows) for facts in (before, after)))
+    found = drift_between(work.loop, *(references.read(work, facts.windows) for facts in (before, after)))
     return drift_json(found.drift, work.loop.drift.threshold)

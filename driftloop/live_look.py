@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pandas as pd
 
-from driftloop import frame, monitoring
+from driftloop import frame, monitoring, references
 from driftloop.contract import Loop
 from driftloop.errors import DriftloopError
 from driftloop.frame import Window
@@ -39,7 +39,7 @@ def live_look(work: Workspace, store: Store, last: int) -> Json:
             f"{work.loop.trigger.min_rows} before anything is said of them."
         )
     current = _window(work.loop, rows_of(found, work.loop.columns.names))
-    drift = monitoring.measure_drift(work, monitoring.reference_side(work, serving.windows, current), current).drift
+    drift = monitoring.measure_drift(work, references.side(work, serving.windows, current), current).drift
     facts = work.model(serving.version).facts
     shifts, limit = monitoring.shifts_since_training(facts, current)
     verdict = live_verdict(drift.share, work.loop.drift.threshold, shifts, limit)

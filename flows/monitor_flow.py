@@ -10,7 +10,7 @@ from typing import Any
 
 from prefect import flow
 
-from driftloop import drift_worker, monitoring
+from driftloop import drift_worker, monitoring, references
 from driftloop.answers import Findings
 from driftloop.drift import DriftReport
 from driftloop.errors import WindowError
@@ -84,7 +84,7 @@ def _drift_of(work: Workspace, reference: Rows | Stored, current: Window) -> Cal
 
 def _monitor(work: Workspace, window: str, key: str, serving: Serving | None) -> tuple[Json, int | None]:
     """The window's report, and the ledger's number of a verdict that asks for a training."""
-    monitoring.require_references(work.loop, work.windows.ids())
+    references.require(work.loop, work.windows.ids())
     monitoring.require_newer(window, serving)
     validation = tasks.validate(work, window) if work.schema else None
     if validation:
@@ -93,8 +93,8 @@ def _monitor(work: Workspace, window: str, key: str, serving: Serving | None) ->
             record("check.broken", window=window, **broken)
     current = tasks.read_current(work, window)
     record("window.read", window=window, rows=len(current.X), notes=current.notes)
-    ids = monitoring.reference_ids(work, window, serving) if serving else ()
-    other = monitoring.trigger_reference_ids(work, window, serving) if serving else ()
+    ids = references.chosen(work, window, serving) if serving else ()
+    other = references.chosen_for_trigger(work, window, serving) if serving else ()
     reference = tasks.reference_side(work, ids, current) if serving else None
     measuring = _drift_of(work, reference, current) if reference else None
     again = _drift_of(work, tasks.reference_side(work, other, current), current) if other != ids else None
@@ -139,6 +139,6 @@ def _monitor(work: Workspace, window: str, key: str, serving: Serving | None) ->
     if measured and champion:
         tasks.publish_drift(work, window, measured, champion.version, said(report["retrain"]))
     record("drift.assessed", window=window, **report["retrain"], share=drift.share if drift else None)
-    told = monitoring.without_year_ago(work, window, ids, other) if serving else []
+    told = references.without_year_ago(work, window, ids, other) if serving else []
     entry = tasks.record_verdict(work, key, report, [*current.notes, *told, *found.notes, *notes(validation)])
     return report, entry.seq if verdict.retrain else None

@@ -11,7 +11,7 @@ from prefect.artifacts import create_link_artifact, create_markdown_artifact, cr
 from prefect.cache_policies import NO_CACHE
 from prefect.logging import get_run_logger
 
-from driftloop import answers, approving, deciding, following, monitoring, progress, promoting
+from driftloop import answers, approving, deciding, following, monitoring, progress, promoting, references
 from driftloop.drift import DriftReport
 from driftloop.entry import Entry
 from driftloop.promotion import PromotionDecision
@@ -35,7 +35,7 @@ run_key = _io(monitoring.run_key)
 finished_run = _io(monitoring.finished_run)
 read_current = _io(monitoring.read_current)
 newest_labelled = _io(monitoring.newest_labelled)
-reference_side = _io(monitoring.reference_side)
+reference_side = _io(references.side)
 history = _io(monitoring.history)
 measure_drift = _io(monitoring.measure_drift)
 measure_answers = _plain(answers.findings)

@@ -195,9 +195,9 @@ def check(folder: Path, as_json: bool) -> None:
 
 def _check_values(loop: Loop, ids: list[str]) -> None:
     """Raise ContractError for what only the windows, or Prefect, can tell is wrong in loop.toml."""
-    from driftloop.monitoring import require_references
+    from driftloop import references
 
-    require_references(loop, ids)
+    references.require(loop, ids)
     if loop.schedule:
         from flows.deployments import schedule
 

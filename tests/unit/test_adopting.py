@@ -16,7 +16,18 @@ from sklearn.linear_model import LinearRegression, LogisticRegression
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import OneHotEncoder, StandardScaler
 
-from driftloop import adopting, alerts, answers, deciding, difference, following, frame, monitoring, promoting
+from driftloop import (
+    adopting,
+    alerts,
+    answers,
+    deciding,
+    difference,
+    following,
+    frame,
+    monitoring,
+    promoting,
+    references,
+)
 from driftloop.entry import Kind
 from driftloop.errors import ContractError, DriftloopError, HoldoutMismatch
 from driftloop.facts import Adopted
@@ -170,7 +181,7 @@ def test_an_adopted_model_is_champion_and_says_where_it_comes_from(work: Any, mo
     assert registry.decisions["1"]["until"] == "2024-02"
     assert work.serving().windows == ("2024-01", "2024-02")
     assert alerts.alert_of(entry).title == "churn: version 1 is champion"
-    assert monitoring.reference_ids(work, "2024-03", work.serving()) == ("2024-01", "2024-02")
+    assert references.chosen(work, "2024-03", work.serving()) == ("2024-01", "2024-02")
     assert following.heal(work) is None
 
 

@@ -8,7 +8,7 @@ from typing import Any, cast
 import pandas as pd
 import pytest
 
-from driftloop import drift_worker, engine, monitoring, page
+from driftloop import drift_worker, engine, monitoring, page, references
 from driftloop.columnar import Column, compare, summary
 from driftloop.contract import Loop
 from driftloop.drift import DriftReport
@@ -91,7 +91,7 @@ def test_the_columnar_engine_leaves_the_reference_where_it_lies_and_reads_it_onc
     found = []
     for month in ("2024-02", "2024-03"):
         current = work.read(month)
-        reference = monitoring.reference_side(work, ["2024-01"], current)
+        reference = references.side(work, ["2024-01"], current)
         assert isinstance(reference, Stored)
         found.append(monitoring.measure_drift(work, reference, current))
         read.append(month)
@@ -121,9 +121,7 @@ def test_the_columnar_engine_leaves_the_reference_where_it_lies_and_reads_it_onc
 def test_a_reference_whose_content_changed_is_summarised_again(work: Workspace) -> None:
     def share() -> float:
         current = work.read("2024-03")
-        return monitoring.measure_drift(
-            work, monitoring.reference_side(work, ["2024-01"], current), current
-        ).drift.share
+        return monitoring.measure_drift(work, references.side(work, ["2024-01"], current), current).drift.share
 
     assert share() > 0
     some_rows(200, seed=2, shift=1.0).to_parquet(work.folder / "windows" / "2024-01.parquet")
@@ -133,7 +131,7 @@ def test_a_reference_whose_content_changed_is_summarised_again(work: Workspace) 
 def test_windows_read_whole_are_compared_by_column_too(tmp_path: Path) -> None:
     work = opened(tmp_path, a_loop(drift={"engine": "columnar"}), "csv")
     current = work.read("2024-03")
-    reference = monitoring.reference_side(work, ["2024-01", "2024-02"], current)
+    reference = references.side(work, ["2024-01", "2024-02"], current)
     assert isinstance(reference, Rows)
     found = monitoring.measure_drift(work, reference, current).drift
     again = monitoring.drift_between(work.loop, [work.read(m) for m in MONTHS[:2]], [current]).drift
@@ -145,7 +143,7 @@ def test_windows_read_whole_are_compared_by_column_too(tmp_path: Path) -> None:
 def test_small_windows_are_read_for_evidently_with_the_tests_that_are_asked_for(tmp_path: Path, worker: Any) -> None:
     work = opened(tmp_path, a_loop(drift={"columns": {"fee": {"test": "psi", "threshold": 0.3}}}))
     current = work.read("2024-03")
-    reference = monitoring.reference_side(work, ["2024-01"], current)
+    reference = references.side(work, ["2024-01"], current)
     assert isinstance(reference, Rows)
     monitoring.measure_drift(work, reference, current)
     ((before, now, numeric, categorical, target, excerpt, tests),) = worker["measured"]
@@ -161,7 +159,7 @@ def test_a_reference_that_turns_out_unusable_stops_the_run_and_quarantines_nothi
 ) -> None:
     some_rows(200).assign(**change).to_parquet(work.folder / "windows" / "2024-01.parquet")
     current = work.read("2024-03")
-    reference = monitoring.reference_side(work, ["2024-01"], current)
+    reference = references.side(work, ["2024-01"], current)
     with pytest.raises(DriftloopError, match=r"what drift is compared with cannot be read: window 2024-01: column"):
         monitoring.measure_drift(work, reference, current)
 
@@ -169,7 +167,7 @@ def test_a_reference_that_turns_out_unusable_stops_the_run_and_quarantines_nothi
 def test_a_reference_without_a_column_stops_the_run_before_anything_is_measured(work: Workspace) -> None:
     some_rows(200).drop(columns="fee").to_parquet(work.folder / "windows" / "2024-01.parquet")
     with pytest.raises(DriftloopError, match=r"what drift is compared with cannot be read: .* fee is missing"):
-        monitoring.reference_side(work, ["2024-01"], work.read("2024-03"))
+        references.side(work, ["2024-01"], work.read("2024-03"))
 
 
 def test_a_column_without_a_value_has_no_drift() -> None:
@@ -202,6 +200,6 @@ def test_a_large_windows_page_is_drawn_on_as_many_rows_of_each_side(
 ) -> None:
     monkeypatch.setattr(page, "ROWS", 100)
     current = work.read("2024-03")
-    monitoring.measure_drift(work, monitoring.reference_side(work, ["2024-01", "2024-02"], current), current)
+    monitoring.measure_drift(work, references.side(work, ["2024-01", "2024-02"], current), current)
     ((excerpt, *_),) = worker["drawn"]
     assert (len(excerpt.reference), len(excerpt.current), excerpt.reference_rows) == (50, 50, 400)

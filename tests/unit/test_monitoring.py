@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from driftloop import answers, drift_worker, monitoring, page
+from driftloop import answers, drift_worker, monitoring, page, references
 from driftloop.contract import Trigger
 from driftloop.drift import DriftReport
 from driftloop.entry import Kind
@@ -302,13 +302,13 @@ def test_the_reference_is_what_the_contract_says(
     work: Workspace, reference: str, window: str, expected: tuple[str, ...]
 ) -> None:
     serving = Serving("1", ("2024-01", "2024-02"))
-    assert monitoring.reference_ids(with_reference(work, reference), window, serving) == expected
+    assert references.chosen(with_reference(work, reference), window, serving) == expected
 
 
 def test_the_previous_window_is_the_last_that_can_be_read(work: Workspace) -> None:
     serving = Serving("1", ("2024-01",))
     tables(work)["2024-02"]["fee"] = "broken"
-    assert monitoring.reference_ids(with_reference(work, "previous"), "2024-03", serving) == ("2024-01",)
+    assert references.chosen(with_reference(work, "previous"), "2024-03", serving) == ("2024-01",)
 
 
 def test_a_previous_window_with_a_verdict_is_not_read_whole_where_columns_are(
@@ -329,11 +329,11 @@ def test_a_previous_window_with_a_verdict_is_not_read_whole_where_columns_are(
     monkeypatch.setattr(Workspace, "read", read)
     serving = Serving("1", ("2024-01",))
     remember(work, "2024-02")
-    assert monitoring.reference_ids(work, "2024-03", serving) == ("2024-02",)
+    assert references.chosen(work, "2024-03", serving) == ("2024-02",)
     assert asked == []
     monitoring.record_quarantine(work, WindowError("2024-02", ["an owner twice"]), "1")
     remember(work, "2024-01")
-    assert monitoring.reference_ids(work, "2024-03", serving) == ("2024-01",)
+    assert references.chosen(work, "2024-03", serving) == ("2024-01",)
     assert asked == ["2024-02"], "it may have been mended since"
 
 
@@ -341,34 +341,34 @@ def test_a_previous_window_with_a_verdict_is_not_read_whole_where_columns_are(
 def test_a_reference_that_is_no_window_is_a_contract_error(section: str) -> None:
     loop = a_loop(**{section: {"reference": "2023-01"}})
     with pytest.raises(ContractError, match=rf'{section}\.reference = "2023-01" is neither "training", "previous", "y'):
-        monitoring.require_references(loop, MONTHS)
-    monitoring.require_references(loop, ["2023-01", *MONTHS])
+        references.require(loop, MONTHS)
+    references.require(loop, ["2023-01", *MONTHS])
 
 
 @pytest.mark.parametrize("section", ["drift", "trigger"])
 def test_a_year_ago_needs_ids_that_name_a_year(section: str) -> None:
     loop = a_loop(**{section: {"reference": "year_ago"}})
     with pytest.raises(ContractError, match=rf'{section}\.reference = "year_ago" needs ids .*; month_002 names none'):
-        monitoring.require_references(loop, ["month_001", "month_002"])
+        references.require(loop, ["month_001", "month_002"])
     for ids in (["2024-02"], ["2024-W09"], ["2024-02-29"]):
-        monitoring.require_references(loop, ids)
+        references.require(loop, ids)
 
 
 def test_a_year_ago_is_the_window_of_the_same_month_a_year_before(work: Workspace) -> None:
     serving = Serving("1", ("2024-01", "2024-02"))
     tables(work).update({month: some_rows(200) for month in ("2022-03", "2023-02", "2023-03", "2023-04")})
     with_reference(work, "year_ago")
-    assert monitoring.reference_ids(work, "2024-03", serving) == ("2023-03",)
-    assert monitoring.without_year_ago(work, "2024-03", ("2023-03",), ("2023-03",)) == []
+    assert references.chosen(work, "2024-03", serving) == ("2023-03",)
+    assert references.without_year_ago(work, "2024-03", ("2023-03",), ("2023-03",)) == []
 
 
 def test_without_a_usable_window_a_year_ago_training_stands_in_and_a_note_says_so(work: Workspace) -> None:
     serving = Serving("1", ("2024-01", "2024-02"))
     tables(work)["2023-03"] = some_rows(200).assign(fee="broken")
     with_reference(work, "year_ago")
-    used = monitoring.reference_ids(work, "2024-03", serving)
+    used = references.chosen(work, "2024-03", serving)
     assert used == serving.windows
-    assert monitoring.without_year_ago(work, "2024-03", used, used) == [
+    assert references.without_year_ago(work, "2024-03", used, used) == [
         "no usable window 2023-03: compared with what the champion was trained on"
     ]
 
@@ -381,9 +381,9 @@ def test_the_trigger_may_have_a_reference_of_its_own(
 ) -> None:
     serving = Serving("1", ("2024-01", "2024-02"))
     work.loop = work.loop.model_copy(update={"trigger": work.loop.trigger.model_copy(update={"reference": trigger})})
-    assert monitoring.reference_ids(work, "2024-03", serving) == serving.windows
-    assert monitoring.trigger_reference_ids(work, "2024-03", serving) == expected
-    assert monitoring.without_year_ago(work, "2024-03", serving.windows, expected) == []
+    assert references.chosen(work, "2024-03", serving) == serving.windows
+    assert references.chosen_for_trigger(work, "2024-03", serving) == expected
+    assert references.without_year_ago(work, "2024-03", serving.windows, expected) == []
 
 
 def test_a_reference_that_cannot_be_read_stops_the_run(work: Workspace) -> None:
@@ -391,7 +391,7 @@ def test_a_reference_that_cannot_be_read_stops_the_run(work: Workspace) -> None:
     with pytest.raises(
         DriftloopError, match=r"what drift is compared with cannot be read: window 2024-01: .*drift\.reference"
     ):
-        monitoring.read_reference(work, ["2024-01"])
+        references.read(work, ["2024-01"])
 
 
 def test_a_reference_that_was_archived_stops_the_run_with_what_to_do(work: Workspace, tmp_path: Path) -> None:
@@ -400,7 +400,7 @@ def test_a_reference_that_was_archived_stops_the_run_with_what_to_do(work: Works
     with pytest.raises(
         DriftloopError, match=r"compared with cannot be read: there is no window 2024-01 .*Put the window"
     ):
-        monitoring.read_reference(work, ["2024-01"])
+        references.read(work, ["2024-01"])
 
 
 # performance and history

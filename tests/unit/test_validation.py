@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from driftloop import contract, monitoring, promoting, reading
+from driftloop import contract, monitoring, promoting, reading, references
 from driftloop.errors import WindowError
 from driftloop.report import window_report
 from driftloop.schema import learn, parse
@@ -262,7 +262,7 @@ def work(tmp_path: Path) -> Any:
 
 def test_training_and_drift_see_the_same_rows_and_the_card_counts_those_left_out(work: Any) -> None:
     assert len(work.read("2024-02").X) == 58
-    assert [len(w.X) for w in monitoring.read_reference(work, ["2024-01", "2024-02"])] == [200, 58]
+    assert [len(w.X) for w in references.read(work, ["2024-01", "2024-02"])] == [200, 58]
     data = promoting.training_data(work, "2024-02", None)
     assert len(data.training.X) + len(data.holdout.X) <= 258
     assert data.training.left_out == 2

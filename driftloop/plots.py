@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from driftloop.change import NumericChange, ShareChange
 from driftloop.errors import ContractError
 from driftloop.progress import tell
-from driftloop.timeline import Cell, NumericChange, ShareChange, Timeline, Track
+from driftloop.timeline import Cell, Timeline, Track
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -11,9 +11,10 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
+from driftloop.change import QUANTILES, NumericChange, rounded
 from driftloop.cli.render import out
 from driftloop.plots import Plots
-from driftloop.timeline import QUANTILES, Arrival, Cell, NumericChange, Timeline, Track, rounded
+from driftloop.timeline import Arrival, Cell, Timeline, Track
 
 ROWS = 20
 NAME = 32

@@ -108,11 +108,11 @@ def _only_schema(folder: Path, force: bool, given: list[str | None]) -> None:
 
 def _learnt(folder: Path, file: Path) -> str:
     """Learn what rows look like and write it down; what was done, as a line."""
-    from driftloop import draft, reading, schema
+    from driftloop import draft, reading, schema_draft
     from driftloop.windows import open_windows
 
     loop = draft.resolved(folder)
-    learnt = schema.learn(reading.usable(open_windows(loop, folder, options.settings()), loop), loop)
+    learnt = schema_draft.learn(reading.usable(open_windows(loop, folder, options.settings()), loop), loop)
     if not learnt.windows:
         return f"Wrote no {file}: no window can be used yet. Once one can: driftloop init {folder} --schema\n"
     try:

@@ -12,10 +12,11 @@ import numpy as np
 import pytest
 
 from driftloop import plots
+from driftloop.change import change_of
 from driftloop.columnar import Column, Summary
 from driftloop.errors import ContractError
 from driftloop.retrain import ColumnDrift
-from driftloop.timeline import Arrival, Cell, Timeline, Track, change_of, monitored
+from driftloop.timeline import Arrival, Cell, Timeline, Track, monitored
 
 MONTHS = tuple(f"2024-{month:02}" for month in range(1, 7))
 

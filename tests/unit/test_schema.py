@@ -11,10 +11,11 @@ from click.testing import CliRunner
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from driftloop import contract, frame, schema
+from driftloop import contract, frame, schema, schema_draft
 from driftloop.cli.__main__ import cli
 from driftloop.errors import ContractError, WindowError
-from driftloop.schema import Categories, Column, Fresh, Nulls, Range, Rows, Unique, learn, parse
+from driftloop.schema import Categories, Column, Fresh, Nulls, Range, Rows, Unique, parse
+from driftloop.schema_draft import learn
 from driftloop.validation import Arrival, judge
 from tests.fakes import a_loop, some_rows
 
@@ -56,7 +57,7 @@ def test_a_schema_is_what_all_windows_have_in_common() -> None:
     ],
 )
 def test_a_range_is_what_was_seen_with_a_margin_never_across_zero(values: list[float], expected: Range) -> None:
-    seen = schema.Seen("number")
+    seen = schema_draft.Seen("number")
     seen.add(pd.Series(values))
     assert seen.column(role="feature", level="warning").range == (expected,)
 

@@ -12,24 +12,10 @@ from hypothesis import strategies as st
 from scipy.stats import wasserstein_distance
 
 from driftloop.category import MISSING
+from driftloop.change import MOST, NumericChange, ShareChange, change_of, parts_of, said
 from driftloop.columnar import Column, Summary
 from driftloop.retrain import ColumnDrift
-from driftloop.timeline import (
-    MOST,
-    Arrival,
-    Cell,
-    Ids,
-    NumericChange,
-    ShareChange,
-    Timeline,
-    Track,
-    arrivals,
-    change_of,
-    most_drifted_first,
-    parts_of,
-    said,
-    track,
-)
+from driftloop.timeline import Arrival, Cell, Ids, Timeline, Track, arrivals, most_drifted_first, track
 
 FEE, PLAN = Column("fee", numeric=True), Column("plan", numeric=False)
 MONTHS = tuple(f"2024-{month:02}" for month in range(1, 13))

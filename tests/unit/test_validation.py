@@ -14,7 +14,8 @@ import pytest
 from driftloop import contract, monitoring, promoting, reading, references
 from driftloop.errors import WindowError
 from driftloop.report import window_report
-from driftloop.schema import learn, parse
+from driftloop.schema import parse
+from driftloop.schema_draft import learn
 from driftloop.validation import Arrival, Judgement, Newest, judge
 from services.dashboard.months import month_rows
 from tests.fakes import FakeWindows, a_loop, a_workspace, some_rows

@@ -6,6 +6,7 @@ Reading gives raw rows; frame.check judges them.
 from __future__ import annotations
 
 import hashlib
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     import sqlalchemy as sa
 
 SUFFIXES = (".parquet", ".csv")
+JUST_NOW = 2_000_000_000  # nanoseconds within which a file may be written twice at what its clock calls the same time
 
 
 class Windows(Protocol):
@@ -79,6 +81,7 @@ class FolderWindows:
         self.entity, self.target = entity, target
         self.files, self.root = locate(path, folder, "windows.path")
         self.labels = locate(labels, folder, "windows.labels") if labels else None
+        self._contents: dict[tuple[str, int, int], bytes] = {}  # hashes by path, size and time of the last change
 
     def exist(self) -> bool:
         """Whether their folder is there."""
@@ -107,19 +110,27 @@ class FolderWindows:
 
     def hashed(self, window: str, files: Sequence[pa.fs.FileInfo]) -> str:
         """A hash of the files, and of the window's labels."""
-        digest = hashlib.blake2b(digest_size=8)
+        digest = hashlib.sha256()
         labels = self.label_file(window)
         for info in [*files, *([labels] if labels else [])]:
             digest.update(info.base_name.encode())
             filesystem = self.labels[0] if self.labels and info is labels else self.files
             with answering(info.path):
-                if tag := version(filesystem, info):
-                    digest.update(tag)
-                    continue
-                with filesystem.open_input_stream(info.path) as stream:
-                    while block := stream.read(1 << 20):
-                        digest.update(block)
-        return digest.hexdigest()
+                digest.update(version(filesystem, info) or self._content(filesystem, info))
+        return digest.hexdigest()[:16]
+
+    def _content(self, filesystem: pa.fs.FileSystem, info: pa.fs.FileInfo) -> bytes:
+        """A file's hash; the one computed before, for as long as the file has not been written to."""
+        place = (info.path, info.size, info.mtime_ns)
+        if place not in self._contents:
+            digest = hashlib.sha256()  # processors have instructions for it
+            with filesystem.open_input_stream(info.path) as stream:
+                while block := stream.read(1 << 20):
+                    digest.update(block)
+            if time.time_ns() - info.mtime_ns < JUST_NOW:
+                return digest.digest()
+            self._contents[place] = digest.digest()
+        return self._contents[place]
 
     def has_labels(self, window: str) -> bool:
         if self.label_file(window) is not None:

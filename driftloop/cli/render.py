@@ -313,7 +313,7 @@ def difference(found: Json) -> None:
     for section in ("parameters", "recorded"):
         table.add_section()
         for name, pair in found[section].items():
-            table.add_row(escape(name), *("–" if v is None else escape(_value(name, v)) for v in pair))
+            table.add_row(escape(name), *(escape(_value(name, value)) for value in pair))
     console = out()
     console.print(table)
     if found["compared"]:
@@ -368,6 +368,8 @@ def _evidence(reign: Reign) -> str:
 
 
 def _value(name: str, value: Any) -> str:
+    if value is None:
+        return "–"
     if isinstance(value, list):
         return _span(value)
     if isinstance(value, float):

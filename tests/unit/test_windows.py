@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import time
 from pathlib import Path
 
 import pandas as pd
@@ -316,6 +318,29 @@ def test_the_digest_changes_with_a_table_that_came_in(tmp_path: Path) -> None:
     before = windows(tmp_path).digest("2024-01")
     put(PLANS, tmp_path / "windows/2024-01/plans.csv")
     assert windows(tmp_path).digest("2024-01") != before
+
+
+def test_a_file_that_was_not_written_to_is_hashed_once(tmp_path: Path) -> None:
+    found, file = windows(tmp_path), tmp_path / "windows" / "2024-01.csv"
+    file.parent.mkdir(exist_ok=True)
+    digests = []
+    for text, changed in (("a\n1\n", 1_000), ("a\n2\n", 1_000), ("a\n2\n", 2_000)):
+        file.write_text(text)
+        os.utime(file, (changed, changed))
+        digests.append(found.digest("2024-01"))
+    assert digests[0] == digests[1] != digests[2], "its time of change alone tells that it is another one"
+
+
+def test_a_file_written_just_now_may_be_written_again_at_the_same_time(tmp_path: Path) -> None:
+    found, file = windows(tmp_path), tmp_path / "windows" / "2024-01.csv"
+    file.parent.mkdir(exist_ok=True)
+    soon = time.time() + 600  # as of a clock that is ahead: "just now" however slow the test is
+    digests = set()
+    for text in ("a\n1\n", "a\n2\n"):
+        file.write_text(text)
+        os.utime(file, (soon, soon))
+        digests.add(found.digest("2024-01"))
+    assert len(digests) == 2
 
 
 def test_the_digest_does_not_change_with_another_window(folder: Path) -> None:

@@ -109,7 +109,7 @@ def ranges(runs: Sequence[Counted]) -> Iterator[list[Counted]]:
     starts = [0] * len(runs)
     for cut in [*cuts, None]:
         ends = [len(values) if cut is None else int(np.searchsorted(values, cut, "right")) for values, _ in runs]
-        yield [(_part(v, a, b), _part(c, a, b)) for (v, c), a, b in zip(runs, starts, ends, strict=True)]
+        yield [(part(v, a, b), part(c, a, b)) for (v, c), a, b in zip(runs, starts, ends, strict=True)]
         forget(*(part for run in runs for part in run))
         starts = ends
 
@@ -121,7 +121,8 @@ def _some(values: Array) -> Iterator[Array]:
         forget(values)
 
 
-def _part(array: Array, start: int, end: int) -> Array:
+def part(array: Array, start: int, end: int) -> Array:
+    """Some of an array, in memory."""
     return np.array(array[start:end]) if isinstance(array, np.memmap) else array[start:end]
 
 

@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from driftloop import runs
+
 if TYPE_CHECKING:
     from driftloop.columnar import Summary
 
@@ -38,6 +40,12 @@ class Pair:
     @cached_property
     def rows(self) -> tuple[int, int]:
         return self.reference.rows, self.current.rows
+
+    @property
+    def unrepeated(self) -> bool:
+        """Whether no value occurs twice on a side, of no more rows than whose product is a number."""
+        sides = zip((self.reference, self.current), self.rows, strict=True)
+        return all(len(side.values) == rows for side, rows in sides) and math.prod(self.rows) < 2**63
 
     @cached_property
     def distinct(self) -> int:
@@ -152,7 +160,10 @@ def _require_as_many(pair: Pair) -> None:
 
 
 def _wasserstein(pair: Pair, *, numeric: bool) -> float:  # noqa: ARG001
-    return _between(pair, np.abs) / max(math.sqrt(pair.reference.variance), 0.001)
+    area = _between_quantiles(pair) if pair.unrepeated else math.inf
+    if not math.isfinite(area):  # or two numbers lie further apart than a number can be
+        area = _between(pair, np.abs)
+    return area / max(math.sqrt(pair.reference.variance), 0.001)
 
 
 def _energy(pair: Pair, *, numeric: bool) -> float:  # noqa: ARG001
@@ -169,6 +180,29 @@ def _between(pair: Pair, of: Callable[[Floats], Floats]) -> float:
         area += float(np.sum(heights[:-1] * np.diff(values)))
         value, height = values[-1], float(heights[-1])
     return area
+
+
+def _between_quantiles(pair: Pair) -> float:
+    """The area between the distribution functions along the other axis, where no value repeats.
+
+    The integral over all shares of how far the sides' quantiles lie apart, shares told in parts of one in n·m. Nothing
+    is looked up, so that it takes half the time of ``_between``, and next to none where both have as many rows.
+    """
+    (n, m), area = pair.rows, 0.0
+    step = max(1, runs.BLOCK * n // (n + m))
+    for start in range(0, n, step):
+        end = min(n, start + step)
+        first, last = start * m // n, -(-end * m // n)
+        ours, theirs = runs.part(pair.reference.values, start, end), runs.part(pair.current.values, first, last)
+        if n == m:
+            area += float(np.sum(np.abs(ours - theirs))) * m
+        else:
+            ends = np.concatenate((np.arange(start + 1, end + 1) * m, np.arange(first + 1, last) * n))
+            ends.sort(kind="stable")  # merged in linear time
+            begins = np.concatenate(([start * m], ends[:-1]))
+            area += float(np.sum(np.abs(ours[begins // m - start] - theirs[begins // n - first]) * (ends - begins)))
+        runs.forget(pair.reference.values, pair.current.values)
+    return area / (n * m)
 
 
 def _jensenshannon(pair: Pair, *, numeric: bool) -> float:

@@ -14,6 +14,7 @@ import pandas as pd
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
+from scipy.stats import wasserstein_distance
 
 from driftloop import columnar, drift
 from driftloop.columnar import Column, compare, summarise, summary
@@ -176,6 +177,19 @@ def test_a_column_that_is_sorted_in_files_has_the_same_summary_and_score(given_s
     exact = compare(*whole, column)
     assert (found.method, found.drifted) == (exact.method, exact.drifted)
     assert found.score == pytest.approx(exact.score, rel=1e-9, abs=1e-12)
+
+
+@given(st.integers(1, 40), st.integers(1, 40), st.integers(1, 9), st.integers(0, 99))
+def test_the_distance_of_any_numbers_of_different_values_is_scipys(rows, others, block, seed):
+    rng = np.random.default_rng(seed)
+    pair = [rng.normal(0, 1, rows), rng.normal(0.3, 2, others)]
+    column = Column("x", True, "wasserstein")
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr("driftloop.runs.BLOCK", block)
+        patched.setattr("driftloop.runs.STEP", 1)
+        found = compare(*(summary(side, column) for side in pair), column)
+    expected = wasserstein_distance(*pair) / max(float(np.std(pair[0])), 0.001)
+    assert found.score == pytest.approx(expected, rel=1e-9, abs=1e-12)
 
 
 class Table:

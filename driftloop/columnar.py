@@ -14,12 +14,12 @@ import numpy.typing as npt
 
 from driftloop.errors import DriftloopError
 from driftloop.retrain import ColumnDrift
-from driftloop.runs import Counted, Counts, Sorter, counted, ranges, together, total
+from driftloop.runs import Counted, Counts, Sorter, all_ones, counted, ranges, together, total
 from driftloop.stattests import TESTS, Pair, chosen
 
 Array = npt.NDArray[Any]
 T = TypeVar("T")
-ROWS = 1 << 22  # of a column, sorted at once in memory
+ROWS = 1 << 21  # of a column, sorted at once in memory
 NAMES = 1 << 20  # of categories, that pieces hold together before they are counted as one
 
 
@@ -77,12 +77,12 @@ class Summary:
 
     def spelled_out(self) -> Array:
         """Every row's value, sorted."""
-        return np.repeat(self.values, self.counts)
+        return self.values if all_ones(self.counts) else np.repeat(self.values, self.counts)
 
 
 def _weighed(values: Array, counts: Counts) -> float:
     # not np.dot: a linear algebra library's threads would take the cores that other columns are compared on
-    return float(np.sum(values * counts))
+    return float(np.sum(values if all_ones(counts) else values * counts))
 
 
 Judge = Callable[[Summary, Summary, Column], T]

@@ -33,23 +33,43 @@ class Files:
         return cls(folder / f"{name}.values", folder / f"{name}.counts")
 
 
+def ones(length: int) -> Counts:
+    """How often values occur that never repeat: a number for all of them, which takes no room."""
+    return np.broadcast_to(np.int64(1), length)
+
+
+def all_ones(counts: Counts) -> bool:
+    """Whether the counts are such; others that are all one may pass for different ones."""
+    return counts.strides == (0,)
+
+
 def write(pieces: Iterable[Counted], values: IO[bytes], counts: IO[bytes], rows: int) -> Counted | None:
     """The pieces, of so many rows, one after the other in two empty files, mapped; None where there is no value.
 
-    Counts take four bytes where they surely fit. The arrays outlive the files' names.
+    Counts take four bytes where they surely fit, and none while no value repeats. The arrays outlive the files' names.
     """
-    written, kind = 0, np.dtype(np.int32 if rows < 2**31 else np.int64)
+    written, kind, repeats = 0, np.dtype(np.int32 if rows < 2**31 else np.int64), False
     for piece in pieces:
         piece[0].astype(np.float64, copy=False).tofile(values)
-        piece[1].astype(kind, copy=False).tofile(counts)
+        if not repeats and not all_ones(piece[1]):
+            repeats = True
+            for start in range(0, written, BLOCK):
+                np.ones(min(BLOCK, written - start), kind).tofile(counts)
+        if repeats:
+            piece[1].astype(kind).tofile(counts)
         written += len(piece[0])
-    return (_mapped(values, np.float64, written), _mapped(counts, kind, written)) if written else None
+    if not written:
+        return None
+    return _mapped(values, np.float64, written), _mapped(counts, kind, written) if repeats else ones(written)
 
 
-def mapped(files: Files, kind: str, distinct: int) -> Counted:
-    """What ``write`` wrote; pages come in as they are looked at. Raises ValueError where it is not all there."""
+def mapped(files: Files, kind: str | None, distinct: int) -> Counted:
+    """What ``write`` wrote; pages come in as they are looked at. Raises ValueError where it is not all there.
+
+    ``kind`` is None where no value repeats: there are no counts then.
+    """
     with files.numbers.open("rb") as values, files.counts.open("rb") as counts:
-        found = _mapped(values, np.float64), _mapped(counts, kind)
+        found = _mapped(values, np.float64), ones(distinct) if kind is None else _mapped(counts, kind)
     if {len(array) for array in found} != {distinct}:
         raise ValueError(f"{files.numbers} and {files.counts} do not hold {distinct} values and counts")
     return found
@@ -69,6 +89,8 @@ def forget(*arrays: Array) -> None:
 
 def total(counts: Counts) -> int:
     """Their sum, a stretch at a time, as they may lie in a file."""
+    if all_ones(counts):
+        return len(counts)
     rows = 0
     for start in range(0, len(counts), 16 * BLOCK):
         rows += int(counts[start : start + 16 * BLOCK].sum())
@@ -80,7 +102,7 @@ def counted(ordered: Array, counts: Counts | None = None) -> Counted:
     """Sorted values without repetition, and how often each occurs."""
     first = np.append([True], ordered[1:] != ordered[:-1]).astype(bool)[: len(ordered)]
     if first.all():
-        return ordered, np.ones(len(ordered), np.int64) if counts is None else counts
+        return ordered, ones(len(ordered)) if counts is None else counts
     starts = np.flatnonzero(first)
     if counts is None:
         return ordered[first], np.diff(starts, append=len(ordered))
@@ -89,9 +111,11 @@ def counted(ordered: Array, counts: Counts | None = None) -> Counted:
 
 def together(pieces: Sequence[Counted]) -> Counted:
     """Sorted pieces as one."""
-    values, counts = (np.concatenate(parts) for parts in zip(*pieces, strict=True))
-    order = np.argsort(values, kind="stable")  # of sorted pieces: merged in linear time
-    return counted(values[order], counts[order])
+    values, counts = zip(*pieces, strict=True)
+    if all(map(all_ones, counts)):
+        return counted(np.sort(np.concatenate(values), kind="stable"))  # of sorted pieces: merged in linear time
+    order = np.argsort(np.concatenate(values), kind="stable")
+    return counted(np.concatenate(values)[order], np.concatenate(counts)[order])
 
 
 def merge(runs: Sequence[Counted]) -> Iterator[Counted]:
@@ -132,7 +156,7 @@ class Sorter:
     def __init__(self, rows: int) -> None:
         self._run, self._rows = rows, 0
         self._pieces: list[Array] = []
-        self._runs: list[tuple[int, int, np.dtype[Any]]] = []  # where one starts in the file, its length, its counts'
+        self._runs: list[tuple[int, int, np.dtype[Any] | None]] = []  # where one starts, its length, its counts'
         self._file: IO[bytes] | None = None
 
     def add(self, values: Array) -> None:
@@ -142,11 +166,13 @@ class Sorter:
         if sum(map(len, self._pieces)) >= self._run:
             self._file = self._file or tempfile.TemporaryFile(prefix="driftloop-")  # noqa: SIM115  # until the result
             ordered, counts = self._sorted()
-            counts = counts.astype(np.int32 if self._rows < 2**31 else np.int64, copy=False)
-            self._runs.append((self._file.seek(0, os.SEEK_END), len(ordered), counts.dtype))
-            for array in (ordered, counts):
-                array.tofile(self._file)
-            self._file.write(b"\0" * (-counts.nbytes % ordered.itemsize))  # the next run's numbers are aligned
+            kind = None if all_ones(counts) else np.dtype(np.int32 if self._rows < 2**31 else np.int64)
+            self._runs.append((self._file.seek(0, os.SEEK_END), len(ordered), kind))
+            ordered.tofile(self._file)
+            if kind is not None:
+                counts = counts.astype(kind, copy=False)
+                counts.tofile(self._file)
+                self._file.write(b"\0" * (-counts.nbytes % ordered.itemsize))  # the next run's numbers are aligned
 
     def _sorted(self) -> Counted:
         values = np.concatenate(self._pieces) if len(self._pieces) != 1 else self._pieces[0]
@@ -165,8 +191,9 @@ class Sorter:
             return write(merge(runs), values, counts, self._rows) or last
 
 
-def _runs(whole: Array, places: Iterable[tuple[int, int, np.dtype[Any]]]) -> Iterator[Counted]:
+def _runs(whole: Array, places: Iterable[tuple[int, int, np.dtype[Any] | None]]) -> Iterator[Counted]:
     """Of one mapping, as each would take descriptors of its own."""
     for start, length, kind in places:
         middle = start + length * 8
-        yield whole[start:middle].view(np.float64), whole[middle : middle + length * kind.itemsize].view(kind)
+        counts = ones(length) if kind is None else whole[middle : middle + length * kind.itemsize].view(kind)
+        yield whole[start:middle].view(np.float64), counts

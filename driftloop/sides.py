@@ -29,7 +29,7 @@ from driftloop.columnar import Column, Side, Summary, summarise, summary
 from driftloop.contract import Loop
 from driftloop.errors import DriftloopError, WindowError
 from driftloop.frame import Window
-from driftloop.runs import Counts, Files, mapped, total, write
+from driftloop.runs import Counts, Files, all_ones, mapped, total, write
 from driftloop.schema import Schema
 from driftloop.storage import answering
 from driftloop.windows import FolderWindows, Windows
@@ -37,7 +37,7 @@ from driftloop.windows import FolderWindows, Windows
 Array = npt.NDArray[Any]
 BATCH = 1 << 20  # rows of a column read at a time
 BUFFER = 1 << 24  # bytes of a file read at a time
-FORMAT = "2"  # of kept summaries; another one is another key
+FORMAT = "3"  # of kept summaries; another one is another key
 UNFINISHED = ".unfinished-"  # folders of what is being written
 A_DAY = 86_400.0  # seconds after which nobody writes there any more
 DAMAGED = (
@@ -323,7 +323,8 @@ class Kept:
             if there is None:
                 said |= {"values": found.values.tolist(), "counts": found.counts.tolist()}  # noqa: PD011
             else:
-                said |= {"kind": there[1].dtype.str, "moments": {"mean": found.mean, "variance": found.variance}}
+                kind = None if all_ones(there[1]) else there[1].dtype.str
+                said |= {"kind": kind, "moments": {"mean": found.mean, "variance": found.variance}}
                 new.numbers.replace(files.numbers)
                 new.counts.replace(files.counts)
             note = Path(folder) / "note"

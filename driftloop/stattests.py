@@ -89,7 +89,7 @@ class Pair:
 
 def _upto(counts: Counts, own: npt.NDArray[np.bool_]) -> Counts:
     """The rows of a side up to each place, where ``own`` tells the places of its values."""
-    if counts.max(initial=1) == 1:
+    if runs.all_ones(counts) or counts.max(initial=1) == 1:
         return np.cumsum(own, dtype=np.int32)  # of a block: half the time of longer ones
     rows = np.zeros(len(own), dtype=np.int64)
     rows[own] = counts

@@ -354,7 +354,7 @@ def test_rows_of_as_many_other_columns_are_other_rows(tmp_path: Path, source: Co
 
 @pytest.mark.parametrize("change", ["both cut to half", "counts of another kind", "other counts", "fewer names"])
 def test_a_summary_that_is_not_all_there_is_made_again(tmp_path: Path, change: str) -> None:
-    source = Counted(pd.DataFrame({"fee": np.arange(8.0), "plan": list("abcdabcd")}))
+    source = Counted(pd.DataFrame({"fee": [*np.arange(8.0), 7.0], "plan": list("abcdabcda")}))
     side, column = kept(source, tmp_path, ["key"]), COLUMNS[0]
     files = Files.within(side.folder, Kept._name(column))
     if change == "fewer names":

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 from rich.markup import escape
 
 from driftloop.cli import options
 from driftloop.cli.options import as_json, force, loop_dir, print_json, window
+
+if TYPE_CHECKING:
+    from driftloop.contract import Loop
 
 
 @click.command()
@@ -42,7 +45,7 @@ def monitor(folder: Path, window: str | None, force: bool, live: bool, last: int
         return
     if last:
         raise click.UsageError("--last is for --live.")
-    with _flows(folder, f"monitoring {window or 'the newest window'}") as flows:
+    with _flows(folder, f"monitoring {window or 'the newest window'}", window) as flows:
         report = flows.monitor(folder, window, force)
         notes = flows.notes(folder, report["window"])
     print_json(report) if as_json else render.window(report, folder)
@@ -66,7 +69,7 @@ def train(folder: Path, window: str | None, as_json: bool) -> None:
     """
     from driftloop.cli import render
 
-    with _flows(folder, "training a candidate") as flows:
+    with _flows(folder, "training a candidate", window) as flows:
         result = flows.train(folder, window)
     print_json(result) if as_json else render.training(result, folder)
 
@@ -88,7 +91,7 @@ def replay(folder: Path, first: str | None, last: str | None, force: bool, as_js
     from driftloop.cli import render
 
     reports = []
-    with _flows(folder, "starting") as flows:
+    with _flows(folder, "starting", first, last) as flows:
         windows = flows.windows(folder, first, last)
         for number, name in enumerate(windows, 1):
             flows.say(f"monitoring {name} ({number} of {len(windows)})")
@@ -148,9 +151,6 @@ class Flows:
 
         work = open_workspace(folder, options.settings())
         ids = work.windows.ids()
-        for given in (first, last):
-            if given is not None and given not in ids:
-                raise ContractError(f"there is no window {given}; there are {', '.join(ids)}.")
         asked = [i for i in ids if (first is None or i >= first) and (last is None or i <= last)]
         if not asked:
             raise ContractError(f"no window lies from {first} to {last}; there are {', '.join(ids) or 'none'}.")
@@ -160,8 +160,11 @@ class Flows:
 
 
 @contextmanager
-def _flows(folder: Path, doing: str) -> Iterator[Flows]:
-    """Prefect reachable and the flows imported. A typo in loop.toml is told before that, while the server starts."""
+def _flows(folder: Path, doing: str, *windows: str | None) -> Iterator[Flows]:
+    """Prefect reachable and the flows imported.
+
+    A typo in loop.toml or in one of ``windows`` is told before that, while the server starts.
+    """
     from rich.console import Console
 
     from driftloop import progress
@@ -171,6 +174,7 @@ def _flows(folder: Path, doing: str) -> Iterator[Flows]:
         from driftloop import contract
 
         loop = contract.load(folder)
+        _require(loop, folder, [name for name in windows if name is not None])
         prefect.connect()
 
         from prefect import tags
@@ -178,3 +182,19 @@ def _flows(folder: Path, doing: str) -> Iterator[Flows]:
         running = Flows(status)
         with tags("driftloop", loop.name), progress.heard_by(running.say):
             yield running
+
+
+def _require(loop: Loop, folder: Path, asked: Sequence[str]) -> None:
+    """Raise ContractError unless these are windows of the loop."""
+    if not asked:
+        return
+    from driftloop.errors import ContractError
+    from driftloop.windows import open_windows
+
+    ids = open_windows(loop, folder, options.settings()).ids()
+    there = f"there are {len(ids)}, from {ids[0]} to {ids[-1]}" if ids else "there is none yet"
+    for name in asked:
+        if name not in ids:
+            raise ContractError(
+                f"there is no window {name}; {there}. `{options.command_of(folder, 'status')}` lists them."
+            )

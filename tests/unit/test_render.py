@@ -32,6 +32,21 @@ def test_the_targets_drift_is_told_apart(capsys: pytest.CaptureFixture[str], dri
     assert "drift share 0.000" in said
 
 
+def test_a_window_that_was_monitored_before_says_so_and_how_to_run_it_again(capsys: pytest.CaptureFixture[str]) -> None:
+    assert (
+        "Nothing to do: same data, loop.toml and champion as in ledger row 4 (--force runs it)."
+        in monitored(capsys, Drift(0.0, (FEE,)), repeated=4)
+    )  # fmt: skip
+
+
+def test_what_a_version_does_not_tell_is_a_dash(capsys: pytest.CaptureFixture[str]) -> None:
+    data = {"windows": ["2024-01"], "rows": 1200, "threshold": None}
+    found = {"loop": "homes", "versions": ["1", "2"], "data": [data, data], "parameters": {}, "recorded": {}}
+    render.difference(found | {"compared": None, "not_compared": "no labels", "drift": None})
+    said = " ".join(capsys.readouterr().out.split())
+    assert "windows 2024-01 2024-01 rows 1,200 1,200 threshold – –" in said
+
+
 def test_only_columns_whose_quality_moved_are_shown(capsys: pytest.CaptureFixture[str]) -> None:
     fee = ColumnQuality("fee", 0.125, 0.004, None, 0.031, moved=True)
     plan = ColumnQuality("plan", 0.0, 0.0, 0.5, None, moved=True)

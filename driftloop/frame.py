@@ -154,7 +154,7 @@ def positive_label(values: pd.Series, given: Label | None) -> Label:
     for label in (True, 1):
         if any(category(value) == str(label) for value in distinct):
             return label
-    return str(max(distinct, key=str))
+    return max(map(category, distinct))
 
 
 def check(rows: pd.DataFrame, loop: Loop, window: str) -> Window:

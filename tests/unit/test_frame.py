@@ -284,6 +284,7 @@ def test_what_is_odd_but_usable_is_noted_and_not_refused(columns: dict[str, Any]
         ([1, 2], 2, [0, 1], ("1", "2")),
         ([True, False], False, [0, 1], ("True", "False")),
         ([5, 7], None, [0, 1], ("5", "7")),
+        ([5.0, 7.0], None, [0, 1], ("5", "7")),  # as whole numbers are read where a label is missing
     ],
 )
 def test_the_event_is_the_given_label_else_true_else_1_else_the_later_one(

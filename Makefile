@@ -11,6 +11,7 @@ LOCK := --universal --python-version 3.11 --generate-hashes --no-emit-index-url 
 export DO_NOT_TRACK = 1
 export MLFLOW_DISABLE_TELEMETRY = true
 export PREFECT_SERVER_ANALYTICS_ENABLED = false
+export PYTHONDONTWRITEBYTECODE =  # processes start by the dozen, and each would compile everything anew
 
 .PHONY: setup demo test check bench up lock
 .DEFAULT_GOAL := setup
@@ -30,9 +31,9 @@ setup: .venv/.complete
 demo: setup
 	@$(BIN)/driftloop demo
 
-# One worker more than cores, as some tests wait for processes; folders in their order, which puts the longest files first.
+# Two workers more than cores, as many tests wait for processes; folders in their order, which puts the longest files first.
 test: setup
-	@$(BIN)/python -m pytest -n $$($(BIN)/python -c 'import os; print(os.cpu_count() + 1)') \
+	@$(BIN)/python -m pytest -n $$($(BIN)/python -c 'import os; print(os.cpu_count() + 2)') \
 	  --dist loadfile --no-loadscope-reorder
 
 check: setup

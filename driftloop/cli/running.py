@@ -36,9 +36,9 @@ def monitor(folder: Path, window: str | None, force: bool, live: bool, last: int
       driftloop monitor my-loop --window 2024-03 --json
       driftloop monitor my-loop --live --last 500
     """
-    from driftloop.cli import production, render
-
     if live:
+        from driftloop.cli import production
+
         if window or force:
             raise click.UsageError("--live looks at the last requests; it takes neither --window nor --force.")
         production.look(folder, last or production.LAST, as_json)
@@ -48,6 +48,8 @@ def monitor(folder: Path, window: str | None, force: bool, live: bool, last: int
     with _flows(folder, f"monitoring {window or 'the newest window'}", window) as flows:
         report = flows.monitor(folder, window, force)
         notes = flows.notes(folder, report["window"])
+    from driftloop.cli import render  # late: the server should not wait for the second that its imports take
+
     print_json(report) if as_json else render.window(report, folder)
     for note in notes:
         click.echo(f"Noted: {note}.", err=True)
@@ -67,10 +69,10 @@ def train(folder: Path, window: str | None, as_json: bool) -> None:
     Example:
       driftloop train my-loop --window 2024-03
     """
-    from driftloop.cli import render
-
     with _flows(folder, "training a candidate", window) as flows:
         result = flows.train(folder, window)
+    from driftloop.cli import render
+
     print_json(result) if as_json else render.training(result, folder)
 
 
@@ -88,8 +90,6 @@ def replay(folder: Path, first: str | None, last: str | None, force: bool, as_js
       driftloop replay my-loop
       driftloop replay my-loop --from 2024-02 --to 2024-06 --json
     """
-    from driftloop.cli import render
-
     reports = []
     with _flows(folder, "starting", first, last) as flows:
         windows = flows.windows(folder, first, last)
@@ -101,6 +101,8 @@ def replay(folder: Path, first: str | None, last: str | None, force: bool, as_js
             if "quarantine" in reports[-1]:
                 click.echo(_quarantined(reports[-1], folder), err=True)
     if not as_json:
+        from driftloop.cli import render
+
         render.months(reports)
     if reports and all("quarantine" in report for report in reports):
         sys.exit(1)

@@ -110,33 +110,6 @@ def test_an_unknown_window_is_wrong_usage_told_before_anything_starts(connected_
     assert one_paragraph(done.stderr)
 
 
-def test_from_a_folder_of_windows_to_a_second_champion(connected_shell, loop):
-    (loop.folder / "loop.toml").unlink()
-
-    made = connected_shell.call("init", "loop")
-    assert made.returncode == 0, made.stderr
-    assert "binary loop 'loop' on 'churned', 2 numeric and 1 categorical features, holdout by entity" in made.stdout
-
-    checked = connected_shell.call("check", "loop", "--json")
-    assert checked.returncode == 0, checked.stderr
-    found = json.loads(checked.stdout)
-    assert (found["loop"], found["ok"]) == ("loop", True)
-    assert [row["labelled"] for row in found["windows"]] == [600, 600]
-
-    replayed = connected_shell.run("replay", "loop", "--json")
-    assert replayed.returncode == 0, replayed.stderr
-    reports = [json.loads(line) for line in replayed.stdout.splitlines()]
-    assert [r["window"] for r in reports] == ["2024-01", "2024-02"]
-    assert [r["decision"]["reason"] for r in reports] == ["no champion", "beats the margin"]
-
-    status = json.loads(connected_shell.call("status", "loop", "--json").stdout)
-    assert status["champion"]["version"] == "2"
-    assert [w["state"] for w in status["windows"]] == ["monitored", "monitored"]
-    rows = [json.loads(line) for line in connected_shell.call("history", "loop", "--json").stdout.splitlines()]
-    assert [row["kind"] for row in rows] == ["verdict", "promotion", "verdict", "promotion"]
-    assert [row["seq"] for row in rows] == [1, 2, 3, 4]
-
-
 def test_a_quarantined_window_ends_with_exit_code_1_and_its_report_on_standard_output(connected_shell, loop):
     loop.deliver("2024-02", month(2).drop(columns="fee"))
     done = connected_shell.run("monitor", "loop", "--json")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shlex
@@ -77,8 +78,8 @@ def test_the_reference_of_loop_toml_names_every_key():
 
 
 @pytest.mark.e2e
-def test_own_data_in_five_minutes(tmp_path):
-    """The block's commands in their order, on windows and labels as it describes them."""
+def test_own_data_in_five_minutes(tmp_path, shell):
+    """The block's commands in their order, on windows and labels as it describes them, and what they say to scripts."""
     folder = tmp_path / "my-loop"
     (folder / "windows").mkdir(parents=True)
     (folder / "labels").mkdir()
@@ -98,7 +99,22 @@ def test_own_data_in_five_minutes(tmp_path):
         assert done.returncode == 0, done.stderr
         assert "Traceback" not in done.stderr
         assert done.stdout
-    assert "beats the margin" in done.stdout or "within the margin" in done.stdout or "worse" in done.stdout
+    assert "beats the margin" in done.stdout
+
+    def said(*arguments: str) -> list[dict]:
+        done = shell.call(*arguments, "--json")
+        assert done.returncode == 0, done.stderr
+        return [json.loads(line) for line in done.stdout.splitlines()]
+
+    (checked,) = said("check", "my-loop")
+    assert (checked["loop"], checked["ok"]) == ("my-loop", True)
+    assert [row["labelled"] for row in checked["windows"]] == [600, 600, 600]
+    (status,) = said("status", "my-loop")
+    assert status["champion"]["version"] == "2"
+    assert [w["state"] for w in status["windows"]] == ["monitored"] * 3
+    rows = said("history", "my-loop")
+    assert [row["kind"] for row in rows] == ["verdict", "promotion", "verdict", "verdict", "promotion"]
+    assert [row["seq"] for row in rows] == [1, 2, 3, 4, 5]
 
 
 def played(text: str) -> list[tuple[str, list[float]]]:

@@ -157,18 +157,21 @@ def inbox(loop: Loop, monkeypatch: pytest.MonkeyPatch) -> Iterator[Inbox]:
         yield received
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def prefect_api(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """A real Prefect server for the session, and the flows connected to it."""
+    """A real Prefect server for the tests of this folder, and the flows connected to it."""
     from flows.local import prefect_at_hand
 
     home = tmp_path_factory.mktemp("prefect-home")
     apply_defaults(os.environ)
-    os.environ["PREFECT_HOME"] = str(home / "prefect")
-    os.environ["PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL"] = "CRITICAL"
-    os.environ.pop("PREFECT_API_URL", None)
-    with prefect_at_hand(Settings.from_env({"DRIFTLOOP_HOME": str(home)}, Path.cwd())) as prefect:
-        yield prefect.connect()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PREFECT_HOME", str(home / "prefect"))
+        patch.setenv("PREFECT_LOGGING_HANDLERS_CONSOLE_LEVEL", "CRITICAL")
+        # that would be two thirds of its work, and no test asks it about tasks
+        patch.setenv("PREFECT_SERVER_SERVICES_TASK_RUN_RECORDER_ENABLED", "false")
+        patch.delenv("PREFECT_API_URL", raising=False)
+        with prefect_at_hand(Settings.from_env({"DRIFTLOOP_HOME": str(home)}, Path.cwd())) as prefect:
+            yield prefect.connect()
     os.environ.pop("PREFECT_API_URL", None)
 
 
@@ -180,7 +183,7 @@ def monitor(prefect_api: str, loop: Loop) -> Callable[..., dict]:
     return lambda window=None, force=False: monitor_flow(loop.folder, window, force)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def first_month(prefect_api: str, tmp_path_factory: pytest.TempPathFactory) -> Loop:
     """A loop after its first month, which made version 1 champion."""
     from flows.monitor_flow import monitor_flow

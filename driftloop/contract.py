@@ -20,7 +20,7 @@ from pydantic import (
     model_validator,
 )
 
-from driftloop.errors import ContractError
+from driftloop.errors import ContractError, command
 from driftloop.metrics import metrics_of
 from driftloop.stattests import OF_ROWS, names_for
 
@@ -549,7 +549,7 @@ def load(folder: Path) -> Loop:
     text = written(file)
     if text is None:
         raise ContractError(
-            f"{file} does not exist. Write one with `driftloop init {folder}`, or name a folder that has one."
+            f"{file} does not exist. Write one with `{command('init', folder)}`, or name a folder that has one."
         )
     return parse(text, str(file))
 

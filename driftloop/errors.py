@@ -1,5 +1,10 @@
 """The errors a user can meet. Each text says what is wrong, where, and what to do."""
 
+from __future__ import annotations
+
+import shlex
+from pathlib import Path
+
 
 class DriftloopError(Exception):
     """Something the user can mend; printed as one paragraph, without a traceback."""
@@ -21,7 +26,7 @@ class WindowError(DriftloopError):
         self.problems = problems
         super().__init__(f"window {window}: " + "; ".join(problems))
 
-    def __reduce__(self) -> tuple[type["WindowError"], tuple[str, list[str]]]:
+    def __reduce__(self) -> tuple[type[WindowError], tuple[str, list[str]]]:
         # Prefect sends a task's exception through pickle; the default would call us with one string.
         return WindowError, (self.window, self.problems)
 
@@ -52,3 +57,8 @@ class NotInRegistry(DriftloopError):
 
 class Unreachable(DriftloopError):
     """A service did not answer; never taken to mean that what it holds is absent."""
+
+
+def command(name: str, folder: Path, *more: str) -> str:
+    """A command to type next, for a loop's folder as its user named it, whatever is in that name."""
+    return shlex.join(["driftloop", name, str(folder), *more])

@@ -15,7 +15,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 
 from driftloop.category import category
 from driftloop.contract import Loop, Share, written
-from driftloop.errors import ContractError
+from driftloop.errors import ContractError, command
 
 FILE = "schema.yaml"
 
@@ -171,7 +171,8 @@ def load(folder: Path, loop: Loop) -> Schema | None:
             return None
         raise ContractError(
             f'{folder / "loop.toml"}: validation.on_bad_rows = "{loop.validation.on_bad_rows}" says what becomes of '
-            f"rows that break {FILE}, and there is none. Write one with `driftloop init {folder} --schema`."
+            f"rows that break {FILE}, and there is none. Write one with "
+            f"`{command('init', folder, '--schema')}`."
         )
     return parse(text, loop, str(file))
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from pathlib import Path
+from typing import NoReturn
 
 import click
 
@@ -55,19 +56,32 @@ def main() -> None:
         error.show()
         sys.exit(2)
     except (KeyboardInterrupt, click.Abort):
-        click.echo("Stopped. What was under way is picked up by the next run.", err=True)
-        sys.exit(130)
-    except DriftloopError as error:
-        _tell(str(error), debug)
-        sys.exit(error.exit_code)
+        _stopped()
     except BrokenPipeError:
         sys.exit(1)
     except Exception as error:  # noqa: BLE001  # the outermost boundary: whatever it is, it ends as one paragraph
+        if _interrupted(error):
+            _stopped()
+        if isinstance(error, DriftloopError):
+            _tell(str(error), debug)
+            sys.exit(error.exit_code)
         _tell(
             f"Unexpected {type(error).__name__}: {error}. Run again with `driftloop --debug …` for the traceback.",
             debug,
         )
         sys.exit(1)
+
+
+def _interrupted(error: BaseException | None) -> bool:
+    """Whether Ctrl-C is behind it: Prefect stumbles over one that comes while it starts a task."""
+    while error is not None and not isinstance(error, KeyboardInterrupt):
+        error = error.__cause__ or error.__context__
+    return error is not None
+
+
+def _stopped() -> NoReturn:
+    click.echo("Stopped. What was under way is picked up by the next run.", err=True)
+    sys.exit(130)
 
 
 def settle(*, debug: bool) -> None:

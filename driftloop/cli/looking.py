@@ -11,7 +11,7 @@ import click
 
 from driftloop.cli import options
 from driftloop.cli.options import as_json, loop_dir, print_json
-from driftloop.errors import ContractError, DriftloopError
+from driftloop.errors import ContractError, DriftloopError, command
 
 TASKS = ("binary", "multiclass", "regression")  # contract.Task; --help does without pydantic
 
@@ -84,14 +84,14 @@ def init(
     except OSError as error:
         raise ContractError(f"{file} cannot be written: {error.strerror}.") from None
     rules = folder / "schema.yaml"
-    anew = f"Kept {rules} as it is; to learn it anew: driftloop init {folder} --schema --force\n"
+    anew = f"Kept {rules} as it is; to learn it anew: {command('init', folder, '--schema', '--force')}\n"
     schema = anew if rules.exists() else _learnt(folder, rules)
     small = f"{drawn.small}; see [trigger] there.\n" if drawn.small else ""
     click.echo(
         f"Wrote {file}: {drawn.task} loop {drawn.name!r} on {drawn.target!r}, {len(drawn.features.numeric)} numeric "
         f"and {len(drawn.features.categorical)} categorical features, holdout by {drawn.holdout}, "
         f"{len(seen.ids)} windows.\n{_ownerless(rows, drawn.entity)}{small}{schema}"
-        f"Read it through, then: driftloop check {folder}"
+        f"Read it through, then: {command('check', folder)}"
     )
 
 
@@ -114,7 +114,7 @@ def _learnt(folder: Path, file: Path) -> str:
     loop = draft.resolved(folder)
     learnt = schema_draft.learn(reading.usable(open_windows(loop, folder, options.settings()), loop), loop)
     if not learnt.windows:
-        return f"Wrote no {file}: no window can be used yet. Once one can: driftloop init {folder} --schema\n"
+        return f"Wrote no {file}: no window can be used yet. Once one can: {command('init', folder, '--schema')}\n"
     try:
         file.write_text(learnt.text, encoding="utf-8")
     except OSError as error:

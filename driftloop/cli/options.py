@@ -24,8 +24,3 @@ def settings() -> Settings:
 def print_json(value: Any) -> None:
     """One JSON object on one line."""
     click.echo(json.dumps(value, ensure_ascii=False, default=str))
-
-
-def command_of(folder: Path, name: str) -> str:
-    """A command to type next, for this folder as the user named it."""
-    return f"driftloop {name} {folder}"

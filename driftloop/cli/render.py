@@ -15,6 +15,7 @@ from rich.table import Table
 
 from driftloop.cli.stack import Ports
 from driftloop.entry import Entry, Kind
+from driftloop.errors import command
 from driftloop.metrics import written
 from driftloop.reigns import Reign, reigns
 from driftloop.report import said, validated
@@ -72,7 +73,7 @@ def training(result: Json, folder: Path) -> None:
     for sentence in because(d):
         console.print(f"  {escape(sentence)}")
     if d["outcome"] == "ask":
-        console.print(f"It waits for approval. Next: driftloop approve {escape(str(folder))} --by YOU (or reject)")
+        console.print(f"It waits for approval. Next: {escape(command('approve', folder))} --by YOU (or reject)")
     console.print(f"Champion: version {(result['champion'] or {}).get('version', 'none')}.")
 
 
@@ -236,7 +237,7 @@ def status(found: Json, folder: Path, ledger: str) -> None:
     if asked := found["challenger"]:
         console.print(
             f"[bold]Version {asked['version']} waits for approval[/] since {asked['since']} ({asked['reason']}). Next: "
-            f"driftloop approve {folder} --by YOU (or reject)"
+            f"{escape(command('approve', folder))} --by YOU (or reject)"
         )
     if last := found["last"]:
         console.print(f"Last: {last['kind']} on {last['window']}, {escape(last['reason'])}.")

@@ -13,6 +13,7 @@ from rich.markup import escape
 
 from driftloop.cli import options
 from driftloop.cli.options import as_json, force, loop_dir, print_json, window
+from driftloop.errors import ContractError, command
 
 if TYPE_CHECKING:
     from driftloop.contract import Loop
@@ -115,7 +116,7 @@ def _quarantined(report: dict[str, Any], folder: Path) -> str:
     problems = "; ".join(report["quarantine"]["problems"])
     return (
         f"Window {report['window']} is quarantined: {problems.rstrip('.')}. Mend it, loop.toml or schema.yaml, and run "
-        f"`{options.command_of(folder, 'monitor')} --window {report['window']}` again."
+        f"`{command('monitor', folder)} --window {report['window']}` again."
     )
 
 
@@ -147,7 +148,6 @@ class Flows:
 
     def windows(self, folder: Path, first: str | None, last: str | None) -> list[str]:
         """The ids from ``first`` to ``last``, both included, without those that it is too late for."""
-        from driftloop.errors import ContractError
         from driftloop.standing import passed_by
         from driftloop.workspace import open_workspace
 
@@ -190,13 +190,10 @@ def _require(loop: Loop, folder: Path, asked: Sequence[str]) -> None:
     """Raise ContractError unless these are windows of the loop."""
     if not asked:
         return
-    from driftloop.errors import ContractError
     from driftloop.windows import open_windows
 
     ids = open_windows(loop, folder, options.settings()).ids()
     there = f"there are {len(ids)}, from {ids[0]} to {ids[-1]}" if ids else "there is none yet"
     for name in asked:
         if name not in ids:
-            raise ContractError(
-                f"there is no window {name}; {there}. `{options.command_of(folder, 'status')}` lists them."
-            )
+            raise ContractError(f"there is no window {name}; {there}. `{command('status', folder)}` lists them.")

@@ -101,6 +101,26 @@ def test_a_traceback_is_shown_with_debug_only(shell):
     assert "Traceback" in shell.call("--debug", "status", "nowhere").stderr
 
 
+def test_a_folder_with_a_space_is_named_as_a_shell_takes_it(shell):
+    (shell.folder / "my loop").mkdir()
+    assert "Write one with `driftloop init 'my loop'`" in shell.call("status", "my loop").stderr
+
+
+@pytest.mark.parametrize("caught", [KeyboardInterrupt, ValueError])
+def test_an_error_that_ctrl_c_brought_about_ends_as_ctrl_c_does(shell, monkeypatch, caught):
+    def monitored(**_):
+        try:
+            raise caught
+        finally:
+            raise ValueError("Task run is not set")  # what Prefect says of a Ctrl-C that comes while a task starts
+
+    monkeypatch.setattr("driftloop.cli.__main__.cli", monitored)
+    done = shell.call("monitor", "loop")
+    stopped = caught is KeyboardInterrupt
+    assert done.returncode == (130 if stopped else 1)
+    assert done.stderr.startswith("Stopped." if stopped else "Error: Unexpected ValueError: Task run is not set.")
+
+
 @pytest.mark.parametrize("option", [("monitor", "--window"), ("train", "--window"), ("replay", "--to")])
 def test_an_unknown_window_is_wrong_usage_told_before_anything_starts(connected_shell, loop, option):
     command, name = option

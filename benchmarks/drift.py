@@ -95,7 +95,7 @@ The next window takes {less[0]:.2f} of the first one's seconds and {less[1]:.2f}
 |---|---|---|---|
 | 1,000,000 rows | {_cells([a for a, _ in tens])} |
 | 10,000,000 rows | {_cells([b for _, b in tens])} |
-| {rows:,} rows | {_cells([last])} |
+| {rows:,} rows, of which two columns are float32 | {_cells([last])} |
 
 Ten times the rows take {grown[0]:.1f} times the seconds and {grown[1]:.1f} times the processor time.
 """

@@ -83,7 +83,7 @@ def _mapped(file: IO[bytes], kind: npt.DTypeLike, length: int | None = None) -> 
 def forget(*arrays: Array) -> None:
     """Give back the memory of mapped pages; those looked at again come from the file."""
     # several runs are of one mapping; numpy has no other way to it
-    for one in {id(a._mmap): a._mmap for a in arrays if isinstance(a, np.memmap)}.values():  # type: ignore[attr-defined]  # noqa: SLF001
+    for one in {id(a._mmap): a._mmap for a in arrays if isinstance(a, np.memmap) and a._mmap}.values():  # type: ignore[attr-defined]  # noqa: SLF001
         one.madvise(mmap.MADV_DONTNEED)
 
 
@@ -133,6 +133,8 @@ def ranges(runs: Sequence[Counted]) -> Iterator[list[Counted]]:
     starts = [0] * len(runs)
     for cut in [*cuts, None]:
         ends = [len(values) if cut is None else int(np.searchsorted(values, cut, "right")) for values, _ in runs]
+        if ends == starts:  # where the greatest value of all was a cut
+            continue
         yield [(part(v, a, b), part(c, a, b)) for (v, c), a, b in zip(runs, starts, ends, strict=True)]
         forget(*(part for run in runs for part in run))
         starts = ends

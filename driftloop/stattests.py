@@ -43,9 +43,13 @@ class Pair:
 
     @property
     def unrepeated(self) -> bool:
-        """Whether no value occurs twice on a side, of no more rows than whose product is a number."""
+        """Whether no value occurs twice on a side.
+
+        Not said of more rows than whose product is a number, or where a row's share of the other side is over a block.
+        """
         sides = zip((self.reference, self.current), self.rows, strict=True)
-        return all(len(side.values) == rows for side, rows in sides) and math.prod(self.rows) < 2**63
+        n, m = self.rows
+        return all(len(side.values) == rows for side, rows in sides) and n * m < 2**63 and m <= n * runs.BLOCK
 
     @cached_property
     def distinct(self) -> int:

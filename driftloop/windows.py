@@ -71,6 +71,8 @@ def none_yet(loop: Loop, folder: Path) -> str:
     """What to say where there is no window."""
     if loop.windows.source == "log":
         return f"{folder} has no window yet: the first {loop.windows.calendar} in the prediction log is not over."
+    if loop.windows.sql:
+        return f"{folder} has no window yet: table {loop.windows.table} holds no row."
     return f"{folder} has no window yet; put the first one under {shown(loop.windows.path)}/."
 
 
@@ -81,7 +83,7 @@ class FolderWindows:
         self.entity, self.target = entity, target
         self.files, self.root = locate(path, folder, "windows.path")
         self.labels = locate(labels, folder, "windows.labels") if labels else None
-        self._contents: dict[tuple[str, int, int], bytes] = {}  # hashes by path, size and time of the last change
+        self._contents: dict[tuple[object, ...], bytes] = {}  # hashes by what tells that a file is the same
 
     def exist(self) -> bool:
         """Whether their folder is there."""
@@ -120,17 +122,18 @@ class FolderWindows:
         return digest.hexdigest()[:16]
 
     def _content(self, filesystem: pa.fs.FileSystem, info: pa.fs.FileInfo) -> bytes:
-        """A file's hash; the one computed before, for as long as the file has not been written to."""
-        place = (info.path, info.size, info.mtime_ns)
-        if place not in self._contents:
-            digest = hashlib.sha256()  # processors have instructions for it
-            with filesystem.open_input_stream(info.path) as stream:
-                while block := stream.read(1 << 20):
-                    digest.update(block)
-            if time.time_ns() - info.mtime_ns < JUST_NOW:
-                return digest.digest()
+        """A file's hash; of a local one that before, while it is the same file and nobody has written to it."""
+        is_local = filesystem.type_name == "local"
+        place, changed = _state(info.path) if is_local else ((), 0)
+        if place and place in self._contents:
+            return self._contents[place]
+        digest = hashlib.sha256()  # processors have instructions for it
+        with filesystem.open_input_stream(info.path) as stream:
+            while block := stream.read(1 << 20):
+                digest.update(block)
+        if place and time.time_ns() - changed > JUST_NOW:
             self._contents[place] = digest.digest()
-        return self._contents[place]
+        return digest.digest()
 
     def has_labels(self, window: str) -> bool:
         if self.label_file(window) is not None:
@@ -204,6 +207,12 @@ class FolderWindows:
                 )
             entries[key] = info
         return entries
+
+
+def _state(path: str) -> tuple[tuple[object, ...], int]:
+    """What differs once a file was replaced or written to, and when that last was: a time that nobody can set back."""
+    found = Path(path).stat()
+    return (path, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns), found.st_ctime_ns
 
 
 class SqlWindows:

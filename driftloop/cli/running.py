@@ -91,6 +91,8 @@ def replay(folder: Path, first: str | None, last: str | None, force: bool, as_js
       driftloop replay my-loop
       driftloop replay my-loop --from 2024-02 --to 2024-06 --json
     """
+    if first and last and first > last:
+        raise click.UsageError(f"--from {first} lies after --to {last}.")
     reports = []
     with _flows(folder, "starting", first, last) as flows:
         windows = flows.windows(folder, first, last)
@@ -190,10 +192,14 @@ def _require(loop: Loop, folder: Path, asked: Sequence[str]) -> None:
     """Raise ContractError unless these are windows of the loop."""
     if not asked:
         return
-    from driftloop.windows import open_windows
+    from driftloop.windows import none_yet, open_windows
 
     ids = open_windows(loop, folder, options.settings()).ids()
-    there = f"there are {len(ids)}, from {ids[0]} to {ids[-1]}" if ids else "there is none yet"
+    if not ids:
+        raise ContractError(none_yet(loop, folder))
     for name in asked:
         if name not in ids:
-            raise ContractError(f"there is no window {name}; {there}. `{command('status', folder)}` lists them.")
+            raise ContractError(
+                f"there is no window {name}; there are {len(ids)}, from {ids[0]} to {ids[-1]}. "
+                f"`{command('status', folder)}` lists them."
+            )

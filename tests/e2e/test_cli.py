@@ -122,7 +122,7 @@ def test_an_error_that_ctrl_c_brought_about_ends_as_ctrl_c_does(shell, monkeypat
 
 
 @pytest.mark.parametrize("option", [("monitor", "--window"), ("train", "--window"), ("replay", "--to")])
-def test_an_unknown_window_is_wrong_usage_told_before_anything_starts(connected_shell, loop, option):
+def test_an_unknown_window_is_wrong_usage_told_before_a_flow_starts(connected_shell, loop, option):
     command, name = option
     done = connected_shell.call(command, "loop", name, "2025-01")
     assert done.returncode == 2

@@ -179,10 +179,12 @@ def test_a_column_that_is_sorted_in_files_has_the_same_summary_and_score(given_s
     assert found.score == pytest.approx(exact.score, rel=1e-9, abs=1e-12)
 
 
-@given(st.integers(1, 40), st.integers(1, 40), st.integers(1, 9), st.integers(0, 99))
-def test_the_distance_of_any_numbers_of_different_values_is_scipys(rows, others, block, seed):
+@settings(max_examples=200)
+@given(st.integers(1, 40), st.integers(1, 40), st.integers(1, 9), st.integers(0, 99), st.integers(0, 2))
+def test_the_distance_of_any_numbers_of_values_is_scipys(rows, others, block, seed, repeated):
     rng = np.random.default_rng(seed)
     pair = [rng.normal(0, 1, rows), rng.normal(0.3, 2, others)]
+    pair[0] = np.append(pair[0], pair[0][:1].repeat(repeated))
     column = Column("x", True, "wasserstein")
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr("driftloop.runs.BLOCK", block)

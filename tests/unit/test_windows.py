@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
-import time
 from pathlib import Path
 
 import pandas as pd
@@ -11,7 +11,7 @@ import pytest
 import sqlalchemy as sa
 
 from driftloop.errors import ContractError, Unreachable, WindowError
-from driftloop.windows import FolderWindows, SqlWindows, Windows, open_windows
+from driftloop.windows import FolderWindows, SqlWindows, Windows, none_yet, open_windows
 from tests.fakes import FakeWindows, a_loop
 
 ROWS = pd.DataFrame({"user_id": ["a", "b"], "fee": [1.5, 2.5]})
@@ -320,27 +320,27 @@ def test_the_digest_changes_with_a_table_that_came_in(tmp_path: Path) -> None:
     assert windows(tmp_path).digest("2024-01") != before
 
 
-def test_a_file_that_was_not_written_to_is_hashed_once(tmp_path: Path) -> None:
-    found, file = windows(tmp_path), tmp_path / "windows" / "2024-01.csv"
-    file.parent.mkdir(exist_ok=True)
-    digests = []
-    for text, changed in (("a\n1\n", 1_000), ("a\n2\n", 1_000), ("a\n2\n", 2_000)):
-        file.write_text(text)
-        os.utime(file, (changed, changed))
+@pytest.mark.parametrize(("just_now", "hashed"), [(-1, [2, 1, 2]), (10**18, [2, 2, 2])])
+def test_a_file_is_hashed_once_until_it_is_another_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, just_now: int, hashed: list[int]
+) -> None:
+    """As many hashes are begun as there are contents, and one of them all; a file written just now is no help."""
+    monkeypatch.setattr("driftloop.windows.JUST_NOW", just_now)
+    sha256, begun = hashlib.sha256, []
+    monkeypatch.setattr("hashlib.sha256", lambda: begun.append(1) or sha256())
+    found, file, other = windows(tmp_path), tmp_path / "windows" / "2024-01.csv", tmp_path / "other"
+    put("a\n1\n", file)
+    counts, digests = [], []
+    for change in (False, False, True):
+        if change:  # by one of the same name, size and time
+            put("a\n2\n", other)
+            os.utime(other, ns=(file.stat().st_mtime_ns, file.stat().st_mtime_ns))
+            other.replace(file)
+        begun.clear()
         digests.append(found.digest("2024-01"))
-    assert digests[0] == digests[1] != digests[2], "its time of change alone tells that it is another one"
-
-
-def test_a_file_written_just_now_may_be_written_again_at_the_same_time(tmp_path: Path) -> None:
-    found, file = windows(tmp_path), tmp_path / "windows" / "2024-01.csv"
-    file.parent.mkdir(exist_ok=True)
-    soon = time.time() + 600  # as of a clock that is ahead: "just now" however slow the test is
-    digests = set()
-    for text in ("a\n1\n", "a\n2\n"):
-        file.write_text(text)
-        os.utime(file, (soon, soon))
-        digests.add(found.digest("2024-01"))
-    assert len(digests) == 2
+        counts.append(len(begun))
+    assert counts == hashed
+    assert digests[0] == digests[1] != digests[2]
 
 
 def test_the_digest_does_not_change_with_another_window(folder: Path) -> None:
@@ -455,3 +455,8 @@ def test_all_windows_come_through_one_port(tmp_path: Path) -> None:
         assert port.ids() == ["2024-01"]
         assert not port.has_labels("2024-01")
         pd.testing.assert_frame_equal(port.read("2024-01"), ROWS)
+
+
+def test_a_table_without_a_window_says_so(tmp_path: Path) -> None:
+    loop = a_loop(windows={"sql": "sqlite:///none.db", "table": "snapshots", "period": "as_of"})
+    assert none_yet(loop, Path("homes")) == "homes has no window yet: table snapshots holds no row."

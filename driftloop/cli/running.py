@@ -151,13 +151,14 @@ class Flows:
     def windows(self, folder: Path, first: str | None, last: str | None) -> list[str]:
         """The ids from ``first`` to ``last``, both included, without those that it is too late for."""
         from driftloop.standing import passed_by
+        from driftloop.windows import none_yet
         from driftloop.workspace import open_workspace
 
         work = open_workspace(folder, options.settings())
         ids = work.windows.ids()
+        if not ids:
+            raise ContractError(none_yet(work.loop, folder))
         asked = [i for i in ids if (first is None or i >= first) and (last is None or i <= last)]
-        if not asked:
-            raise ContractError(f"no window lies from {first} to {last}; there are {', '.join(ids) or 'none'}.")
         if late := passed_by(asked, work.ledger.entries()):
             click.echo(f"Passed by: {', '.join(sorted(late))}, older than what the champion was trained on.", err=True)
         return [i for i in asked if i not in late]

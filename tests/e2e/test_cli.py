@@ -66,6 +66,7 @@ def test_version_is_told_with_exit_code_0(shell):
         (["status", "nowhere"], "nowhere/loop.toml does not exist. Write one with `driftloop init nowhere`"),
         (["init", "nowhere"], "nowhere is not a folder"),
         (["init", "loop"], "loop.toml is there already"),
+        (["replay", "loop", "--from", "2024-02", "--to", "2024-01"], "--from 2024-02 lies after --to 2024-01"),
     ],
 )
 def test_wrong_usage_ends_with_exit_code_2_and_says_what_is_wrong(shell, loop, arguments, told):
@@ -99,6 +100,15 @@ def test_a_wrong_value_names_key_value_and_what_was_expected(shell, loop):
 def test_a_traceback_is_shown_with_debug_only(shell):
     assert "Traceback" not in shell.call("status", "nowhere").stderr
     assert "Traceback" in shell.call("--debug", "status", "nowhere").stderr
+
+
+def test_a_replay_of_no_window_says_where_to_put_the_first_one(connected_shell, loop):
+    for window in (loop.folder / "windows").iterdir():
+        window.unlink()
+    done = connected_shell.call("replay", "loop", "--from", "2024-01")
+    assert done.returncode == 2
+    assert "loop has no window yet; put the first one under windows/" in done.stderr
+    assert one_paragraph(done.stderr)
 
 
 def test_a_folder_with_a_space_is_named_as_a_shell_takes_it(shell):

@@ -20,7 +20,7 @@ from pydantic import (
     model_validator,
 )
 
-from driftloop.errors import ContractError, command, command
+from driftloop.errors import ContractError, command
 from driftloop.metrics import metrics_of
 from driftloop.stattests import OF_ROWS, names_for
 

@@ -112,10 +112,12 @@ def counted(ordered: Array, counts: Counts | None = None) -> Counted:
 def together(pieces: Sequence[Counted]) -> Counted:
     """Sorted pieces as one."""
     values, counts = zip(*pieces, strict=True)
+    whole = np.concatenate(values)
     if all(map(all_ones, counts)):
-        return counted(np.sort(np.concatenate(values), kind="stable"))  # of sorted pieces: merged in linear time
-    order = np.argsort(np.concatenate(values), kind="stable")
-    return counted(np.concatenate(values)[order], np.concatenate(counts)[order])
+        whole.sort(kind="stable")  # of sorted pieces: merged in linear time
+        return counted(whole)
+    order = np.argsort(whole, kind="stable")
+    return counted(whole[order], np.concatenate(counts)[order])
 
 
 def merge(runs: Sequence[Counted]) -> Iterator[Counted]:

@@ -5,21 +5,24 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Protocol, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
+from driftloop import grid
 from driftloop.errors import DriftloopError
+from driftloop.grid import Cells, Grid
 from driftloop.retrain import ColumnDrift
-from driftloop.runs import Counted, Counts, Sorter, all_ones, counted, ranges, together, total
+from driftloop.runs import Counted, Counts, Numbers, all_ones, counted, forget, ones, ranges, together, total
 from driftloop.stattests import TESTS, Pair, chosen
 
 Array = npt.NDArray[Any]
 T = TypeVar("T")
-ROWS = 1 << 21  # of a column, sorted at once in memory
+ROWS = 1 << 21  # of a column, in memory at once
+SOME = 100  # numbers, looked at to see that there are more than a few
 NAMES = 1 << 20  # of categories, that pieces hold together before they are counted as one
 
 
@@ -48,16 +51,78 @@ class Summary:
 
     @cached_property
     def mean(self) -> float:
-        with np.errstate(all="ignore"):  # numbers too large to be added up have an infinite one, as numpy's
-            rough = sum(_weighed(values, counts) for values, counts in self.blocks()) / self.rows
-            rest = sum(_weighed(values - rough, counts) for values, counts in self.blocks()) / self.rows
-        return rough + rest if math.isfinite(rest) else rough
+        return self._moments[0]
 
     @cached_property
     def variance(self) -> float:
         """Of the rows themselves, not an estimate for others."""
-        with np.errstate(all="ignore"):
-            return sum(_weighed((values - self.mean) ** 2, counts) for values, counts in self.blocks()) / self.rows
+        return self._moments[1]
+
+    @cached_property
+    def _moments(self) -> tuple[float, float]:
+        with np.errstate(all="ignore"):  # numbers too large to be added up have an infinite mean, as numpy's
+            rough = sum(_weighed(values, counts) for values, counts in self.parts()) / self.rows
+            mean, variance = self._about(rough)
+        return (mean, variance) if math.isfinite(mean) else (rough, math.inf)
+
+    def _about(self, near: float) -> tuple[float, float]:
+        """Mean and variance told from how far the values lie from a number ``near`` the mean."""
+        first = second = 0.0
+        for values, counts in self.parts():
+            away = values - near
+            first += _weighed(away, counts) / self.rows
+            second += _weighed(np.square(away, out=away), counts) / self.rows
+        return near + first, second - first * first
+
+    @cached_property
+    def ends(self) -> tuple[Any, Any]:
+        """The least and the greatest value."""
+        return self.values[0], self.values[-1]
+
+    def more_than(self, values: int) -> bool:
+        """Whether there are more distinct values than that."""
+        return len(self.values) > values
+
+    def occurs(self, value: Any) -> int:
+        """How many rows have this value."""
+        at = np.searchsorted(self.values, value)
+        return int(self.counts[at]) if at < len(self.values) and self.values[at] == value else 0
+
+    def beyond(self, least: Any, greatest: Any) -> int:
+        """How many rows lie below the one or above the other."""
+        below, above = np.searchsorted(self.values, least, "left"), np.searchsorted(self.values, greatest, "right")
+        return total(self.counts[:below]) + total(self.counts[above:])
+
+    def some(self, count: int) -> Array:
+        """About so many of the values, from all over."""
+        found = np.array(self.values[:: max(1, len(self.values) // count)])
+        forget(self.values)
+        return found
+
+    def parts(self) -> Iterator[Counted]:
+        """Values and counts, a piece at a time, in any order."""
+        return self.blocks()
+
+    def near(self, ranges: npt.NDArray[np.float64], most: int) -> Iterator[Counted]:
+        """At least the numbers within ranges, each a low and a high one, ascending; all where they are over ``most``."""
+        starts = np.searchsorted(self.values, ranges[:, 0], "left")
+        lengths = np.searchsorted(self.values, ranges[:, 1], "right") - starts
+        if lengths.sum() > most:
+            return self.blocks()
+        at = np.repeat(starts - np.cumsum(lengths) + lengths, lengths) + np.arange(lengths.sum())
+        found = np.array(self.values[at]), ones(len(at)) if all_ones(self.counts) else np.array(self.counts[at])
+        forget(self.values, self.counts)
+        return iter([found])
+
+    @cached_property
+    def grid(self) -> Grid | None:
+        """A grid over these numbers; None where they lie at one point."""
+        return grid.over([self.some(grid.SAMPLE)], 2 * self.rows)
+
+    @cached_property
+    def cells(self) -> Cells | None:
+        """The numbers counted on their own grid."""
+        return None if self.grid is None else grid.count(self.grid, self)
 
     def blocks(self) -> Iterator[Counted]:
         """Values and counts, a piece at a time."""
@@ -85,6 +150,65 @@ def _weighed(values: Array, counts: Counts) -> float:
     return float(np.sum(values if all_ones(counts) else values * counts))
 
 
+class Unsorted(Summary):
+    """Numbers that are put in order when somebody asks for their order. The usual test does not."""
+
+    def __init__(self, numbers: Numbers, nulls: int) -> None:
+        vars(self).update(_numbers=numbers, nulls=nulls)
+
+    @cached_property
+    def _ordered(self) -> Counted:
+        found: Counted = self._numbers.sorted()
+        return found
+
+    @property
+    def _as_they_came(self) -> Numbers | None:
+        return None if "_ordered" in vars(self) else self._numbers
+
+    @property
+    def values(self) -> Array:
+        return self._ordered[0]
+
+    @property
+    def counts(self) -> Counts:
+        return self._ordered[1]
+
+    @property
+    def rows(self) -> int:
+        return self._numbers.rows
+
+    @cached_property
+    def _moments(self) -> tuple[float, float]:
+        with np.errstate(all="ignore"):
+            mean, variance = self._about(float(np.mean(self.some(SOME))))
+        return (mean, variance) if math.isfinite(variance) else super()._moments
+
+    @cached_property
+    def ends(self) -> tuple[Any, Any]:
+        each = [(values.min(), values.max()) for values, _ in self.parts()]
+        return min(least for least, _ in each), max(greatest for _, greatest in each)
+
+    def more_than(self, values: int) -> bool:
+        return len(np.unique(self.some(SOME))) > values or super().more_than(values)
+
+    def occurs(self, value: Any) -> int:
+        return sum(int(counts[values == value].sum()) for values, counts in self.parts())
+
+    def beyond(self, least: Any, greatest: Any) -> int:
+        return sum(int(counts[(values < least) | (values > greatest)].sum()) for values, counts in self.parts())
+
+    def some(self, count: int) -> Array:
+        numbers = self._as_they_came
+        return numbers.some(count) if numbers else super().some(count)
+
+    def parts(self) -> Iterator[Counted]:
+        numbers = self._as_they_came
+        return ((block, ones(len(block))) for block in numbers.blocks()) if numbers else self.blocks()
+
+    def near(self, ranges: npt.NDArray[np.float64], most: int) -> Iterator[Counted]:
+        return self.parts() if self._as_they_came else super().near(ranges, most)
+
+
 Judge = Callable[[Summary, Summary, Column], T]
 
 
@@ -100,25 +224,27 @@ class Side(Protocol):
 
 
 def summarise(side: Side, column: Column) -> Summary:
-    """Read a column of one side. Of numbers at most ROWS are in memory, the others wait in a temporary file.
+    """Read a column of one side. More numbers than ROWS wait in a temporary file.
 
     Of categories each name is in memory once, or twice while pieces wait to be counted together.
     """
-    sorter, nulls = Sorter(ROWS), 0
+    numbers, nulls = Numbers(ROWS), 0
     names: list[Summary] = []
     waiting = 0
     for piece in side.batches(column):
         if column.numeric and not isinstance(piece, Summary):
-            given = piece[~np.isnan(piece)]
-            sorter.add(given)
-            nulls += len(piece) - len(given)
+            null = np.isnan(piece)
+            numbers.add(piece[~null] if null.any() else piece)
+            nulls += int(null.sum())
             continue
         names.append(piece if isinstance(piece, Summary) else summary(piece, column))
         waiting += len(names[-1].values)
         if waiting > max(NAMES, 2 * len(names[0].values)):
             names = [_together(names)]
             waiting = len(names[0].values)
-    return _together([*names, Summary(*sorter.result(), nulls)] if column.numeric or not names else names)
+    if not names:
+        return Unsorted(numbers, nulls)
+    return _together([*names, Summary(*numbers.sorted(), nulls)] if numbers.rows or nulls else names)
 
 
 def summary(values: Array, column: Column) -> Summary:
@@ -138,7 +264,7 @@ def _together(pieces: Sequence[Summary]) -> Summary:
     some = [piece for piece in pieces if len(piece.values)] or pieces[:1]
     nulls = sum(piece.nulls for piece in pieces)
     if len(some) == 1:
-        return replace(some[0], nulls=nulls)
+        return some[0] if some[0].nulls == nulls else Summary(some[0].values, some[0].counts, nulls)  # noqa: PD011
     return Summary(*together([(piece.values, piece.counts) for piece in some]), nulls)  # noqa: PD011
 
 

@@ -60,13 +60,10 @@ def _unseen(reference: Summary, current: Summary) -> tuple[int, int]:
 
 def _outside(reference: Summary, current: Summary) -> tuple[int, int]:
     """How many numbers lie outside the reference's range, and how many of its own would, each left out."""
-    if not reference.values.size:
+    if not (reference.rows and current.rows):
         return current.rows, 0
-    below = np.searchsorted(current.values, reference.values[0], "left")
-    above = np.searchsorted(current.values, reference.values[-1], "right")
-    ends = {0, len(reference.values) - 1}
-    news = current.counts[:below].sum() + current.counts[above:].sum()
-    return int(news), sum(reference.counts[place] == 1 for place in ends)
+    least, greatest = reference.ends
+    return current.beyond(least, greatest), sum(reference.occurs(end) == 1 for end in {least, greatest})
 
 
 def _rose(count: int, rows: int, other: int, other_rows: int, limit: float) -> bool:

@@ -16,8 +16,9 @@ import numpy.typing as npt
 Array = npt.NDArray[Any]
 Counts = npt.NDArray[np.integer[Any]]
 Counted = tuple[Array, Counts]
+Place = tuple[int, int, np.dtype[Any] | None]  # where a run starts in a file, its length, and its counts' kind
 
-BLOCK = 1 << 18  # distinct values worked on at a time: what a processor's cache holds
+BLOCK = 1 << 16  # distinct values worked on at a time: what a processor's cache holds
 STEP = BLOCK // 16  # of a run's values, one in so many is looked at to find where to cut
 
 
@@ -154,48 +155,78 @@ def part(array: Array, start: int, end: int) -> Array:
     return np.array(array[start:end]) if isinstance(array, np.memmap) else array[start:end]
 
 
-class Sorter:
-    """Numbers in any order, at any number; what does not fit into memory waits in a file that has no name."""
+class Numbers:
+    """Numbers in any order, at any number: what does not fit into memory waits in a file that has no name."""
 
-    def __init__(self, rows: int) -> None:
-        self._run, self._rows = rows, 0
+    def __init__(self, most: int) -> None:
+        """``most``: how many may be in memory, and are sorted at once."""
+        self.rows, self._most = 0, most
         self._pieces: list[Array] = []
-        self._runs: list[tuple[int, int, np.dtype[Any] | None]] = []  # where one starts, its length, its counts'
         self._file: IO[bytes] | None = None
 
     def add(self, values: Array) -> None:
-        """More numbers, none of them NaN, in an array that is given away."""
+        """More of them, none NaN. The array is only read."""
+        self.rows += len(values)
         self._pieces.append(values)
-        self._rows += len(values)
-        if sum(map(len, self._pieces)) >= self._run:
-            self._file = self._file or tempfile.TemporaryFile(prefix="driftloop-")  # noqa: SIM115  # until the result
-            ordered, counts = self._sorted()
-            kind = None if all_ones(counts) else np.dtype(np.int32 if self._rows < 2**31 else np.int64)
-            self._runs.append((self._file.seek(0, os.SEEK_END), len(ordered), kind))
-            ordered.tofile(self._file)
-            if kind is not None:
-                counts = counts.astype(kind, copy=False)
-                counts.tofile(self._file)
-                self._file.write(b"\0" * (-counts.nbytes % ordered.itemsize))  # the next run's numbers are aligned
+        if self._file is None and self.rows > self._most:
+            self._file = tempfile.TemporaryFile(prefix="driftloop-")  # noqa: SIM115  # until they are sorted
+        if self._file is not None:
+            for piece in self._pieces:
+                piece.tofile(self._file)
+            self._pieces = []
 
-    def _sorted(self) -> Counted:
-        values = np.concatenate(self._pieces) if len(self._pieces) != 1 else self._pieces[0]
-        self._pieces = []
-        values.sort()
-        return counted(values)
+    def blocks(self, rows: int | None = None) -> Iterator[Array]:
+        """All of them as they came, so many at a time, by default BLOCK."""
+        rows = rows or BLOCK
+        for piece in self._pieces:
+            yield from (piece[start : start + rows] for start in range(0, len(piece), rows))
+        if self._file is not None:
+            for start in range(0, self.rows, rows):
+                self._file.seek(start * 8)
+                yield np.fromfile(self._file, np.float64, min(rows, self.rows - start))
 
-    def result(self) -> Counted:
-        """All of them. A large one lies in files without a name, which are gone with its arrays."""
-        last = self._sorted() if self._pieces else (np.empty(0), np.empty(0, np.int64))
+    def some(self, count: int) -> Array:
+        """About so many of them, from all over."""
+        each = max(1, self.rows // count)
         if self._file is None:
-            return last
-        with self._file as file, tempfile.TemporaryFile() as values, tempfile.TemporaryFile() as counts:
-            runs = [*_runs(_mapped(file, np.uint8), self._runs), last]
-            self._file = None
-            return write(merge(runs), values, counts, self._rows) or last
+            return np.concatenate([np.empty(0), *(piece[::each] for piece in self._pieces)])
+        found = np.empty(-(-self.rows // each))
+        for place in range(len(found)):
+            self._file.seek(place * each * 8)
+            self._file.readinto(found[place : place + 1])
+        return found
+
+    def sorted(self) -> Counted:
+        """All of them, which are given away. Many lie in files without a name, which are gone with the arrays."""
+        if self._file is None:
+            values = np.concatenate([np.empty(0), *self._pieces])
+            self._pieces = []
+            values.sort()
+            return counted(values)
+        with tempfile.TemporaryFile(prefix="driftloop-") as ordered:
+            places = [self._written(block, ordered) for block in self.blocks(self._most)]
+            runs = list(_runs(_mapped(ordered, np.uint8), places))
+        self._file.close()
+        self._file = None
+        with tempfile.TemporaryFile(prefix="driftloop-") as values, tempfile.TemporaryFile() as counts:
+            found = write(merge(runs), values, counts, self.rows)
+        assert found is not None, "there are more than fit into memory"
+        return found
+
+    def _written(self, run: Array, file: IO[bytes]) -> Place:
+        run.sort()
+        ordered, counts = counted(run)
+        kind = None if all_ones(counts) else np.dtype(np.int32 if self.rows < 2**31 else np.int64)
+        place = file.tell(), len(ordered), kind
+        ordered.tofile(file)
+        if kind is not None:
+            counts = counts.astype(kind, copy=False)
+            counts.tofile(file)
+            file.write(b"\0" * (-counts.nbytes % ordered.itemsize))  # the next run's numbers are aligned
+        return place
 
 
-def _runs(whole: Array, places: Iterable[tuple[int, int, np.dtype[Any] | None]]) -> Iterator[Counted]:
+def _runs(whole: Array, places: Iterable[Place]) -> Iterator[Counted]:
     """Of one mapping, as each would take descriptors of its own."""
     for start, length, kind in places:
         middle = start + length * 8

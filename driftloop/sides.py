@@ -26,6 +26,7 @@ import pyarrow.parquet as pq
 from driftloop import frame
 from driftloop.category import MISSING
 from driftloop.columnar import Column, Side, Summary, summarise, summary
+from driftloop.grid import Cells, Grid
 from driftloop.contract import Loop
 from driftloop.errors import DriftloopError, WindowError
 from driftloop.frame import Window
@@ -37,7 +38,7 @@ from driftloop.windows import FolderWindows, Windows
 Array = npt.NDArray[Any]
 BATCH = 1 << 20  # rows of a column read at a time
 BUFFER = 1 << 24  # bytes of a file read at a time
-FORMAT = "3"  # of kept summaries; another one is another key
+FORMAT = "4"  # of kept summaries; another one is another key
 UNFINISHED = ".unfinished-"  # folders of what is being written
 A_DAY = 86_400.0  # seconds after which nobody writes there any more
 DAMAGED = (
@@ -308,13 +309,25 @@ class Kept:
         if (len(values), total(counts)) != (said["distinct"], said["rows"]):
             raise ValueError(f"{self._note(column)} tells of other rows than are there")
         found = Summary(values, counts, said["nulls"])
-        vars(found).update(said["moments"], rows=said["rows"])  # computed once, as the summary itself would
+        vars(found).update(rows=said["rows"])  # computed once, as the summary itself would
+        if "values" not in said:
+            cells = self._load_cells(column, said["grid"])
+            vars(found).update(_moments=tuple(said["moments"]), cells=cells, grid=cells and cells.grid)
         return found
+
+    def _load_cells(self, column: Column, grid: dict[str, Any] | None) -> Cells | None:
+        if grid is None:
+            return None
+        own = Grid(**grid)
+        counts, rests = np.load(self._cells(column), allow_pickle=False)
+        if len(counts) != own.count + 2:
+            raise ValueError(f"{self._cells(column)} does not hold {own.count} cells")
+        return Cells(own, counts.astype(np.int64), rests)
 
     def _save(self, column: Column, found: Summary) -> None:
         """Numbers first, the note that they are there last, each at once under its name."""
         self.folder.mkdir(parents=True, exist_ok=True)
-        said: dict[str, Any] = {"nulls": found.nulls, "distinct": len(found.values), "rows": found.rows, "moments": {}}
+        said: dict[str, Any] = {"nulls": found.nulls, "distinct": len(found.values), "rows": found.rows}
         files = Files.within(self.folder, self._name(column))
         with tempfile.TemporaryDirectory(dir=self.folder, prefix=UNFINISHED) as folder:
             new = Files.within(Path(folder), "new")
@@ -324,12 +337,19 @@ class Kept:
                 said |= {"values": found.values.tolist(), "counts": found.counts.tolist()}  # noqa: PD011
             else:
                 kind = None if all_ones(there[1]) else there[1].dtype.str
-                said |= {"kind": kind, "moments": {"mean": found.mean, "variance": found.variance}}
+                cells = found.cells
+                said |= {"kind": kind, "moments": [found.mean, found.variance], "grid": cells and vars(cells.grid)}
+                if cells is not None:
+                    np.save(Path(folder) / "cells.npy", np.stack([cells.counts, cells.rests]))
+                    (Path(folder) / "cells.npy").replace(self._cells(column))
                 new.numbers.replace(files.numbers)
                 new.counts.replace(files.counts)
             note = Path(folder) / "note"
             note.write_text(json.dumps(said), encoding="utf-8")
             note.replace(self._note(column))
+
+    def _cells(self, column: Column) -> Path:
+        return self.folder / f"{self._name(column)}.npy"
 
     def _note(self, column: Column) -> Path:
         return self.folder / f"{self._name(column)}.json"

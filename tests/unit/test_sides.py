@@ -217,10 +217,10 @@ def test_a_column_of_many_row_groups_is_never_in_memory_whole(tmp_path: Path, mo
 def test_many_runs_of_few_values_are_merged(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(runs, "BLOCK", 32)
     monkeypatch.setattr(runs, "STEP", 16)
-    sorter = runs.Sorter(6)
+    numbers = runs.Numbers(6)
     for seed in range(40):
-        sorter.add(np.random.default_rng(seed).permutation(6).astype(float))
-    values, counts = sorter.result()
+        numbers.add(np.random.default_rng(seed).permutation(6).astype(float))
+    values, counts = numbers.sorted()
     assert (values.tolist(), counts.tolist()) == ([0.0, 1.0, 2.0, 3.0, 4.0, 5.0], [40] * 6)
 
 
@@ -258,11 +258,11 @@ def test_many_runs_hold_one_file_open_and_none_has_a_name(tmp_path: Path, monkey
 
     merge, seen, before = runs.merge, [], held()
     monkeypatch.setattr(runs, "merge", lambda parts: seen.append(held()) or merge(parts))
-    sorter = runs.Sorter(5)
+    numbers = runs.Numbers(5)
     for seed in range(40):
-        sorter.add(np.random.default_rng(seed).permutation(5) + seed / 64)
+        numbers.add(np.random.default_rng(seed).permutation(5) + seed / 64)
     assert held() == before + 1
-    values, counts = sorter.result()
+    values, counts = numbers.sorted()
     assert seen[0] <= before + 4
     assert held() <= before + 2
     assert (len(values), counts.sum()) == (200, 200)

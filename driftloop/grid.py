@@ -1,0 +1,190 @@
+"""The area between two distribution functions of many numbers, of which only those are sorted that it takes.
+
+The numbers are counted in cells of equal width, which costs a fraction of sorting them. A cell's numbers add to the
+integral of their distribution function what lies between each and the cell's end, so that counts and sums tell the area
+wherever one function stays above the other. Only where they may cross are the numbers put in order.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from driftloop.runs import Counted, Counts, all_ones, counted, together
+
+if TYPE_CHECKING:
+    from driftloop.columnar import Summary
+
+Array = npt.NDArray[Any]
+Floats = npt.NDArray[np.float64]
+Rows = npt.NDArray[np.int64]
+Places = npt.NDArray[np.intp]
+Bools = npt.NDArray[np.bool_]
+
+# Functions of two samples of one distribution are some root of their rows apart: they cross where a cell holds more.
+CELLS = 32  # for the root of the rows
+MOST_CELLS = 1 << 20
+TAIL = 0.001  # the share beyond the grid at each end, so that a few numbers far away do not make all cells wide
+OUTSIDE = 0.05  # the share of the current side beyond the reference's grid, above which they take one for both
+ROUNDING = 1e-6  # cells; a place may be wrong by some 1e-10 of one
+SAMPLE = 2000  # numbers of a side by which the ends are chosen
+TO_SORT = 1 << 21  # distinct numbers of a side in cells that need an order; with more, all may as well be sorted
+
+
+@dataclass(frozen=True)
+class Grid:
+    """``count`` cells from ``low`` on, ``scale`` of them a unit; one more at each end has all that lies beyond."""
+
+    low: float
+    scale: float
+    count: int
+
+    def blocks(self, parts: Iterable[Counted]) -> Iterator[tuple[Floats, Places, Counts]]:
+        """Where numbers lie, in cells, and in which, with their counts, a part at a time.
+
+        The arrays are the same ones each time: new memory for each block would take as long as the rest.
+        """
+        room = np.empty(0), np.empty(0), np.empty(0, np.intp)
+        for values, counts in parts:
+            if len(values) > len(room[0]):
+                room = np.empty(len(values)), np.empty(len(values)), np.empty(len(values), np.intp)
+            places, within, own = (array[: len(values)] for array in room)
+            np.subtract(values, self.low, out=places)
+            np.multiply(places, self.scale, out=places)
+            np.clip(places, 0, self.count + 1, out=within)
+            np.copyto(own, within, casting="unsafe")
+            yield places, own, counts
+
+    def cells(self, places: Floats) -> Places:
+        """Cell k holds the places from k to k + 1, but for the first and the last one, which have no end."""
+        return np.clip(places, 0, self.count + 1).astype(np.intp)
+
+    def outside(self, values: Array) -> float:
+        """The share of numbers in the first and the last cell."""
+        own = self.cells((values - self.low) * self.scale)
+        return float(np.mean((own == 0) | (own == self.count + 1)))
+
+    def ranges(self, asked: Bools) -> Floats:
+        """From which number to which the cells asked for go, a little more for rounding's sake, shape (ranges, 2)."""
+        turns = np.diff(np.concatenate(([False], asked, [False])).astype(np.int8))
+        starts, ends = np.flatnonzero(turns == 1), np.flatnonzero(turns == -1)
+        found = np.stack([self.low + (starts - ROUNDING) / self.scale, self.low + (ends + ROUNDING) / self.scale], axis=1)
+        found[starts == 0, 0], found[ends == len(asked), 1] = -np.inf, np.inf
+        found[1:, 0] = np.maximum(found[1:, 0], np.nextafter(found[:-1, 1], np.inf))  # none overlaps the one before
+        return found
+
+
+@dataclass(frozen=True)
+class Cells:
+    """How many of a side's numbers each cell of a grid holds, and how far from the cell's end they lie, added up."""
+
+    grid: Grid
+    counts: Rows
+    rests: Floats
+
+    @property
+    def before(self) -> Rows:
+        """How many lie in earlier cells."""
+        before: Rows = np.cumsum(self.counts) - self.counts
+        return before
+
+
+def area(reference: Summary, current: Summary) -> float | None:
+    """The integral of the distance between the distribution functions; None where it takes sorting to tell.
+
+    It is what a sum over all distinct numbers gives, but for rounding, some 1e-16 of the grid's length.
+    """
+    with np.errstate(all="ignore"):  # numbers too far apart to be told so are the caller's
+        cells = _counted(reference, current)
+        if cells is None:
+            return None
+        (one, other), (n, m) = cells, (reference.rows, current.rows)
+        # within a cell the first function less the second is never below, or never above 0
+        sure = one.before / n >= (other.before + other.counts) / m
+        sure |= (one.before + one.counts) / n <= other.before / m
+        sure[[0, -1]] = False  # they have no end
+        areas = np.abs(one.before / n - other.before / m + one.rests / n - other.rests / m)
+        first, second = (in_order(one.grid, side, ~sure) for side in (reference, current))
+        if first is None or second is None:
+            return None
+        crossed = _crossed(one.grid, (first, second), (one.before, other.before), (n, m))
+        found = (float(np.sum(areas[sure])) + crossed) / one.grid.scale
+    return found if math.isfinite(found) else None
+
+
+def over(samples: Sequence[Array], rows: int) -> Grid | None:
+    """The grid for so many rows over what nearly all of each sample spans; None where that is a point, or too far."""
+    ends = np.concatenate([np.quantile(sample, (TAIL, 1 - TAIL)) for sample in samples])
+    cells = min(MOST_CELLS, CELLS << math.isqrt(rows).bit_length())
+    low, length = float(ends.min()), float(ends.max() - ends.min())
+    scale = cells / length if length else math.inf
+    return Grid(low - 1 / scale, scale, cells) if math.isfinite(scale) and scale else None
+
+
+def count(grid: Grid, side: Summary) -> Cells:
+    """The side's numbers counted."""
+    found = Cells(grid, np.zeros(grid.count + 2, np.int64), np.zeros(grid.count + 2))
+    for places, own, counts in grid.blocks(side.parts()):
+        rests = np.subtract(own, places, out=places)
+        if all_ones(counts):
+            np.add.at(found.counts, own, 1)
+        else:
+            np.add.at(found.counts, own, counts)
+            rests *= counts
+        np.add.at(found.rests, own, rests)
+    found.rests[:] += found.counts
+    return found
+
+
+def _counted(reference: Summary, current: Summary) -> tuple[Cells, Cells] | None:
+    """Both sides on one grid: the reference's, of which it may know its cells, where that spans the current one too."""
+    some = current.some(SAMPLE)
+    if reference.grid and reference.grid.outside(some) <= OUTSIDE and (own := reference.cells):
+        return own, count(own.grid, current)
+    grid = over([reference.some(SAMPLE), some], reference.rows + current.rows)
+    return None if grid is None else (count(grid, reference), count(grid, current))
+
+
+def in_order(grid: Grid, side: Summary, asked: Bools) -> Counted | None:
+    """The places of a side's numbers in the cells ``asked`` for, sorted; None where they are too many."""
+    pieces: list[Counted] = []
+    for places, own, counts in grid.blocks(side.near(grid.ranges(asked), TO_SORT)):
+        wanted = asked[own]
+        those = places[wanted]
+        pieces.append(counted(np.sort(those)) if all_ones(counts) else (those, counts[wanted]))
+        if sum(len(piece[0]) for piece in pieces) > TO_SORT:
+            return None
+    return together(pieces)
+
+
+def _crossed(grid: Grid, sides: tuple[Counted, Counted], before: tuple[Rows, Rows], rows: tuple[int, int]) -> float:
+    """The area in the cells that these numbers are all of, ``before`` each of which so many lie on a side."""
+    at = np.concatenate([places for places, _ in sides])
+    if not len(at):
+        return 0.0
+    order = np.argsort(at, kind="stable")  # of two sorted pieces: merged in linear time
+    at, weights = at[order], np.concatenate([counts for _, counts in sides])[order]
+    first_side = order < len(sides[0][0])
+    cell = grid.cells(at)
+    first = np.flatnonzero(np.diff(cell, prepend=-1))
+    own = cell[first]
+
+    def function(counts: Rows, before: Rows, rows: int) -> Floats:
+        upto = np.cumsum(counts)
+        earlier = before[own] - (upto - counts)[first]
+        values: Floats = (upto + np.repeat(earlier, np.diff(first, append=len(at)))) / rows
+        return values
+
+    counts = [np.where(first_side == side, weights, 0) for side in (True, False)]
+    one, other = (function(*of) for of in zip(counts, before, rows, strict=True))
+    ends = np.append(at[1:], at[-1])
+    last = np.append(first[1:], len(at)) - 1
+    ends[last] = np.where(own <= grid.count, own + 1, at[last])
+    lead = np.where(own > 0, at[first] - own, 0.0)  # from where a cell begins to its first number
+    height = np.abs(before[0][own] / rows[0] - before[1][own] / rows[1])
+    return float(np.sum(np.abs(one - other) * (ends - at)) + np.sum(height * lead))

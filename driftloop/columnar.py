@@ -21,7 +21,6 @@ from driftloop.stattests import TESTS, Pair, chosen
 
 Array = npt.NDArray[Any]
 T = TypeVar("T")
-ROWS = 1 << 21  # of a column, in memory at once
 SOME = 100  # numbers, looked at to see that there are more than a few
 NAMES = 1 << 20  # of categories, that pieces hold together before they are counted as one
 
@@ -103,11 +102,11 @@ class Summary:
         """Values and counts, a piece at a time, in any order."""
         return self.blocks()
 
-    def near(self, ranges: npt.NDArray[np.float64], most: int) -> Iterator[Counted]:
-        """At least the numbers within ranges, each a low and a high one, ascending; all where they are over ``most``."""
+    def near(self, ranges: npt.NDArray[np.float64]) -> Iterator[Counted]:
+        """At least the numbers within ranges, each a low and a high one, ascending; all where those are many."""
         starts = np.searchsorted(self.values, ranges[:, 0], "left")
         lengths = np.searchsorted(self.values, ranges[:, 1], "right") - starts
-        if lengths.sum() > most:
+        if lengths.sum() > len(self.values) // 4:
             return self.blocks()
         at = np.repeat(starts - np.cumsum(lengths) + lengths, lengths) + np.arange(lengths.sum())
         found = np.array(self.values[at]), ones(len(at)) if all_ones(self.counts) else np.array(self.counts[at])
@@ -205,8 +204,8 @@ class Unsorted(Summary):
         numbers = self._as_they_came
         return ((block, ones(len(block))) for block in numbers.blocks()) if numbers else self.blocks()
 
-    def near(self, ranges: npt.NDArray[np.float64], most: int) -> Iterator[Counted]:
-        return self.parts() if self._as_they_came else super().near(ranges, most)
+    def near(self, ranges: npt.NDArray[np.float64]) -> Iterator[Counted]:
+        return self.parts() if self._as_they_came else super().near(ranges)
 
 
 Judge = Callable[[Summary, Summary, Column], T]
@@ -224,11 +223,11 @@ class Side(Protocol):
 
 
 def summarise(side: Side, column: Column) -> Summary:
-    """Read a column of one side. More numbers than ROWS wait in a temporary file.
+    """Read a column of one side. More numbers than runs.ROWS wait in a temporary file.
 
     Of categories each name is in memory once, or twice while pieces wait to be counted together.
     """
-    numbers, nulls = Numbers(ROWS), 0
+    numbers, nulls = Numbers(), 0
     names: list[Summary] = []
     waiting = 0
     for piece in side.batches(column):

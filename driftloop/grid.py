@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from driftloop.runs import Counted, Counts, all_ones, counted, together
+from driftloop.runs import Counted, Counts, Numbers, all_ones, ranges
 
 if TYPE_CHECKING:
     from driftloop.columnar import Summary
@@ -33,7 +33,6 @@ TAIL = 0.001  # the share beyond the grid at each end, so that a few numbers far
 OUTSIDE = 0.05  # the share of the current side beyond the reference's grid, above which they take one for both
 ROUNDING = 1e-6  # cells; a place may be wrong by some 1e-10 of one
 SAMPLE = 2000  # numbers of a side by which the ends are chosen
-TO_SORT = 1 << 21  # distinct numbers of a side in cells that need an order; with more, all may as well be sorted
 
 
 @dataclass(frozen=True)
@@ -95,7 +94,7 @@ class Cells:
 
 
 def area(reference: Summary, current: Summary) -> float | None:
-    """The integral of the distance between the distribution functions; None where it takes sorting to tell.
+    """The integral of the distance between the distribution functions; None where it takes all distinct numbers to tell.
 
     It is what a sum over all distinct numbers gives, but for rounding, some 1e-16 of the grid's length.
     """
@@ -109,11 +108,8 @@ def area(reference: Summary, current: Summary) -> float | None:
         sure |= (one.before + one.counts) / n <= other.before / m
         sure[[0, -1]] = False  # they have no end
         areas = np.abs(one.before / n - other.before / m + one.rests / n - other.rests / m)
-        first, second = (in_order(one.grid, side, ~sure) for side in (reference, current))
-        if first is None or second is None:
-            return None
-        crossed = _crossed(one.grid, (first, second), (one.before, other.before), (n, m))
-        found = (float(np.sum(areas[sure])) + crossed) / one.grid.scale
+        places = in_order(one.grid, reference, ~sure), in_order(one.grid, current, ~sure)
+        found = (float(np.sum(areas[sure])) + _crossed(cells, ~sure, places, (n, m))) / one.grid.scale
     return found if math.isfinite(found) else None
 
 
@@ -150,41 +146,37 @@ def _counted(reference: Summary, current: Summary) -> tuple[Cells, Cells] | None
     return None if grid is None else (count(grid, reference), count(grid, current))
 
 
-def in_order(grid: Grid, side: Summary, asked: Bools) -> Counted | None:
-    """The places of a side's numbers in the cells ``asked`` for, sorted; None where they are too many."""
-    pieces: list[Counted] = []
-    for places, own, counts in grid.blocks(side.near(grid.ranges(asked), TO_SORT)):
+def in_order(grid: Grid, side: Summary, asked: Bools) -> Counted:
+    """The places of a side's numbers in the cells ``asked`` for, sorted."""
+    found = Numbers()
+    for places, own, counts in grid.blocks(side.near(grid.ranges(asked))):
         wanted = asked[own]
-        those = places[wanted]
-        pieces.append(counted(np.sort(those)) if all_ones(counts) else (those, counts[wanted]))
-        if sum(len(piece[0]) for piece in pieces) > TO_SORT:
-            return None
-    return together(pieces)
+        found.add(places[wanted] if all_ones(counts) else np.repeat(places[wanted], counts[wanted]))
+    return found.sorted()
 
 
-def _crossed(grid: Grid, sides: tuple[Counted, Counted], before: tuple[Rows, Rows], rows: tuple[int, int]) -> float:
-    """The area in the cells that these numbers are all of, ``before`` each of which so many lie on a side."""
-    at = np.concatenate([places for places, _ in sides])
-    if not len(at):
-        return 0.0
-    order = np.argsort(at, kind="stable")  # of two sorted pieces: merged in linear time
-    at, weights = at[order], np.concatenate([counts for _, counts in sides])[order]
-    first_side = order < len(sides[0][0])
-    cell = grid.cells(at)
-    first = np.flatnonzero(np.diff(cell, prepend=-1))
-    own = cell[first]
-
-    def function(counts: Rows, before: Rows, rows: int) -> Floats:
-        upto = np.cumsum(counts)
-        earlier = before[own] - (upto - counts)[first]
-        values: Floats = (upto + np.repeat(earlier, np.diff(first, append=len(at)))) / rows
-        return values
-
-    counts = [np.where(first_side == side, weights, 0) for side in (True, False)]
-    one, other = (function(*of) for of in zip(counts, before, rows, strict=True))
-    ends = np.append(at[1:], at[-1])
-    last = np.append(first[1:], len(at)) - 1
-    ends[last] = np.where(own <= grid.count, own + 1, at[last])
-    lead = np.where(own > 0, at[first] - own, 0.0)  # from where a cell begins to its first number
-    height = np.abs(before[0][own] / rows[0] - before[1][own] / rows[1])
-    return float(np.sum(np.abs(one - other) * (ends - at)) + np.sum(height * lead))
+def _crossed(cells: tuple[Cells, Cells], asked: Bools, places: tuple[Counted, Counted], rows: tuple[int, int]) -> float:
+    """The area in the cells ``asked`` for, where each side's numbers have these ``places``."""
+    before = [side.before for side in cells]
+    elsewhere = [np.cumsum(np.where(asked, 0, side.counts)) for side in cells]  # up to a cell that is asked for
+    apart = np.abs(before[0] / rows[0] - before[1] / rows[1])
+    area, upto = 0.0, [0, 0]
+    at, own, height = np.zeros(1), np.full(1, -1), np.zeros(1)  # a number, its cell, how far apart the functions then are
+    for pieces in ranges(places):
+        found = np.concatenate([numbers for numbers, _ in pieces])
+        order = np.argsort(found, kind="stable")  # of two sorted pieces: merged in linear time
+        counts = np.concatenate([counts for _, counts in pieces])[order]
+        first = order < len(pieces[0][0])
+        at = np.append(at[-1:], found[order])
+        own = np.append(own[-1:], cells[0].grid.cells(at[1:]))
+        shares = []
+        for side, theirs in enumerate((first, ~first)):
+            through = upto[side] + np.cumsum(np.where(theirs, counts, 0))
+            upto[side] = int(through[-1])
+            shares.append((elsewhere[side][own[1:]] + through) / rows[side])
+        height = np.append(height[-1:], np.abs(shares[0] - shares[1]))
+        new = own[1:] != own[:-1]
+        ends = np.where(new, own[:-1] + 1, at[1:])
+        leads = np.where(new & (own[1:] > 0), at[1:] - own[1:], 0.0)  # from where a cell begins to its first number
+        area += float(np.sum(height[:-1] * (ends - at[:-1])) + np.sum(apart[own[1:]] * leads))
+    return area + (float(height[-1] * (own[-1] + 1 - at[-1])) if own[-1] <= cells[0].grid.count else 0.0)

@@ -18,6 +18,7 @@ Counts = npt.NDArray[np.integer[Any]]
 Counted = tuple[Array, Counts]
 Place = tuple[int, int, np.dtype[Any] | None]  # where a run starts in a file, its length, and its counts' kind
 
+ROWS = (1 << 25) // (os.cpu_count() or 1)  # of a column and side in memory at once: half a gigabyte for all threads
 BLOCK = 1 << 16  # distinct values worked on at a time: what a processor's cache holds
 STEP = BLOCK // 16  # of a run's values, one in so many is looked at to find where to cut
 
@@ -158,9 +159,8 @@ def part(array: Array, start: int, end: int) -> Array:
 class Numbers:
     """Numbers in any order, at any number: what does not fit into memory waits in a file that has no name."""
 
-    def __init__(self, most: int) -> None:
-        """``most``: how many may be in memory, and are sorted at once."""
-        self.rows, self._most = 0, most
+    def __init__(self) -> None:
+        self.rows = 0
         self._pieces: list[Array] = []
         self._file: IO[bytes] | None = None
 
@@ -168,7 +168,7 @@ class Numbers:
         """More of them, none NaN. The array is only read."""
         self.rows += len(values)
         self._pieces.append(values)
-        if self._file is None and self.rows > self._most:
+        if self._file is None and self.rows > ROWS:
             self._file = tempfile.TemporaryFile(prefix="driftloop-")  # noqa: SIM115  # until they are sorted
         if self._file is not None:
             for piece in self._pieces:
@@ -204,7 +204,7 @@ class Numbers:
             values.sort()
             return counted(values)
         with tempfile.TemporaryFile(prefix="driftloop-") as ordered:
-            places = [self._written(block, ordered) for block in self.blocks(self._most)]
+            places = [self._written(block, ordered) for block in self.blocks(ROWS)]
             runs = list(_runs(_mapped(ordered, np.uint8), places))
         self._file.close()
         self._file = None

@@ -62,7 +62,7 @@ class Summary:
         with np.errstate(all="ignore"):  # numbers too large to be added up have an infinite mean, as numpy's
             rough = sum(_weighed(values, counts) for values, counts in self.parts()) / self.rows
             mean, variance = self._about(rough)
-        return (mean, variance) if math.isfinite(mean) else (rough, math.inf)
+        return (mean if math.isfinite(mean) else rough), variance
 
     def _about(self, near: float) -> tuple[float, float]:
         """Mean and variance told from how far the values lie from a number ``near`` the mean."""
@@ -71,7 +71,7 @@ class Summary:
             away = values - near
             first += _weighed(away, counts) / self.rows
             second += _weighed(np.square(away, out=away), counts) / self.rows
-        return near + first, second - first * first
+        return near + first, second - first * first if math.isfinite(second) else math.inf
 
     @cached_property
     def ends(self) -> tuple[Any, Any]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import mmap
 import os
 import tempfile
+import weakref
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -169,7 +170,8 @@ class Numbers:
         self.rows += len(values)
         self._pieces.append(values)
         if self._file is None and self.rows > ROWS:
-            self._file = tempfile.TemporaryFile(prefix="driftloop-")  # noqa: SIM115  # until they are sorted
+            self._file = tempfile.TemporaryFile(prefix="driftloop-")  # noqa: SIM115  # as long as the numbers are
+            weakref.finalize(self, self._file.close)
         if self._file is not None:
             for piece in self._pieces:
                 piece.tofile(self._file)

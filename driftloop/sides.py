@@ -44,6 +44,7 @@ A_DAY = 86_400.0  # seconds after which nobody writes there any more
 DAMAGED = (
     OSError,
     ValueError,
+    EOFError,
     KeyError,
     TypeError,
     pa.ArrowException,
@@ -311,17 +312,17 @@ class Kept:
         found = Summary(values, counts, said["nulls"])
         vars(found).update(rows=said["rows"])  # computed once, as the summary itself would
         if "values" not in said:
-            cells = self._load_cells(column, said["grid"])
+            cells = self._load_cells(column, said["grid"], said["rows"])
             vars(found).update(_moments=tuple(said["moments"]), cells=cells, grid=cells and cells.grid)
         return found
 
-    def _load_cells(self, column: Column, grid: dict[str, Any] | None) -> Cells | None:
+    def _load_cells(self, column: Column, grid: dict[str, Any] | None, rows: int) -> Cells | None:
         if grid is None:
             return None
         own = Grid(**grid)
         counts, rests = np.load(self._cells(column), allow_pickle=False)
-        if len(counts) != own.count + 2:
-            raise ValueError(f"{self._cells(column)} does not hold {own.count} cells")
+        if len(counts) != own.count + 2 or counts.sum() != rows:
+            raise ValueError(f"{self._cells(column)} does not hold {rows} rows in {own.count} cells")
         return Cells(own, counts.astype(np.int64), rests)
 
     def _save(self, column: Column, found: Summary) -> None:

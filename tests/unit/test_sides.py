@@ -314,13 +314,15 @@ def test_another_key_is_another_summary_and_old_ones_go(tmp_path: Path, source: 
     assert source.read == 5
 
 
-@pytest.mark.parametrize("damage", ["note", "numbers", "counts"])
-def test_a_summary_that_is_damaged_is_made_again(tmp_path: Path, source: Counted, damage: str) -> None:
+@pytest.mark.parametrize("left", [0, -3])
+@pytest.mark.parametrize("damage", ["note", "numbers", "counts", "cells"])
+def test_a_summary_that_is_damaged_is_made_again(tmp_path: Path, source: Counted, damage: str, left: int) -> None:
     side = kept(source, tmp_path, ["key"])
     whole = plain(summarise(side, COLUMNS[0]))
     files = Files.within(side.folder, Kept._name(COLUMNS[0]))
-    broken = {"note": side._note(COLUMNS[0]), "numbers": files.numbers, "counts": files.counts}[damage]
-    broken.write_bytes(broken.read_bytes()[:-3])
+    beside = {"numbers": files.numbers, "counts": files.counts, "cells": side._cells(COLUMNS[0])}
+    broken = {**beside, "note": side._note(COLUMNS[0])}[damage]
+    broken.write_bytes(broken.read_bytes()[:left])
     assert plain(summarise(side, COLUMNS[0])) == whole
     assert source.read == 2
 

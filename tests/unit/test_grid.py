@@ -1,0 +1,179 @@
+"""The area between two distribution functions, counted in cells: what summing over all sorted numbers gives."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from scipy.stats import wasserstein_distance
+
+from driftloop import columnar, grid, runs
+from driftloop.columnar import Column, Summary, Unsorted, compare, summarise, summary
+from driftloop.sides import kept
+
+COLUMN = Column("x", numeric=True, test="wasserstein")
+ROWS = (3_000, 2_001)
+
+Draw = Callable[[np.random.Generator, int, int], np.ndarray]
+DRAWS: dict[str, Draw] = {
+    "the same": lambda rng, rows, side: rng.normal(size=rows),
+    "moved": lambda rng, rows, side: rng.normal(0.1 * side, 1, rows),
+    "moved beyond": lambda rng, rows, side: rng.normal(50 * side, 1, rows),
+    "wider": lambda rng, rows, side: rng.normal(0, 1 + side, rows),
+    "a long tail": lambda rng, rows, side: np.exp(3 * rng.normal(size=rows)),
+    "no mean": lambda rng, rows, side: rng.standard_cauchy(rows),
+    "whole": lambda rng, rows, side: rng.poisson(3 + 0.1 * side, rows).astype(float),
+    "rounded": lambda rng, rows, side: rng.normal(size=rows).round(2),
+    "mostly zero": lambda rng, rows, side: np.where(rng.random(rows) < 0.99, 0, rng.normal(size=rows)),
+    "two hills": lambda rng, rows, side: rng.normal(size=rows) + np.where(rng.random(rows) < 0.5 + 0.01 * side, 0, 1e6),
+    "far from 0": lambda rng, rows, side: 1e9 + rng.random(rows),
+    "nearly a point": lambda rng, rows, side: 1e14 + rng.random(rows),
+    "tiny": lambda rng, rows, side: 1e-300 * rng.normal(size=rows),
+    "an outlier": lambda rng, rows, side: np.append(rng.normal(size=rows - 1), 1e12),
+    "in order": lambda rng, rows, side: np.arange(rows) + 3.3 * side,
+    "few": lambda rng, rows, side: rng.integers(0, 2 + side, rows).astype(float),
+}
+
+
+def pair(name: str, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    rng = np.random.default_rng(seed)
+    return DRAWS[name](rng, ROWS[0], 0), DRAWS[name](rng, ROWS[1], 1)
+
+
+class Pieces:
+    """A side that gives its column in pieces."""
+
+    def __init__(self, values: np.ndarray) -> None:
+        self.values = values
+
+    def batches(self, column: Column) -> Iterator[Any]:
+        yield from np.array_split(self.values, 7)
+
+
+@pytest.fixture(autouse=True)
+def small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(runs, "BLOCK", 256)
+    monkeypatch.setattr(runs, "STEP", 16)
+
+
+def unsorted(values: np.ndarray, place: Path) -> Summary:
+    return summarise(Pieces(values), COLUMN)
+
+
+def in_files(values: np.ndarray, place: Path) -> Summary:
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(runs, "ROWS", 500)
+        return summarise(Pieces(values), COLUMN)
+
+
+def ordered(values: np.ndarray, place: Path) -> Summary:
+    return summary(values, COLUMN)
+
+
+def from_the_store(values: np.ndarray, place: Path) -> Summary:
+    for _ in range(2):  # the second one finds what the first one kept
+        found = summarise(kept(Pieces(values), place, ["key"]), COLUMN)
+    return found
+
+
+@pytest.mark.parametrize("reference", [unsorted, in_files, ordered, from_the_store])
+@pytest.mark.parametrize("current", [unsorted, in_files, ordered])
+@pytest.mark.parametrize("name", DRAWS)
+def test_the_area_is_that_of_the_sorted_numbers(tmp_path: Path, name: str, reference: Any, current: Any) -> None:
+    values = pair(name)
+    found = grid.area(reference(values[0], tmp_path), current(values[1], tmp_path))
+    assert found == pytest.approx(wasserstein_distance(*values), rel=1e-9, abs=1e-12 * float(np.std(values[0])))
+
+
+@pytest.mark.parametrize("apart", [0.0, 1e-9, 1.0])
+def test_the_area_of_rows_that_all_moved_alike_is_how_far(tmp_path: Path, apart: float) -> None:
+    values = pair("the same")[0]
+    found = grid.area(unsorted(values, tmp_path), unsorted(values + apart, tmp_path))
+    assert found == pytest.approx(apart, rel=1e-6, abs=1e-15)  # what apart is, once it is added to another number
+
+
+def test_only_numbers_in_cells_where_the_functions_may_cross_are_sorted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[int] = []
+    add = runs.Numbers.add
+
+    def counted(self: runs.Numbers, values: np.ndarray) -> None:
+        asked.append(len(values))
+        add(self, values)
+
+    for name, most in (("moved", 0.05), ("the same", 0.5)):
+        sides = [unsorted(values, tmp_path) for values in pair(name)]
+        asked.clear()
+        with monkeypatch.context() as patched:
+            patched.setattr(runs.Numbers, "add", counted)
+            grid.area(sides[0], sides[1])
+        assert 0 < sum(asked) < most * sum(ROWS)
+        assert all("_ordered" not in vars(side) for side in sides)
+
+
+def test_a_kept_reference_is_not_counted_again_and_read_where_it_may_cross(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before, now = pair("moved")
+    reference, current = from_the_store(before, tmp_path), unsorted(now, tmp_path)
+    monkeypatch.setattr(Summary, "parts", lambda self: pytest.fail("all of the reference is read"))
+    found = grid.area(reference, current)
+    assert found == pytest.approx(wasserstein_distance(before, now), rel=1e-9)
+
+
+POINTLESS = {
+    "one point": np.full(600, 3.5),
+    "nearer than a number tells": np.random.default_rng(0).normal(size=600) * 1e-315,
+    "farther apart than a number tells": np.repeat([-1.7e308, 1.7e308], 300),
+}
+
+
+@pytest.mark.parametrize("name", POINTLESS)
+def test_where_there_is_no_grid_it_says_so(tmp_path: Path, name: str) -> None:
+    values = POINTLESS[name]
+    assert grid.area(unsorted(values, tmp_path), unsorted(values[:500], tmp_path)) is None
+
+
+@pytest.mark.parametrize("name", ["one point", "nearer than a number tells"])
+def test_without_a_grid_the_score_is_that_of_the_sorted_numbers(tmp_path: Path, name: str) -> None:
+    sides = POINTLESS[name], POINTLESS[name][:500] + 0.5
+    found = compare(unsorted(sides[0], tmp_path), unsorted(sides[1], tmp_path), COLUMN)
+    assert found.score == pytest.approx(wasserstein_distance(*sides) / 0.001, rel=1e-9)
+
+
+def test_numbers_too_large_to_be_squared_have_an_infinite_spread(tmp_path: Path) -> None:
+    values = 1e300 * pair("the same")[0]
+    for made in (unsorted, ordered):
+        found = made(values, tmp_path)
+        assert found.variance == np.inf
+        assert compare(found, made(values + 1e299, tmp_path), COLUMN).score == 0.0
+
+
+@pytest.mark.parametrize("made", [unsorted, in_files, ordered])
+@pytest.mark.parametrize("name", ["the same", "whole", "in order"])
+def test_a_summary_tells_the_same_in_any_order(tmp_path: Path, name: str, made: Any) -> None:
+    values = pair(name)[0]
+    found = made(values, tmp_path)
+    assert found.rows == len(values)
+    assert (found.mean, found.variance) == pytest.approx((values.mean(), values.var()), rel=1e-12, abs=1e-12)
+    assert found.ends == (values.min(), values.max())
+    assert found.occurs(values[0]) == (values == values[0]).sum()
+    assert found.occurs(-77.5) == 0
+    low, high = np.quantile(values, (0.1, 0.8))
+    assert found.beyond(low, high) == ((values < low) | (values > high)).sum()
+    assert found.more_than(5)
+    assert not found.more_than(len(values))
+    assert {*found.some(50)} <= {*values}
+    assert found.values.tolist() == sorted({*values})  # noqa: PD011  # of a summary
+    assert (found.mean, found.ends) == (pytest.approx(values.mean()), (values.min(), values.max())), "sorted since"
+
+
+def test_numbers_of_few_values_are_known_as_such_unsorted() -> None:
+    values = np.tile([1.0, 2.0, 3.0], 2000)
+    assert isinstance(found := summarise(Pieces(values), columnar.Column("x", numeric=True)), Unsorted)
+    assert not found.more_than(3)
+    assert found.more_than(2)

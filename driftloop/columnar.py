@@ -152,13 +152,14 @@ def _weighed(values: Array, counts: Counts) -> float:
 class Unsorted(Summary):
     """Numbers that are put in order when somebody asks for their order. The usual test does not."""
 
+    _numbers: Numbers
+
     def __init__(self, numbers: Numbers, nulls: int) -> None:
         vars(self).update(_numbers=numbers, nulls=nulls)
 
     @cached_property
     def _ordered(self) -> Counted:
-        found: Counted = self._numbers.sorted()
-        return found
+        return self._numbers.sorted()
 
     @property
     def _as_they_came(self) -> Numbers | None:
@@ -263,7 +264,7 @@ def _together(pieces: Sequence[Summary]) -> Summary:
     some = [piece for piece in pieces if len(piece.values)] or pieces[:1]
     nulls = sum(piece.nulls for piece in pieces)
     if len(some) == 1:
-        return some[0] if some[0].nulls == nulls else Summary(some[0].values, some[0].counts, nulls)  # noqa: PD011
+        return some[0] if some[0].nulls == nulls else Summary(some[0].values, some[0].counts, nulls)
     return Summary(*together([(piece.values, piece.counts) for piece in some]), nulls)  # noqa: PD011
 
 

@@ -27,7 +27,7 @@ Places = npt.NDArray[np.intp]
 Bools = npt.NDArray[np.bool_]
 
 # Functions of two samples of one distribution are some root of their rows apart: they cross where a cell holds more.
-CELLS = 32  # for the root of the rows
+CELLS = 32  # for the root of the rows, rounded up to a power of 2
 MOST_CELLS = 1 << 20
 TAIL = 0.001  # the share beyond the grid at each end, so that a few numbers far away do not make all cells wide
 OUTSIDE = 0.05  # the share of the current side beyond the reference's grid, above which they take one for both
@@ -37,27 +37,30 @@ SAMPLE = 2000  # numbers of a side by which the ends are chosen
 
 @dataclass(frozen=True)
 class Grid:
-    """``count`` cells from ``low`` on, ``scale`` of them a unit; one more at each end has all that lies beyond."""
+    """``count`` cells, the first of which ends a ``scale``-th after ``low``; one more at each end has what lies beyond.
+
+    A number's place is its distance from ``low`` in cells.
+    """
 
     low: float
     scale: float
     count: int
 
     def blocks(self, parts: Iterable[Counted]) -> Iterator[tuple[Floats, Places, Counts]]:
-        """Where numbers lie, in cells, and in which, with their counts, a part at a time.
+        """Numbers' places, in which cells these are, and the numbers' counts, a part at a time.
 
-        The arrays are the same ones each time: new memory for each block would take as long as the rest.
+        The arrays are the same ones each time: new memory for each part would take as long as the rest.
         """
-        room = np.empty(0), np.empty(0), np.empty(0, np.intp)
+        room, cells = np.empty((2, 0)), np.empty(0, np.intp)
         for values, counts in parts:
-            if len(values) > len(room[0]):
-                room = np.empty(len(values)), np.empty(len(values)), np.empty(len(values), np.intp)
-            places, within, own = (array[: len(values)] for array in room)
+            if len(values) > len(cells):
+                room, cells = np.empty((2, len(values))), np.empty(len(values), np.intp)
+            places, within = room[:, : len(values)]
             np.subtract(values, self.low, out=places)
             np.multiply(places, self.scale, out=places)
             np.clip(places, 0, self.count + 1, out=within)
-            np.copyto(own, within, casting="unsafe")
-            yield places, own, counts
+            np.copyto(cells[: len(values)], within, casting="unsafe")
+            yield places, cells[: len(values)], counts
 
     def cells(self, places: Floats) -> Places:
         """Cell k holds the places from k to k + 1, but for the first and the last one, which have no end."""
@@ -65,14 +68,14 @@ class Grid:
 
     def outside(self, values: Array) -> float:
         """The share of numbers in the first and the last cell."""
-        own = self.cells((values - self.low) * self.scale)
-        return float(np.mean((own == 0) | (own == self.count + 1)))
+        cells = self.cells((values - self.low) * self.scale)
+        return float(np.mean((cells == 0) | (cells == self.count + 1)))
 
     def ranges(self, asked: Bools) -> Floats:
         """From which number to which the cells asked for go, a little more for rounding's sake, shape (ranges, 2)."""
         turns = np.diff(np.concatenate(([False], asked, [False])).astype(np.int8))
         starts, ends = np.flatnonzero(turns == 1), np.flatnonzero(turns == -1)
-        found = np.stack([self.low + (starts - ROUNDING) / self.scale, self.low + (ends + ROUNDING) / self.scale], axis=1)
+        found = self.low + np.stack([starts - ROUNDING, ends + ROUNDING], axis=1) / self.scale
         found[starts == 0, 0], found[ends == len(asked), 1] = -np.inf, np.inf
         found[1:, 0] = np.maximum(found[1:, 0], np.nextafter(found[:-1, 1], np.inf))  # none overlaps the one before
         return found
@@ -94,46 +97,47 @@ class Cells:
 
 
 def area(reference: Summary, current: Summary) -> float | None:
-    """The integral of the distance between the distribution functions; None where it takes all distinct numbers to tell.
+    """The integral of the distance between the distribution functions; None where there is no grid to tell it by.
 
     It is what a sum over all distinct numbers gives, but for rounding, some 1e-16 of the grid's length.
     """
     with np.errstate(all="ignore"):  # numbers too far apart to be told so are the caller's
-        cells = _counted(reference, current)
-        if cells is None:
+        sides = _counted(reference, current)
+        if sides is None:
             return None
-        (one, other), (n, m) = cells, (reference.rows, current.rows)
+        (one, other), (n, m) = sides, (reference.rows, current.rows)
         # within a cell the first function less the second is never below, or never above 0
         sure = one.before / n >= (other.before + other.counts) / m
         sure |= (one.before + one.counts) / n <= other.before / m
         sure[[0, -1]] = False  # they have no end
         areas = np.abs(one.before / n - other.before / m + one.rests / n - other.rests / m)
         places = in_order(one.grid, reference, ~sure), in_order(one.grid, current, ~sure)
-        found = (float(np.sum(areas[sure])) + _crossed(cells, ~sure, places, (n, m))) / one.grid.scale
+        found = (float(np.sum(areas[sure])) + _crossed(sides, ~sure, places, (n, m))) / one.grid.scale
     return found if math.isfinite(found) else None
 
 
 def over(samples: Sequence[Array], rows: int) -> Grid | None:
     """The grid for so many rows over what nearly all of each sample spans; None where that is a point, or too far."""
-    ends = np.concatenate([np.quantile(sample, (TAIL, 1 - TAIL)) for sample in samples])
-    cells = min(MOST_CELLS, CELLS << math.isqrt(rows).bit_length())
-    low, length = float(ends.min()), float(ends.max() - ends.min())
-    scale = cells / length if length else math.inf
-    return Grid(low - 1 / scale, scale, cells) if math.isfinite(scale) and scale else None
+    with np.errstate(all="ignore"):
+        ends = np.concatenate([np.quantile(sample, (TAIL, 1 - TAIL)) for sample in samples])
+        count = min(MOST_CELLS, CELLS << math.isqrt(rows).bit_length())
+        low, length = float(ends.min()), float(ends.max() - ends.min())
+    scale = count / length if length else math.inf
+    return Grid(low - 1 / scale, scale, count) if math.isfinite(scale) and scale else None
 
 
 def count(grid: Grid, side: Summary) -> Cells:
     """The side's numbers counted."""
     found = Cells(grid, np.zeros(grid.count + 2, np.int64), np.zeros(grid.count + 2))
-    for places, own, counts in grid.blocks(side.parts()):
-        rests = np.subtract(own, places, out=places)
+    for places, cells, counts in grid.blocks(side.parts()):
+        rests = np.subtract(cells, places, out=places)
         if all_ones(counts):
-            np.add.at(found.counts, own, 1)
+            np.add.at(found.counts, cells, 1)
         else:
-            np.add.at(found.counts, own, counts)
+            np.add.at(found.counts, cells, counts)
             rests *= counts
-        np.add.at(found.rests, own, rests)
-    found.rests[:] += found.counts
+        np.add.at(found.rests, cells, rests)
+    found.rests[:] += found.counts  # a cell ends one after it begins
     return found
 
 
@@ -149,34 +153,35 @@ def _counted(reference: Summary, current: Summary) -> tuple[Cells, Cells] | None
 def in_order(grid: Grid, side: Summary, asked: Bools) -> Counted:
     """The places of a side's numbers in the cells ``asked`` for, sorted."""
     found = Numbers()
-    for places, own, counts in grid.blocks(side.near(grid.ranges(asked))):
-        wanted = asked[own]
+    for places, cells, counts in grid.blocks(side.near(grid.ranges(asked))):
+        wanted = asked[cells]
         found.add(places[wanted] if all_ones(counts) else np.repeat(places[wanted], counts[wanted]))
     return found.sorted()
 
 
-def _crossed(cells: tuple[Cells, Cells], asked: Bools, places: tuple[Counted, Counted], rows: tuple[int, int]) -> float:
-    """The area in the cells ``asked`` for, where each side's numbers have these ``places``."""
-    before = [side.before for side in cells]
-    elsewhere = [np.cumsum(np.where(asked, 0, side.counts)) for side in cells]  # up to a cell that is asked for
-    apart = np.abs(before[0] / rows[0] - before[1] / rows[1])
+def _crossed(sides: tuple[Cells, Cells], asked: Bools, places: tuple[Counted, Counted], rows: tuple[int, int]) -> float:
+    """The area in the cells ``asked`` for, in which the sides' numbers have these ``places``."""
+    grid, before = sides[0].grid, [side.before for side in sides]
+    apart = np.abs(before[0] / rows[0] - before[1] / rows[1])  # how far the functions are where a cell begins
+    elsewhere = [np.cumsum(np.where(asked, 0, side.counts)) for side in sides]  # up to a cell that is asked for
     area, upto = 0.0, [0, 0]
-    at, own, height = np.zeros(1), np.full(1, -1), np.zeros(1)  # a number, its cell, how far apart the functions then are
+    at, cells, height = np.zeros(1), np.full(1, -1), np.zeros(1)  # the last place of a block goes before the next one's
     for pieces in ranges(places):
-        found = np.concatenate([numbers for numbers, _ in pieces])
-        order = np.argsort(found, kind="stable")  # of two sorted pieces: merged in linear time
+        new = np.concatenate([piece for piece, _ in pieces])
+        order = np.argsort(new, kind="stable")  # of two sorted pieces: merged in linear time
         counts = np.concatenate([counts for _, counts in pieces])[order]
         first = order < len(pieces[0][0])
-        at = np.append(at[-1:], found[order])
-        own = np.append(own[-1:], cells[0].grid.cells(at[1:]))
+        at = np.append(at[-1:], new[order])
+        cells = np.append(cells[-1:], grid.cells(at[1:]))
         shares = []
         for side, theirs in enumerate((first, ~first)):
             through = upto[side] + np.cumsum(np.where(theirs, counts, 0))
             upto[side] = int(through[-1])
-            shares.append((elsewhere[side][own[1:]] + through) / rows[side])
+            shares.append((elsewhere[side][cells[1:]] + through) / rows[side])
         height = np.append(height[-1:], np.abs(shares[0] - shares[1]))
-        new = own[1:] != own[:-1]
-        ends = np.where(new, own[:-1] + 1, at[1:])
-        leads = np.where(new & (own[1:] > 0), at[1:] - own[1:], 0.0)  # from where a cell begins to its first number
-        area += float(np.sum(height[:-1] * (ends - at[:-1])) + np.sum(apart[own[1:]] * leads))
-    return area + (float(height[-1] * (own[-1] + 1 - at[-1])) if own[-1] <= cells[0].grid.count else 0.0)
+        entered = cells[1:] != cells[:-1]
+        ends = np.where(entered, cells[:-1] + 1, at[1:])
+        leads = np.where(entered & (cells[1:] > 0), at[1:] - cells[1:], 0.0)  # from a cell's beginning on
+        area += float(np.sum(height[:-1] * (ends - at[:-1])) + np.sum(apart[cells[1:]] * leads))
+    left = cells[-1] + 1 - at[-1] if cells[-1] <= grid.count else 0.0
+    return area + float(height[-1] * left)

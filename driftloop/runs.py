@@ -195,7 +195,7 @@ class Numbers:
         found = np.empty(-(-self.rows // each))
         for place in range(len(found)):
             self._file.seek(place * each * 8)
-            self._file.readinto(found[place : place + 1])
+            found[place] = np.fromfile(self._file, np.float64, 1)[0]
         return found
 
     def sorted(self) -> Counted:
@@ -205,13 +205,13 @@ class Numbers:
             self._pieces = []
             values.sort()
             return counted(values)
-        with tempfile.TemporaryFile(prefix="driftloop-") as ordered:
-            places = [self._written(block, ordered) for block in self.blocks(ROWS)]
-            runs = list(_runs(_mapped(ordered, np.uint8), places))
+        with tempfile.TemporaryFile(prefix="driftloop-") as file:
+            places = [self._written(block, file) for block in self.blocks(ROWS)]
+            runs = list(_runs(_mapped(file, np.uint8), places))
         self._file.close()
         self._file = None
-        with tempfile.TemporaryFile(prefix="driftloop-") as values, tempfile.TemporaryFile() as counts:
-            found = write(merge(runs), values, counts, self.rows)
+        with tempfile.TemporaryFile(prefix="driftloop-") as numbers, tempfile.TemporaryFile() as counts:
+            found = write(merge(runs), numbers, counts, self.rows)
         assert found is not None, "there are more than fit into memory"
         return found
 

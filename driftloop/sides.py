@@ -26,10 +26,10 @@ import pyarrow.parquet as pq
 from driftloop import frame
 from driftloop.category import MISSING
 from driftloop.columnar import Column, Side, Summary, summarise, summary
-from driftloop.grid import Cells, Grid
 from driftloop.contract import Loop
 from driftloop.errors import DriftloopError, WindowError
 from driftloop.frame import Window
+from driftloop.grid import Cells, Grid
 from driftloop.runs import Counts, Files, all_ones, mapped, total, write
 from driftloop.schema import Schema
 from driftloop.storage import answering

@@ -168,7 +168,7 @@ def test_a_summary_tells_the_same_in_any_order(tmp_path: Path, name: str, made: 
     assert found.more_than(5)
     assert not found.more_than(len(values))
     assert {*found.some(50)} <= {*values}
-    assert found.values.tolist() == sorted({*values})  # noqa: PD011  # of a summary
+    assert found.values.tolist() == sorted({*values})  # of a summary
     assert (found.mean, found.ends) == (pytest.approx(values.mean()), (values.min(), values.max())), "sorted since"
 
 

@@ -214,12 +214,12 @@ def status(folder: Path, as_json: bool) -> None:
     Example:
       driftloop status my-loop --json
     """
-    from driftloop.cli import render
+    from driftloop.cli import records
     from driftloop.settings import without_password
     from driftloop.standing import standing
 
     found = standing(folder, options.settings())
-    print_json(found) if as_json else render.status(found, folder, without_password(options.settings().ledger_url))
+    print_json(found) if as_json else records.status(found, folder, without_password(options.settings().ledger_url))
 
 
 @click.command()
@@ -241,7 +241,7 @@ def history(folder: Path, at: str | None, verify: bool, as_json: bool) -> None:
     from dataclasses import asdict
 
     from driftloop import contract, ledger
-    from driftloop.cli import render
+    from driftloop.cli import records
     from driftloop.settings import without_password
 
     url, loop = options.settings().ledger_url, contract.load(folder).name
@@ -255,7 +255,7 @@ def history(folder: Path, at: str | None, verify: bool, as_json: bool) -> None:
         for entry in entries:
             print_json({**asdict(entry), "time": entry.time.isoformat()})
     else:
-        render.history(entries, without_password(url))
+        records.history(entries, without_password(url))
 
 
 def _verified(found: Verified, ledger: str, as_json: bool) -> None:
@@ -271,17 +271,17 @@ def _verified(found: Verified, ledger: str, as_json: bool) -> None:
 
 
 def _served_at(entries: list[Entry], at: str, as_json: bool) -> None:
-    from driftloop.cli import render
+    from driftloop.cli import records
     from driftloop.reigns import reign_at
 
     moment = _moment(at)
     reign = reign_at(entries, moment)
     if as_json:
-        print_json({"at": moment.isoformat(), **(render.reign_json(reign) if reign else {"version": None})})
+        print_json({"at": moment.isoformat(), **(records.reign_json(reign) if reign else {"version": None})})
     elif reign is None:
         click.echo(f"No version was champion at {moment:%Y-%m-%d %H:%M:%S} UTC.")
     else:
-        click.echo(render.reign_sentence(reign))
+        click.echo(records.reign_sentence(reign))
 
 
 def _moment(at: str) -> datetime:
@@ -307,7 +307,7 @@ def diff(folder: Path, one: str, other: str, as_json: bool) -> None:
     Example:
       driftloop diff my-loop 3 5
     """
-    from driftloop.cli import render
+    from driftloop.cli import records
     from driftloop.cli.answering import opened
 
     with opened(folder, f"comparing versions {one} and {other}") as work:
@@ -319,7 +319,7 @@ def diff(folder: Path, one: str, other: str, as_json: bool) -> None:
             found = difference(work, one, other)
         finally:
             drift_worker.stop()
-    print_json(found) if as_json else render.difference(found)
+    print_json(found) if as_json else records.difference(found)
 
 
 @click.command()

@@ -1,10 +1,8 @@
-"""Reports as tables and sentences for people."""
+"""What runs found, as tables and sentences for people."""
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Sequence
-from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +12,8 @@ from rich.markup import escape
 from rich.table import Table
 
 from driftloop.cli.stack import Ports
-from driftloop.entry import Entry, Kind
 from driftloop.errors import command
 from driftloop.metrics import written
-from driftloop.reigns import Reign, reigns
 from driftloop.report import said, validated
 
 Json = dict[str, Any]
@@ -43,14 +39,14 @@ def window(report: Json, folder: Path) -> None:
             f"Nothing to do: same data, loop.toml and champion as in ledger row {report['repeated']} (--force runs it)."
         )
     if report["drift"] and report["drift"]["drifted"]:
-        console.print(_columns(report["drift"]))
-    _target(console, report["drift"])
+        console.print(columns(report["drift"]))
+    target(console, report["drift"])
     _quality(console, report.get("quality"))
     _prediction(console, report["drift"])
     if (found := report.get("validation")) and found["checks"]:
         where = f", kept in {found['file']}" if "file" in found else ""
         console.print(f"schema.yaml: {validated(found)}{escape(where)}.")
-    for sentence in _answers(report):
+    for sentence in answers(report):
         console.print(sentence)
     if report["decision"]:
         training(report, folder)
@@ -65,7 +61,7 @@ def training(result: Json, folder: Path) -> None:
     if found := t.get("search"):
         _search(console, found)
     console.print(
-        f"Version {t['version']} was {_made(t)} on {t['rows']:,} rows of {_span(t['windows'])}{_new(t)}{_worth(t)}."
+        f"Version {t['version']} was {_made(t)} on {t['rows']:,} rows of {span(t['windows'])}{_new(t)}{_worth(t)}."
     )
     if t.get("note"):
         console.print(f"  Strategy {t['strategy']}: {escape(t['note'])}.")
@@ -107,7 +103,7 @@ def _contest(console: Console, found: Json) -> None:
     for t in found["trials"]:
         gain = "–" if t["gain"] is None else f"{t['gain']:+.3f}"
         table.add_row(
-            t["estimator"], t["strategy"], _count(t["rows"]), _number(t["score"]), gain, f"{t['seconds']:.1f}",
+            t["estimator"], t["strategy"], _count(t["rows"]), number(t["score"]), gain, f"{t['seconds']:.1f}",
             style="green" if t["chosen"] else "",
         )  # fmt: skip
     console.print(table)
@@ -133,7 +129,7 @@ def models(found: Json) -> None:
         values = (_metric(row["metrics"].get(name)) for name in names)
         won = row["holdout"] == found["window"] and row["metrics"][metric] == best
         table.add_row(
-            row["model"], row["estimator"], _span(row["windows"]), _count(row["rows"]), row["holdout"], *values,
+            row["model"], row["estimator"], span(row["windows"]), _count(row["rows"]), row["holdout"], *values,
             f"{row['seconds']:.1f}", style="green" if won else "",
         )  # fmt: skip
     console = out()
@@ -163,7 +159,7 @@ def live(report: Json) -> None:
         f"against version {report['version']}: drift share {drift['share']:.3f}, limit {drift['threshold']:g}."
     )
     if drift["drifted"]:
-        console.print(_columns(drift))
+        console.print(columns(drift))
     if report["means"] is None:
         console.print(f"Means are not compared: no statistics stored on version {report['version']}.")
         return
@@ -194,8 +190,8 @@ def months_table(reports: Sequence[Json]) -> Table:
             report["window"],
             f"{drift['share']:.3f}" if drift else "–",
             report["retrain"]["reason"],
-            _number(decision.get("candidate")),
-            _number(decision.get("champion")),
+            number(decision.get("candidate")),
+            number(decision.get("champion")),
             f"{decision['outcome']}: {decision['reason']}" if decision else "–",
             f"v{report['champion']['version']}" if report["champion"] else "–",
             style="green" if decision.get("outcome") == "promote" else "red" if "quarantine" in report else "",
@@ -224,164 +220,6 @@ def _validated(row: Json) -> list[str]:
     return errors + [f"[yellow]warning: {escape(b['sentence'])}[/]" for b in broken if b["level"] == "warning"]
 
 
-def status(found: Json, folder: Path, ledger: str) -> None:
-    console, champion = out(), found["champion"]
-    if champion:
-        scores = ", ".join(_beside_baseline(champion["metrics"]))
-        console.print(
-            f"[bold]{escape(found['loop'])}[/]: champion version {champion['version']} since {champion['since']} "
-            f"({champion['reason']}), trained on {_span(champion['trained_on'])}; {scores}"
-        )
-    else:
-        console.print(f"[bold]{escape(found['loop'])}[/] has no champion yet, says the ledger at {ledger}.")
-    if asked := found["challenger"]:
-        console.print(
-            f"[bold]Version {asked['version']} waits for approval[/] since {asked['since']} ({asked['reason']}). Next: "
-            f"{escape(command('approve', folder))} --by YOU (or reject)"
-        )
-    if last := found["last"]:
-        console.print(f"Last: {last['kind']} on {last['window']}, {escape(last['reason'])}.")
-    if measured := found.get("measured"):
-        console.print(f"On {measured['window']}:")
-        for sentence in _answers(measured):
-            console.print(f"  {sentence}")
-    table = Table("window", "labels", "state", box=SIMPLE_HEAD)
-    for row in found["windows"]:
-        table.add_row(row["window"], "in" if row["labels"] else "not in", row["state"])
-    console.print(table)
-    if waiting := [row["window"] for row in found["windows"] if not row["labels"]]:
-        console.print(f"Waits for the labels of {_span(waiting)}.")
-    states = {row["window"]: row["state"] for row in found["windows"]}
-    if left := [window for window, state in states.items() if state in ("new", "training unfinished")]:
-        counted = Counter(states[window] for window in left)
-        what = ", ".join(f"{count} {state}" for state, count in counted.items())
-        which = "" if left[-1] == max(states) else f" --window {left[0]}"
-        console.print(f"{what}. Next: driftloop {f'monitor {folder}{which}' if len(left) == 1 else f'replay {folder}'}")
-
-
-def _beside_baseline(metrics: dict[str, float]) -> list[str]:
-    """Each metric of a version with the baseline's in brackets, where there is one."""
-    said = []
-    for name, value in metrics.items():
-        known = metrics.get(name.replace("val_", "baseline_", 1))
-        if not name.startswith("baseline_"):
-            said.append(f"{name} {written(value)}" + ("" if known is None else f" (baseline {written(known)})"))
-    return said
-
-
-def history(entries: Sequence[Entry], ledger: str) -> None:
-    if not entries:
-        out().print(f"The ledger at {ledger} has no row of this loop yet.")
-        return
-    table = Table("#", "time (UTC)", "kind", "window", "version", "actor", "reason", box=SIMPLE_HEAD)
-    for e in entries:
-        reason = said(e.report["retrain"]) if e.report and e.kind is Kind.VERDICT else e.reason
-        table.add_row(str(e.seq), _time(e.time), e.kind, e.window, e.version or "–", escape(e.actor), escape(reason))
-    out().print(table)
-    if found := reigns(entries):
-        table = Table("champion", "from (UTC)", "to (UTC)", "by", "on the evidence of", box=SIMPLE_HEAD)
-        for reign in found:
-            end = _time(reign.until) if reign.until else "now"
-            table.add_row(
-                f"v{reign.version}", _time(reign.since), end, escape(reign.by.actor), escape(_evidence(reign))
-            )
-        out().print(table)
-
-
-def reign_json(reign: Reign) -> Json:
-    return {
-        "version": reign.version,
-        "since": reign.since.isoformat(),
-        "until": reign.until.isoformat() if reign.until else None,
-        "window": reign.by.window,
-        "by": reign.by.actor,
-        "evidence": _evidence(reign),
-    }
-
-
-def reign_sentence(reign: Reign) -> str:
-    until = f"until {_time(reign.until)}" if reign.until else "and still does"
-    return f"Version {reign.version} served, since {_time(reign.since)} UTC {until}: {_evidence(reign)}."
-
-
-def difference(found: Json) -> None:
-    """Two versions side by side."""
-    one, other = found["versions"]
-    table = Table(found["loop"], f"version {one}", f"version {other}", box=SIMPLE_HEAD)
-    before, after = found["data"]
-    for name in before:
-        table.add_row(name, *(escape(_value(name, data[name])) for data in (before, after)))
-    for section in ("parameters", "recorded"):
-        table.add_section()
-        for name, pair in found[section].items():
-            table.add_row(escape(name), *(escape(_value(name, value)) for value in pair))
-    console = out()
-    console.print(table)
-    if found["compared"]:
-        _compared(console, found["compared"])
-    else:
-        console.print(f"Not compared: {escape(found['not_compared'])}.")
-    if found["drift"] is None:
-        console.print("Both were trained on the same windows.")
-        return
-    drift = found["drift"]
-    console.print(
-        f"Drift from the windows of version {one} to those of version {other}: {drift['drifted']} of "
-        f"{len(drift['columns'])} features, share {drift['share']:.3f}."
-    )
-    if drift["drifted"]:
-        console.print(_columns(drift))
-    _target(console, drift)
-
-
-def _compared(console: Console, compared: Json) -> None:
-    before, after = compared["values"]
-    low = "" if compared["gain_low"] is None else f", lower bound {written(compared['gain_low'], '+')}"
-    console.print(
-        f"Now, on {compared['rows']:,} holdout rows of {compared['window']}: {compared['metric']} {written(before)} "
-        f"and {written(after)}, gain {written(compared['gain'], '+')}{low}."
-    )
-    if compared["slices"]:
-        table = Table("slice", "rows", "before", "after", "p (Holm)", box=SIMPLE_HEAD)
-        for s in compared["slices"]:
-            table.add_row(
-                escape(s["name"]),
-                str(s["rows"]),
-                _number(s["champion"]),
-                _number(s["candidate"]),
-                f"{s['adjusted']:.3g}",
-            )
-        console.print(table)
-    for sentence in compared["broken"]:
-        console.print(f"A known case breaks: {escape(sentence)}.")
-
-
-def _evidence(reign: Reign) -> str:
-    entry = reign.by
-    decision = (entry.report or {}).get("decision")
-    if decision is None:
-        return entry.reason
-    own = f"{entry.reason}; {decision['metric']} {written(decision['candidate'])}"
-    if decision["champion"] is None:
-        return own
-    low = "" if decision["gain_low"] is None else f", at least {written(decision['gain_low'], '+')}"
-    return f"{own} against {written(decision['champion'])} on {decision['holdout_rows']:,} rows{low}"
-
-
-def _value(name: str, value: Any) -> str:
-    if value is None:
-        return "–"
-    if isinstance(value, list):
-        return _span(value)
-    if isinstance(value, float):
-        return f"{value:.4f}"
-    return f"{value:,}" if isinstance(value, int) and name == "rows" else str(value)
-
-
-def _time(moment: datetime) -> str:
-    return f"{moment:%Y-%m-%d %H:%M:%S}"
-
-
 def addresses(loop: str, ports: Ports, logs: Path) -> None:
     """Where the parts of `driftloop up` are found."""
     table = Table("part", "address", "for", box=SIMPLE_HEAD)
@@ -404,11 +242,11 @@ def _other(report: Json) -> str:
     trigger, drift = report["retrain"].get("trigger"), report["drift"]
     if trigger is None or drift is None or (trigger["drift"] is None and trigger["share"] == drift["share"]):
         return ""
-    against = f" against {_span(trigger['reference'])}" if trigger["drift"] else ""
+    against = f" against {span(trigger['reference'])}" if trigger["drift"] else ""
     return f" (share that counts{against}: {trigger['share']:.3f})"
 
 
-def _columns(drift: Json) -> Table:
+def columns(drift: Json) -> Table:
     table = Table("drifted column", "method", "score", "threshold", box=SIMPLE_HEAD)
     means = {mean["name"]: mean for mean in drift.get("means", ())}
     for name in ("mean", "in training", "z") if means else ():
@@ -430,10 +268,10 @@ def _mean(mean: Json | None) -> tuple[str, str, str]:
     return f"{mean['mean']:.5g}", f"{mean['trained_mean']:.5g}", z
 
 
-def _target(console: Console, drift: Json | None) -> None:
+def target(console: Console, drift: Json | None) -> None:
     """The target's own drift, where labels are in."""
-    if target := (drift or {}).get("target"):
-        console.print(f"The target {escape(target['name'])} {_drifted(target)}; it is not counted in the share.")
+    if found := (drift or {}).get("target"):
+        console.print(f"The target {escape(found['name'])} {_drifted(found)}; it is not counted in the share.")
 
 
 def _prediction(console: Console, drift: Json | None) -> None:
@@ -459,7 +297,7 @@ def _quality(console: Console, quality: Json | None) -> None:
     console.print(table)
 
 
-def _answers(report: Json) -> list[str]:
+def answers(report: Json) -> list[str]:
     """The champion's metric on a window's labels, and what it would be without any."""
     said = []
     if p := report["performance"]:
@@ -514,11 +352,11 @@ def _numbers(decision: Json) -> str:
     )
 
 
-def _span(windows: Sequence[str]) -> str:
+def span(windows: Sequence[str]) -> str:
     return windows[0] if len(windows) == 1 else f"{windows[0]} to {windows[-1]}"
 
 
-def _number(value: float | None) -> str:
+def number(value: float | None) -> str:
     return "–" if value is None else written(value)
 
 

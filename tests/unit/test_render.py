@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from driftloop.cli import render
+from driftloop.cli import records, render
 from driftloop.report import drift_json, quality_json, window_report
 from driftloop.retrain import ColumnDrift, ColumnQuality, Drift
 
@@ -42,7 +42,7 @@ def test_a_window_that_was_monitored_before_says_so_and_how_to_run_it_again(caps
 def test_what_a_version_does_not_tell_is_a_dash(capsys: pytest.CaptureFixture[str]) -> None:
     data = {"windows": ["2024-01"], "rows": 1200, "threshold": None}
     found = {"loop": "homes", "versions": ["1", "2"], "data": [data, data], "parameters": {}, "recorded": {}}
-    render.difference(found | {"compared": None, "not_compared": "no labels", "drift": None})
+    records.difference(found | {"compared": None, "not_compared": "no labels", "drift": None})
     said = " ".join(capsys.readouterr().out.split())
     assert "windows 2024-01 2024-01 rows 1,200 1,200 threshold – –" in said
 
@@ -73,7 +73,7 @@ def test_the_status_shows_the_baseline_beside_each_metric_that_has_one(capsys: p
     champion = {"version": "1", "since": "now", "reason": "no champion", "trained_on": ["2024-01"]}
     metrics = {"val_rmse": 65432.1, "val_r2": 0.5, "baseline_rmse": 81000.0}
     found = {"loop": "homes", "champion": champion | {"metrics": metrics}, "challenger": None, "last": None}
-    render.status(found | {"windows": []}, Path("homes"), "ledger")
+    records.status(found | {"windows": []}, Path("homes"), "ledger")
     said = " ".join(capsys.readouterr().out.split())
     assert "val_rmse 65,432.1 (baseline 81,000.0), val_r2 0.500" in said
     assert said.count("baseline") == 1
@@ -106,7 +106,7 @@ def test_the_next_command_runs_what_is_left(
 ) -> None:
     windows = [{"window": f"2024-{n:02}", "labels": True, "state": state} for n, state in enumerate(states, start=1)]
     found = {"loop": "homes", "champion": None, "challenger": None, "windows": windows, "last": None}
-    render.status(found, Path("homes"), "ledger.db")
+    records.status(found, Path("homes"), "ledger.db")
     assert " ".join(capsys.readouterr().out.split()).endswith(told)
 
 

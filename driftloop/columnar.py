@@ -71,7 +71,7 @@ class Summary:
             away = values - near
             first += _weighed(away, counts) / self.rows
             second += _weighed(np.square(away, out=away), counts) / self.rows
-        return near + first, second - first * first if math.isfinite(second) else math.inf
+        return near + first, max(second - first * first, 0.0) if math.isfinite(second) else math.inf
 
     @cached_property
     def ends(self) -> tuple[Any, Any]:
@@ -180,7 +180,10 @@ class Unsorted(Summary):
     @cached_property
     def _moments(self) -> tuple[float, float]:
         with np.errstate(all="ignore"):
-            mean, variance = self._about(float(np.mean(self.some(SOME))))
+            near = float(np.mean(self.some(SOME)))
+            mean, variance = self._about(near)
+            if (mean - near) ** 2 > variance:  # it was not near: the difference of two squares has lost digits
+                mean, variance = self._about(mean)
         return (mean, variance) if math.isfinite(variance) else super()._moments
 
     @cached_property

@@ -153,6 +153,25 @@ def test_numbers_too_large_to_be_squared_have_an_infinite_spread(tmp_path: Path)
         assert compare(found, made(values + 1e299, tmp_path), COLUMN).score == 0.0
 
 
+@pytest.mark.parametrize("value", [0.3073783644202005, 0.7897423311848489, -1.2454289072222973, 1.1412275658560513])
+@pytest.mark.parametrize("made", [unsorted, in_files, ordered])
+def test_a_constant_has_no_spread(tmp_path: Path, made: Any, value: float) -> None:
+    values = np.full(3159, value)
+    found = made(values, tmp_path)
+    assert (found.mean, found.variance) == (pytest.approx(value), 0.0)
+    assert compare(found, made(values[:2000] + 1, tmp_path), COLUMN).score == pytest.approx(1000)
+
+
+@pytest.mark.parametrize("made", [unsorted, in_files, ordered])
+def test_the_spread_keeps_its_digits_where_the_numbers_looked_at_first_are_far_from_the_mean(
+    tmp_path: Path, made: Any
+) -> None:
+    values = np.random.default_rng(0).normal(1e6, 1, 20_000)
+    values[:: len(values) // columnar.SOME] = 1e9
+    values[1::2] -= 1e5
+    assert made(values, tmp_path).variance == pytest.approx(values.var(), rel=1e-12)
+
+
 @pytest.mark.parametrize("made", [unsorted, in_files, ordered])
 @pytest.mark.parametrize("name", ["the same", "whole", "in order"])
 def test_a_summary_tells_the_same_in_any_order(tmp_path: Path, name: str, made: Any) -> None:

@@ -62,8 +62,8 @@ held out: from the window's files to a version that a clean process has loaded a
 rows, splitting off the holdout, MLflow's writes. Not in it: drift before it, decision and promotion after it, Prefect,
 the start of Python. Seconds of the middle one of {REPEATS} runs. *Fit* is preprocessing and estimator on all training
 rows, *reading* `training_data`; that and the columns after it are part of *beside the fit*, which also has the steps
-too small for a column. A threshold takes three more fits, on folds, or a forest's own trees: *beside all fits* is without
-the folds'.
+too small for a column. A threshold takes three more fits, on folds, or a forest's own trees: *beside all fits* is
+without the folds'.
 
 | estimator | whole | fit | beside the fit | beside all fits | {" | ".join(name for name in STEPS if name != "fit")} |
 |---|---|---|---|---|{"---|" * (len(STEPS) - 1)}

@@ -182,7 +182,7 @@ class Unsorted(Summary):
         with np.errstate(all="ignore"):
             near = float(np.mean(self.some(SOME)))
             mean, variance = self._about(near)
-            if (mean - near) ** 2 > variance:  # it was not near: the difference of two squares has lost digits
+            if abs(mean - near) > math.sqrt(variance):  # it was not near: the difference of two squares has lost digits
                 mean, variance = self._about(mean)
         return (mean, variance) if math.isfinite(variance) else super()._moments
 

@@ -5,8 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
-from functools import cached_property
+from dataclasses import dataclass, replace
 from typing import Any, Protocol, TypeVar
 
 import numpy as np
@@ -15,12 +14,16 @@ import numpy.typing as npt
 from driftloop import grid
 from driftloop.errors import DriftloopError
 from driftloop.grid import Cells, Grid
+from driftloop.once import once
 from driftloop.retrain import ColumnDrift
-from driftloop.runs import Counted, Counts, Numbers, all_ones, counted, forget, ones, ranges, together, total
+from driftloop.runs import ROWS, Counted, Counts, Numbers, all_ones, counted, forget, ones, ranges, together, total
 from driftloop.stattests import TESTS, Pair, chosen
 
 Array = npt.NDArray[Any]
+Places = npt.NDArray[np.intp]
 T = TypeVar("T")
+NEARLY = 1e-9  # of a threshold: what counting in cells may round away
+SLICES = 1 << 16  # of a summary's values, taken from here and there at a time
 SOME = 100  # numbers, looked at to see that there are more than a few
 NAMES = 1 << 20  # of categories, that pieces hold together before they are counted as one
 
@@ -43,21 +46,21 @@ class Summary:
     counts: Counts
     nulls: int = 0
 
-    @cached_property
+    @once
     def rows(self) -> int:
         """How many are not null."""
         return total(self.counts)
 
-    @cached_property
+    @once
     def mean(self) -> float:
         return self._moments[0]
 
-    @cached_property
+    @once
     def variance(self) -> float:
         """Of the rows themselves, not an estimate for others."""
         return self._moments[1]
 
-    @cached_property
+    @once
     def _moments(self) -> tuple[float, float]:
         with np.errstate(all="ignore"):  # numbers too large to be added up have an infinite mean, as numpy's
             rough = sum(_weighed(values, counts) for values, counts in self.parts()) / self.rows
@@ -73,7 +76,7 @@ class Summary:
             second += _weighed(np.square(away, out=away), counts) / self.rows
         return near + first, max(second - first * first, 0.0) if math.isfinite(second) else math.inf
 
-    @cached_property
+    @once
     def ends(self) -> tuple[Any, Any]:
         """The least and the greatest value."""
         return self.values[0], self.values[-1]
@@ -102,23 +105,28 @@ class Summary:
         """Values and counts, a piece at a time, in any order."""
         return self.blocks()
 
-    def near(self, ranges: npt.NDArray[np.float64]) -> Iterator[Counted]:
-        """At least the numbers within ranges, each a low and a high one, ascending; all where those are many."""
-        starts = np.searchsorted(self.values, ranges[:, 0], "left")
-        lengths = np.searchsorted(self.values, ranges[:, 1], "right") - starts
-        if lengths.sum() > len(self.values) // 4:
-            return self.blocks()
-        at = np.repeat(starts - np.cumsum(lengths) + lengths, lengths) + np.arange(lengths.sum())
-        found = np.array(self.values[at]), ones(len(at)) if all_ones(self.counts) else np.array(self.counts[at])
-        forget(self.values, self.counts)
-        return iter([found])
+    def near(self, spans: npt.NDArray[np.float64]) -> Iterator[Counted]:
+        """At least the numbers within spans, each a low and a high one, ascending; all where those are many."""
+        starts = np.searchsorted(self.values, spans[:, 0], "left")
+        lengths = np.searchsorted(self.values, spans[:, 1], "right") - starts
+        return self.blocks() if lengths.sum() > len(self.values) // 4 else self._slices(starts, lengths)
 
-    @cached_property
+    def _slices(self, starts: Places, lengths: Places) -> Iterator[Counted]:
+        """So many values from each start, some at a time."""
+        ends = np.cumsum(lengths)
+        for first in range(0, int(lengths.sum()), SLICES):
+            place = np.arange(first, min(first + SLICES, ends[-1]))
+            own = np.searchsorted(ends, place, "right")
+            at = starts[own] + place - (ends - lengths)[own]
+            yield np.array(self.values[at]), ones(len(at)) if all_ones(self.counts) else np.array(self.counts[at])
+            forget(self.values, self.counts)
+
+    @once
     def grid(self) -> Grid | None:
         """A grid over these numbers; None where they lie at one point."""
         return grid.over([self.some(grid.SAMPLE)], 2 * self.rows)
 
-    @cached_property
+    @once
     def cells(self) -> Cells | None:
         """The numbers counted on their own grid."""
         return None if self.grid is None else grid.count(self.grid, self)
@@ -157,7 +165,7 @@ class Unsorted(Summary):
     def __init__(self, numbers: Numbers, nulls: int) -> None:
         vars(self).update(_numbers=numbers, nulls=nulls)
 
-    @cached_property
+    @once
     def _ordered(self) -> Counted:
         return self._numbers.sorted()
 
@@ -177,16 +185,19 @@ class Unsorted(Summary):
     def rows(self) -> int:
         return self._numbers.rows
 
-    @cached_property
+    @once
     def _moments(self) -> tuple[float, float]:
+        some = np.sort(self.some(SOME))
+        near = float(some[len(some) // 2])  # one of them, so that a constant has no spread
+        if not self._as_they_came or not math.isfinite(near * self.rows):
+            return super()._moments
         with np.errstate(all="ignore"):
-            near = float(np.mean(self.some(SOME)))
             mean, variance = self._about(near)
             if abs(mean - near) > math.sqrt(variance):  # it was not near: the difference of two squares has lost digits
                 mean, variance = self._about(mean)
         return (mean, variance) if math.isfinite(variance) else super()._moments
 
-    @cached_property
+    @once
     def ends(self) -> tuple[Any, Any]:
         each = [(values.min(), values.max()) for values, _ in self.parts()]
         return min(least for least, _ in each), max(greatest for _, greatest in each)
@@ -208,8 +219,8 @@ class Unsorted(Summary):
         numbers = self._as_they_came
         return ((block, ones(len(block))) for block in numbers.blocks()) if numbers else self.blocks()
 
-    def near(self, ranges: npt.NDArray[np.float64]) -> Iterator[Counted]:
-        return self.parts() if self._as_they_came else super().near(ranges)
+    def near(self, spans: npt.NDArray[np.float64]) -> Iterator[Counted]:
+        return self.parts() if self._as_they_came else super().near(spans)
 
 
 Judge = Callable[[Summary, Summary, Column], T]
@@ -226,12 +237,12 @@ class Side(Protocol):
         ...
 
 
-def summarise(side: Side, column: Column) -> Summary:
-    """Read a column of one side. More numbers than runs.ROWS wait in a temporary file.
+def summarise(side: Side, column: Column, most: int = ROWS) -> Summary:
+    """Read a column of one side. More numbers than ``most`` wait in a temporary file.
 
     Of categories each name is in memory once, or twice while pieces wait to be counted together.
     """
-    numbers, nulls = Numbers(), 0
+    numbers, nulls = Numbers(most), 0
     names: list[Summary] = []
     waiting = 0
     for piece in side.batches(column):
@@ -279,9 +290,12 @@ def compare(reference: Summary, current: Summary, column: Column) -> ColumnDrift
             raise DriftloopError(f"column {column.name} is null in all {side} rows: there is no drift to measure")
     name = column.test or chosen(pair, numeric=column.numeric)
     test = TESTS[name]
+    threshold = test.threshold if column.threshold is None else column.threshold
     try:
         with np.errstate(all="ignore"):
             score = test.score(pair, numeric=column.numeric)
+            if abs(score - threshold) <= NEARLY * threshold:  # on which side is for all rows to say
+                score = test.score(replace(pair, exactly=True), numeric=column.numeric)
     except (ArithmeticError, ValueError) as error:
         raise DriftloopError(
             f"test {name} gives no drift score for column {column.name}: {error}. Take another for it under "
@@ -289,7 +303,6 @@ def compare(reference: Summary, current: Summary, column: Column) -> ColumnDrift
         ) from None
     if np.isnan(score):
         raise DriftloopError(f"test {name} gives no drift score for column {column.name}")
-    threshold = test.threshold if column.threshold is None else column.threshold
     return ColumnDrift(column.name, column.test or test.title, score, threshold, test.beyond(score, threshold))
 
 

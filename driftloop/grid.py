@@ -30,6 +30,7 @@ Bools = npt.NDArray[np.bool_]
 CELLS = 32  # for the root of the rows, rounded up to a power of 2
 MOST_CELLS = 1 << 20
 TAIL = 0.001  # the share beyond the grid at each end, so that a few numbers far away do not make all cells wide
+MANY = 0.25  # the share of rows in cells where the functions may cross, above which all may as well be sorted
 OUTSIDE = 0.05  # the share of the current side beyond the reference's grid, above which they take one for both
 ROUNDING = 1e-6  # cells; a place may be wrong by some 1e-10 of one
 SAMPLE = 2000  # numbers of a side by which the ends are chosen
@@ -71,8 +72,8 @@ class Grid:
         cells = self.cells((values - self.low) * self.scale)
         return float(np.mean((cells == 0) | (cells == self.count + 1)))
 
-    def ranges(self, asked: Bools) -> Floats:
-        """From which number to which the cells asked for go, a little more for rounding's sake, shape (ranges, 2)."""
+    def spans(self, asked: Bools) -> Floats:
+        """From which number to which the cells asked for go, a little more for rounding's sake, shape (spans, 2)."""
         turns = np.diff(np.concatenate(([False], asked, [False])).astype(np.int8))
         starts, ends = np.flatnonzero(turns == 1), np.flatnonzero(turns == -1)
         found = self.low + np.stack([starts - ROUNDING, ends + ROUNDING], axis=1) / self.scale
@@ -97,7 +98,7 @@ class Cells:
 
 
 def area(reference: Summary, current: Summary) -> float | None:
-    """The integral of the distance between the distribution functions; None where there is no grid to tell it by.
+    """The integral of the distance between the distribution functions; None where it is told sooner by sorting all.
 
     It is what a sum over all distinct numbers gives, but for rounding, some 1e-16 of the grid's length.
     """
@@ -110,6 +111,8 @@ def area(reference: Summary, current: Summary) -> float | None:
         sure = one.before / n >= (other.before + other.counts) / m
         sure |= (one.before + one.counts) / n <= other.before / m
         sure[[0, -1]] = False  # they have no end
+        if sum(int(side.counts[~sure].sum()) for side in sides) > MANY * (n + m):
+            return None
         areas = np.abs(one.before / n - other.before / m + one.rests / n - other.rests / m)
         places = in_order(one.grid, reference, ~sure), in_order(one.grid, current, ~sure)
         found = (float(np.sum(areas[sure])) + _crossed(sides, ~sure, places, (n, m))) / one.grid.scale
@@ -153,7 +156,7 @@ def _counted(reference: Summary, current: Summary) -> tuple[Cells, Cells] | None
 def in_order(grid: Grid, side: Summary, asked: Bools) -> Counted:
     """The places of a side's numbers in the cells ``asked`` for, sorted."""
     found = Numbers()
-    for places, cells, counts in grid.blocks(side.near(grid.ranges(asked))):
+    for places, cells, counts in grid.blocks(side.near(grid.spans(asked))):
         wanted = asked[cells]
         found.add(places[wanted] if all_ones(counts) else np.repeat(places[wanted], counts[wanted]))
     return found.sorted()

@@ -23,6 +23,8 @@ from driftloop.stattests import OF_ROWS
 from driftloop.timeline import Ids, Timeline, Track, arrivals, most_drifted_first, track
 from driftloop.windows import FolderWindows, Windows, none_yet, open_windows
 
+IN_MEMORY = 1 << 18  # rows of a column and window; with "year_ago" a year of windows is held, the rest in files
+
 
 def look_back(
     folder: Path,
@@ -129,7 +131,7 @@ def _measured(
 
     def followed(place: int, column: Column) -> Track:
         tell(f"{column.name}, column {place} of {len(columns)}")
-        return track(column, windows, lambda of: summarise(sides.of(of), column), compare)
+        return track(column, windows, lambda of: summarise(sides.of(of), column, IN_MEMORY), compare)
 
     tracks = [followed(place, column) for place, column in enumerate(columns, 1)]
     return Timeline(

@@ -19,7 +19,7 @@ Counts = npt.NDArray[np.integer[Any]]
 Counted = tuple[Array, Counts]
 Place = tuple[int, int, np.dtype[Any] | None]  # where a run starts in a file, its length, and its counts' kind
 
-ROWS = (1 << 25) // (os.cpu_count() or 1)  # of a column and side in memory at once: half a gigabyte for all threads
+ROWS = max(1 << 21, (1 << 25) // (os.cpu_count() or 1))  # of a column and side in memory: half a gigabyte in all
 BLOCK = 1 << 16  # distinct values worked on at a time: what a processor's cache holds
 STEP = BLOCK // 16  # of a run's values, one in so many is looked at to find where to cut
 
@@ -160,8 +160,9 @@ def part(array: Array, start: int, end: int) -> Array:
 class Numbers:
     """Numbers in any order, at any number: what does not fit into memory waits in a file that has no name."""
 
-    def __init__(self) -> None:
-        self.rows = 0
+    def __init__(self, most: int = ROWS) -> None:
+        """``most``: how many may be in memory, and are sorted at once."""
+        self.rows, self._most = 0, most
         self._pieces: list[Array] = []
         self._file: IO[bytes] | None = None
 
@@ -169,7 +170,7 @@ class Numbers:
         """More of them, none NaN. The array is only read."""
         self.rows += len(values)
         self._pieces.append(values)
-        if self._file is None and self.rows > ROWS:
+        if self._file is None and self.rows > self._most:
             self._file = tempfile.TemporaryFile(prefix="driftloop-")  # noqa: SIM115  # as long as the numbers are
             weakref.finalize(self, self._file.close)
         if self._file is not None:
@@ -206,13 +207,13 @@ class Numbers:
             values.sort()
             return counted(values)
         with tempfile.TemporaryFile(prefix="driftloop-") as file:
-            places = [self._written(block, file) for block in self.blocks(ROWS)]
+            places = [self._written(block, file) for block in self.blocks(self._most)]
             runs = list(_runs(_mapped(file, np.uint8), places))
-        self._file.close()
-        self._file = None
         with tempfile.TemporaryFile(prefix="driftloop-") as numbers, tempfile.TemporaryFile() as counts:
             found = write(merge(runs), numbers, counts, self.rows)
         assert found is not None, "there are more than fit into memory"
+        self._file.close()  # not before: where the disk is full, they are still all there
+        self._file = None
         return found
 
     def _written(self, run: Array, file: IO[bytes]) -> Place:

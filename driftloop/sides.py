@@ -9,7 +9,7 @@ import shutil
 import socket
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -44,7 +44,6 @@ A_DAY = 86_400.0  # seconds after which nobody writes there any more
 DAMAGED = (
     OSError,
     ValueError,
-    EOFError,
     KeyError,
     TypeError,
     pa.ArrowException,
@@ -277,7 +276,8 @@ class Kept:
         try:
             found = self._load(column)
         except DAMAGED:
-            found = summarise(self.side, column)
+            made = summarise(self.side, column)
+            found = Summary(made.values, made.counts, made.nulls)  # in order: that it cannot be is nothing to pass over
             with suppress(OSError):  # a worker elsewhere may have no such folder; the next window then reads it again
                 self._save(column, found)
         yield found
@@ -312,18 +312,18 @@ class Kept:
         found = Summary(values, counts, said["nulls"])
         vars(found).update(rows=said["rows"])  # computed once, as the summary itself would
         if "values" not in said:
-            cells = self._load_cells(column, said["grid"], said["rows"])
+            cells = self._load_cells(column, said)
             vars(found).update(_moments=tuple(said["moments"]), cells=cells, grid=cells and cells.grid)
         return found
 
-    def _load_cells(self, column: Column, grid: dict[str, Any] | None, rows: int) -> Cells | None:
-        if grid is None:
+    def _load_cells(self, column: Column, said: dict[str, Any]) -> Cells | None:
+        if said["grid"] is None:
             return None
-        own = Grid(**grid)
-        counts, rests = np.load(self._cells(column), allow_pickle=False)
-        if len(counts) != own.count + 2 or counts.sum() != rows:
-            raise ValueError(f"{self._cells(column)} does not hold {rows} rows in {own.count} cells")
-        return Cells(own, counts.astype(np.int64), rests)
+        grid, content = Grid(**said["grid"]), self._cells(column).read_bytes()
+        if _digest(said, content) != said["digest"]:
+            raise ValueError(f"{self._cells(column)} is not what {self._note(column)} tells of")
+        middle = len(content) // 2
+        return Cells(grid, np.frombuffer(content[:middle], np.int64), np.frombuffer(content[middle:]))
 
     def _save(self, column: Column, found: Summary) -> None:
         """Numbers first, the note that they are there last, each at once under its name."""
@@ -341,8 +341,10 @@ class Kept:
                 cells = found.cells
                 said |= {"kind": kind, "moments": [found.mean, found.variance], "grid": cells and vars(cells.grid)}
                 if cells is not None:
-                    np.save(Path(folder) / "cells.npy", np.stack([cells.counts, cells.rests]))
-                    (Path(folder) / "cells.npy").replace(self._cells(column))
+                    content = cells.counts.tobytes() + cells.rests.tobytes()
+                    said["digest"] = _digest(said, content)
+                    (Path(folder) / "cells").write_bytes(content)
+                    (Path(folder) / "cells").replace(self._cells(column))
                 new.numbers.replace(files.numbers)
                 new.counts.replace(files.counts)
             note = Path(folder) / "note"
@@ -350,7 +352,7 @@ class Kept:
             note.replace(self._note(column))
 
     def _cells(self, column: Column) -> Path:
-        return self.folder / f"{self._name(column)}.npy"
+        return self.folder / f"{self._name(column)}.cells"
 
     def _note(self, column: Column) -> Path:
         return self.folder / f"{self._name(column)}.json"
@@ -362,6 +364,12 @@ class Kept:
 
 def _kind_and_name(column: Column) -> str:
     return f"{column.numeric} {column.name}"
+
+
+def _digest(said: Mapping[str, Any], cells: bytes) -> str:
+    """Of the cells, and of what a note says that depends on them or is as little told by the numbers' own count."""
+    told = json.dumps([said["grid"], said["moments"]]).encode()
+    return hashlib.blake2b(told + cells, digest_size=16).hexdigest()
 
 
 def _hashed(*parts: str) -> str:

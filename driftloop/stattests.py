@@ -6,13 +6,13 @@ import math
 import operator
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
 from driftloop import grid, runs
+from driftloop.once import once
 
 if TYPE_CHECKING:
     from driftloop.columnar import Summary
@@ -32,16 +32,17 @@ ALMOST_NOTHING = 0.0001  # what stands for an empty bin where a logarithm is tak
 
 @dataclass(frozen=True)
 class Pair:
-    """Both sides' values of one column, nulls left out."""
+    """Both sides' values of one column, nulls left out. ``exactly``: nothing is counted in cells."""
 
     reference: Summary
     current: Summary
+    exactly: bool = False
 
-    @cached_property
+    @once
     def rows(self) -> tuple[int, int]:
         return self.reference.rows, self.current.rows
 
-    @cached_property
+    @once
     def distinct(self) -> int:
         """How many different values both sides hold together."""
         return sum(len(values) for values, _, _ in self.joint())
@@ -63,14 +64,14 @@ class Pair:
             last = np.append(values[1:] != values[:-1], [True]).astype(bool)  # of several that are equal
             yield (values, one, other) if last.all() else (values[last], one[last], other[last])
 
-    @cached_property
+    @once
     def counts(self) -> tuple[Counts, Counts]:
         """How often each of the distinct values occurs on each side."""
         blocks = [(one, other) for _, one, other in self.joint()]
         one, other = (np.diff(np.concatenate(side), prepend=0) for side in zip(*blocks, strict=True))
         return one, other
 
-    @cached_property
+    @once
     def shares(self) -> tuple[Floats, Floats]:
         return self.counts[0] / self.rows[0], self.counts[1] / self.rows[1]
 
@@ -154,7 +155,8 @@ def _require_as_many(pair: Pair) -> None:
 
 
 def _wasserstein(pair: Pair, *, numeric: bool) -> float:  # noqa: ARG001
-    area = grid.area(pair.reference, pair.current) if sum(pair.rows) > runs.BLOCK else None
+    many = sum(pair.rows) > runs.BLOCK and not pair.exactly
+    area = grid.area(pair.reference, pair.current) if many else None
     if area is None:
         area = _between(pair, np.abs)
     return area / max(math.sqrt(pair.reference.variance), 0.001)

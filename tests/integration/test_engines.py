@@ -165,10 +165,9 @@ def test_a_column_that_is_sorted_in_files_has_the_same_summary_and_score(given_s
     column = Column("x", is_numeric(kind))
     whole = [summary(side, column) for side in pair]
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr("driftloop.runs.ROWS", 100)
         patched.setattr("driftloop.runs.BLOCK", 64)
         patched.setattr("driftloop.runs.STEP", 4)
-        pieces = [summarise(Pieces(side), column) for side in pair]
+        pieces = [summarise(Pieces(side), column, 100) for side in pair]
         found = compare(*pieces, column)
     for one, other in zip(whole, pieces, strict=True):
         assert one.values.tolist() == other.values.tolist()  # noqa: PD011  # of a summary

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -57,6 +58,8 @@ class Pieces:
 def small_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(runs, "BLOCK", 256)
     monkeypatch.setattr(runs, "STEP", 16)
+    monkeypatch.setattr(columnar, "SLICES", 100)
+    monkeypatch.setattr(grid, "MANY", 1.0)  # however much has to be sorted
 
 
 def unsorted(values: np.ndarray, place: Path) -> Summary:
@@ -64,9 +67,7 @@ def unsorted(values: np.ndarray, place: Path) -> Summary:
 
 
 def in_files(values: np.ndarray, place: Path) -> Summary:
-    with pytest.MonkeyPatch.context() as patched:
-        patched.setattr(runs, "ROWS", 500)
-        return summarise(Pieces(values), COLUMN)
+    return summarise(Pieces(values), COLUMN, 500)
 
 
 def ordered(values: np.ndarray, place: Path) -> Summary:
@@ -93,6 +94,26 @@ def test_the_area_of_rows_that_all_moved_alike_is_how_far(tmp_path: Path, apart:
     values = pair("the same")[0]
     found = grid.area(unsorted(values, tmp_path), unsorted(values + apart, tmp_path))
     assert found == pytest.approx(apart, rel=1e-6, abs=1e-15)  # what apart is, once it is added to another number
+
+
+@pytest.mark.parametrize(("name", "counted"), [("moved", True), ("few", False)])
+def test_the_score_is_that_of_the_area_but_where_most_numbers_would_have_to_be_sorted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, counted: bool
+) -> None:
+    monkeypatch.setattr(grid, "MANY", 0.25)
+    values = pair(name)
+    sides = [unsorted(side, tmp_path) for side in values]
+    found = compare(sides[0], sides[1], COLUMN)
+    assert found.score == pytest.approx(wasserstein_distance(*values) / np.std(values[0]), rel=1e-9)
+    assert ("_ordered" not in vars(sides[0])) == counted
+
+
+def test_a_score_at_the_threshold_is_told_by_all_numbers(tmp_path: Path) -> None:
+    values = np.repeat([-10.0, 10.0], 1500) * np.arange(1, 31)[:, None].repeat(100, axis=1).ravel()[:3000]
+    moved = values + 0.1 * float(np.std(values))
+    expected = wasserstein_distance(values, moved) / np.std(values)
+    found = compare(unsorted(values, tmp_path), unsorted(moved, tmp_path), Column("x", True, "wasserstein", expected))
+    assert (found.score, found.drifted) == (expected, True)
 
 
 def test_only_numbers_in_cells_where_the_functions_may_cross_are_sorted(
@@ -166,10 +187,23 @@ def test_a_constant_has_no_spread(tmp_path: Path, made: Any, value: float) -> No
 def test_the_spread_keeps_its_digits_where_the_numbers_looked_at_first_are_far_from_the_mean(
     tmp_path: Path, made: Any
 ) -> None:
-    values = np.random.default_rng(0).normal(1e6, 1, 20_000)
-    values[:: len(values) // columnar.SOME] = 1e9
-    values[1::2] -= 1e5
-    assert made(values, tmp_path).variance == pytest.approx(values.var(), rel=1e-12)
+    values = np.random.default_rng(0).normal(0, 1, 20_000)
+    values[:: len(values) // columnar.SOME] = 1e6  # each of those
+    exact = float(np.var(values.astype(np.longdouble)))
+    assert made(values, tmp_path).variance == pytest.approx(exact, rel=1e-13)
+
+
+def test_the_spread_keeps_its_digits_once_the_numbers_are_sorted(tmp_path: Path) -> None:
+    values = np.append(np.zeros(200_000), np.arange(1e6, 1e6 + 9))
+    found = unsorted(values, tmp_path)
+    assert found.values.size == 10  # of a summary
+    assert found.variance == pytest.approx(float(np.var(values.astype(np.longdouble))), rel=1e-13)
+
+
+@pytest.mark.parametrize("made", [unsorted, in_files, ordered])
+def test_numbers_too_large_to_be_added_up_have_an_infinite_mean(tmp_path: Path, made: Any) -> None:
+    found = made(np.full(5000, 1e306), tmp_path)
+    assert (found.mean, found.variance) == (np.inf, np.inf)
 
 
 @pytest.mark.parametrize("made", [unsorted, in_files, ordered])
@@ -189,6 +223,34 @@ def test_a_summary_tells_the_same_in_any_order(tmp_path: Path, name: str, made: 
     assert {*found.some(50)} <= {*values}
     assert found.values.tolist() == sorted({*values})  # of a summary
     assert (found.mean, found.ends) == (pytest.approx(values.mean()), (values.min(), values.max())), "sorted since"
+
+
+def test_columns_in_threads_do_not_wait_for_each_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    together = threading.Barrier(2, timeout=30)
+    numbers = runs.Numbers.sorted
+
+    def waiting(self: runs.Numbers) -> Any:
+        together.wait()  # both are here at once, or it breaks
+        return numbers(self)
+
+    monkeypatch.setattr(runs.Numbers, "sorted", waiting)
+    side, columns = Pieces(pair("moved")[0]), [Column(name, numeric=True) for name in ("x", "y")]
+    found = columnar.judged(side, side, columns, lambda before, now, column: len(before.values), threads=2)
+    assert found == (ROWS[0], ROWS[0])
+
+
+def test_what_cannot_be_sorted_is_no_summary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*request: Any) -> Any:
+        raise OSError(28, "No space left on device")
+
+    values, write = pair("the same")[0], runs.write
+    monkeypatch.setattr(runs, "write", full)
+    side = in_files(values, tmp_path)
+    for _ in range(2):
+        with pytest.raises(OSError, match="No space left"):
+            _ = side.values  # of a summary
+    monkeypatch.setattr(runs, "write", write)
+    assert side.values.tolist() == sorted({*values}), "nothing was lost"
 
 
 def test_numbers_of_few_values_are_known_as_such_unsorted() -> None:

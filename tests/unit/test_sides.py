@@ -217,8 +217,7 @@ def test_a_column_of_many_row_groups_is_never_in_memory_whole(tmp_path: Path, mo
 def test_many_runs_of_few_values_are_merged(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(runs, "BLOCK", 32)
     monkeypatch.setattr(runs, "STEP", 16)
-    monkeypatch.setattr(runs, "ROWS", 6)
-    numbers = runs.Numbers()
+    numbers = runs.Numbers(6)
     for seed in range(40):
         numbers.add(np.random.default_rng(seed).permutation(6).astype(float))
     values, counts = numbers.sorted()
@@ -259,8 +258,7 @@ def test_many_runs_hold_one_file_open_and_none_has_a_name(tmp_path: Path, monkey
 
     merge, seen, before = runs.merge, [], held()
     monkeypatch.setattr(runs, "merge", lambda parts: seen.append(held()) or merge(parts))
-    monkeypatch.setattr(runs, "ROWS", 5)
-    numbers = runs.Numbers()
+    numbers = runs.Numbers(5)
     for seed in range(40):
         numbers.add(np.random.default_rng(seed).permutation(5) + seed / 64)
     assert held() == before + 1

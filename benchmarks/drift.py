@@ -207,7 +207,7 @@ def _sorting(files: tuple[Path, Path], _: Path) -> Callable[[], Measured]:
 
 
 def _ours(files: tuple[Path, Path], state: Path | None) -> Callable[[], Measured]:
-    """The engine as `monitor` runs it; summaries are kept in ``state`` where one is given."""
+    """The engine's comparison, without data quality; summaries are kept in ``state`` where one is given."""
     import scipy.spatial.distance
     import scipy.stats  # noqa: F401  # imported late, when a test asks for it
 

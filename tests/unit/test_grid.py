@@ -136,6 +136,22 @@ def test_only_numbers_in_cells_where_the_functions_may_cross_are_sorted(
         assert all("_ordered" not in vars(side) for side in sides)
 
 
+@pytest.mark.parametrize(("name", "own"), [("moved", True), ("moved beyond", False)])
+def test_both_sides_share_a_grid_that_spans_them(tmp_path: Path, name: str, own: bool) -> None:
+    reference, current = (unsorted(values, tmp_path) for values in pair(name))
+    sides = grid._counted(reference, current)
+    assert sides is not None
+    assert (sides[0].grid == reference.grid) == own
+    for side, summary_ in zip(sides, (reference, current), strict=True):
+        assert side.counts.sum() == summary_.rows
+        assert side.counts[[0, -1]].sum() <= 2 * grid.OUTSIDE * summary_.rows
+
+
+@pytest.mark.parametrize("made", [unsorted, in_files, ordered])
+def test_a_look_at_some_numbers_is_a_look_at_some(tmp_path: Path, made: Any) -> None:
+    assert 50 <= len(made(pair("moved")[0], tmp_path).some(50)) <= 60
+
+
 def test_a_kept_reference_is_not_counted_again_and_read_where_it_may_cross(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

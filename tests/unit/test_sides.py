@@ -325,6 +325,27 @@ def test_a_summary_that_is_damaged_is_made_again(tmp_path: Path, source: Counted
     assert source.read == 2
 
 
+@pytest.mark.parametrize("damage", ["half of the cells is 0", "another grid", "another spread"])
+def test_cells_that_are_not_as_they_were_are_made_again(tmp_path: Path, source: Counted, damage: str) -> None:
+    side = kept(source, tmp_path, ["key"])
+    whole = summarise(side, COLUMNS[0])
+    note, cells = side._note(COLUMNS[0]), side._cells(COLUMNS[0])
+    said = json.loads(note.read_text())
+    if damage == "half of the cells is 0":
+        half = cells.stat().st_size // 2
+        cells.write_bytes(cells.read_bytes()[:half] + bytes(half))
+    elif damage == "another grid":
+        note.write_text(json.dumps(said | {"grid": said["grid"] | {"low": 0.5}}))
+    else:
+        note.write_text(json.dumps(said | {"moments": [2.0, 0.1]}))
+    again = summarise(side, COLUMNS[0])
+    assert (again.variance, again.grid) == (whole.variance, whole.grid)
+    assert again.cells is not None
+    assert whole.cells is not None
+    assert again.cells.rests.tolist() == whole.cells.rests.tolist()
+    assert source.read == 2
+
+
 def test_the_same_name_as_another_kind_is_another_column(tmp_path: Path) -> None:
     source = Counted(pd.DataFrame({"code": [1.0, 2.0]}))
     side = kept(source, tmp_path, ["key"])

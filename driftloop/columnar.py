@@ -11,7 +11,7 @@ from typing import Any, Protocol, TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from driftloop import grid
+from driftloop import grid, runs
 from driftloop.errors import DriftloopError
 from driftloop.grid import Cells, Grid
 from driftloop.once import once
@@ -20,10 +20,8 @@ from driftloop.runs import ROWS, Counted, Counts, Numbers, all_ones, counted, fo
 from driftloop.stattests import TESTS, Pair, chosen
 
 Array = npt.NDArray[Any]
-Places = npt.NDArray[np.intp]
 T = TypeVar("T")
 NEARLY = 1e-9  # of a threshold: what counting in cells may round away
-SLICES = 1 << 16  # of a summary's values, taken from here and there at a time
 SOME = 100  # numbers, looked at to see that there are more than a few
 NAMES = 1 << 20  # of categories, that pieces hold together before they are counted as one
 
@@ -106,16 +104,12 @@ class Summary:
         return self.blocks()
 
     def near(self, spans: npt.NDArray[np.float64]) -> Iterator[Counted]:
-        """At least the numbers within spans, each a low and a high one, ascending; all where those are many."""
+        """At least the numbers within spans, each a low and a high one, ascending; a piece at a time."""
         starts = np.searchsorted(self.values, spans[:, 0], "left")
         lengths = np.searchsorted(self.values, spans[:, 1], "right") - starts
-        return self.blocks() if lengths.sum() > len(self.values) // 4 else self._slices(starts, lengths)
-
-    def _slices(self, starts: Places, lengths: Places) -> Iterator[Counted]:
-        """So many values from each start, some at a time."""
         ends = np.cumsum(lengths)
-        for first in range(0, int(lengths.sum()), SLICES):
-            place = np.arange(first, min(first + SLICES, ends[-1]))
+        for first in range(0, int(lengths.sum()), runs.BLOCK):
+            place = np.arange(first, min(first + runs.BLOCK, ends[-1]))
             own = np.searchsorted(ends, place, "right")
             at = starts[own] + place - (ends - lengths)[own]
             yield np.array(self.values[at]), ones(len(at)) if all_ones(self.counts) else np.array(self.counts[at])

@@ -123,10 +123,10 @@ def over(samples: Sequence[Array], rows: int) -> Grid | None:
     """The grid for so many rows over what nearly all of each sample spans; None where that is a point, or too far."""
     with np.errstate(all="ignore"):
         ends = np.concatenate([np.quantile(sample, (TAIL, 1 - TAIL)) for sample in samples])
-        count = min(MOST_CELLS, CELLS << math.isqrt(rows).bit_length())
+        cells = min(MOST_CELLS, CELLS << math.isqrt(rows).bit_length())
         low, length = float(ends.min()), float(ends.max() - ends.min())
-    scale = count / length if length else math.inf
-    return Grid(low - 1 / scale, scale, count) if math.isfinite(scale) and scale else None
+    scale = cells / length if length else math.inf
+    return Grid(low - 1 / scale, scale, cells) if math.isfinite(scale) and scale else None
 
 
 def count(grid: Grid, side: Summary) -> Cells:

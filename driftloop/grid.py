@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 Array = npt.NDArray[Any]
 Floats = npt.NDArray[np.float64]
 Rows = npt.NDArray[np.int64]
+Signs = npt.NDArray[np.int8]
 Places = npt.NDArray[np.intp]
 Bools = npt.NDArray[np.bool_]
 
@@ -47,8 +48,8 @@ class Grid:
     scale: float
     count: int
 
-    def blocks(self, parts: Iterable[Counted]) -> Iterator[tuple[Floats, Places, Counts]]:
-        """Numbers' places, in which cells these are, and the numbers' counts, a part at a time.
+    def blocks(self, parts: Iterable[Counted]) -> Iterator[tuple[Floats, Floats, Places, Counts]]:
+        """Numbers' places, these within the grid, in which cells they are, and the numbers' counts, a part at a time.
 
         The arrays are the same ones each time: new memory for each part would take as long as the rest.
         """
@@ -61,7 +62,7 @@ class Grid:
             np.multiply(places, self.scale, out=places)
             np.clip(places, 0, self.count + 1, out=within)
             np.copyto(cells[: len(values)], within, casting="unsafe")
-            yield places, cells[: len(values)], counts
+            yield places, within, cells[: len(values)], counts
 
     def cells(self, places: Floats) -> Places:
         """Cell k holds the places from k to k + 1, but for the first and the last one, which have no end."""
@@ -84,11 +85,11 @@ class Grid:
 
 @dataclass(frozen=True)
 class Cells:
-    """How many of a side's numbers each cell of a grid holds, and how far from the cell's end they lie, added up."""
+    """How many of a side's numbers each cell of a grid holds; where known, how far from its end they lie, added up."""
 
     grid: Grid
-    counts: Rows
-    rests: Floats
+    counts: Counts
+    rests: Floats | None = None
 
     @property
     def before(self) -> Rows:
@@ -108,14 +109,15 @@ def area(reference: Summary, current: Summary) -> float | None:
             return None
         (one, other), (n, m) = sides, (reference.rows, current.rows)
         # within a cell the first function less the second is never below, or never above 0
-        sure = one.before / n >= (other.before + other.counts) / m
-        sure |= (one.before + one.counts) / n <= other.before / m
-        sure[[0, -1]] = False  # they have no end
-        if sum(int(side.counts[~sure].sum()) for side in sides) > MANY * (n + m):
+        above = one.before / n >= (other.before + other.counts) / m
+        below = (one.before + one.counts) / n <= other.before / m
+        signs = np.where(above, 1, np.where(below, -1, 0)).astype(np.int8)
+        signs[[0, -1]] = 0  # they have no end
+        if sum(int(side.counts[signs == 0].sum()) for side in sides) > MANY * (n + m):
             return None
-        areas = np.abs(one.before / n - other.before / m + one.rests / n - other.rests / m)
-        places = in_order(one.grid, reference, ~sure), in_order(one.grid, current, ~sure)
-        found = (float(np.sum(areas[sure])) + _crossed(sides, ~sure, places, (n, m))) / one.grid.scale
+        (rest, places), (rest_, places_) = _gone_through(one, reference, signs), _gone_through(other, current, signs)
+        told = float(np.sum(signs * (one.before / n - other.before / m))) + rest / n - rest_ / m
+        found = (told + _crossed(sides, signs == 0, (places, places_), (n, m))) / one.grid.scale
     return found if math.isfinite(found) else None
 
 
@@ -131,17 +133,26 @@ def over(samples: Sequence[Array], rows: int) -> Grid | None:
 
 def count(grid: Grid, side: Summary) -> Cells:
     """The side's numbers counted."""
-    found = Cells(grid, np.zeros(grid.count + 2, np.int64), np.zeros(grid.count + 2))
-    for places, cells, counts in grid.blocks(side.parts()):
-        rests = np.subtract(cells, places, out=places)
-        if all_ones(counts):
-            np.add.at(found.counts, cells, 1)
-        else:
-            np.add.at(found.counts, cells, counts)
-            rests *= counts
-        np.add.at(found.rests, cells, rests)
-    found.rests[:] += found.counts  # a cell ends one after it begins
-    return found
+    kind = np.int32 if side.rows < 2**31 else np.int64  # half the memory, of which it takes all at once
+    found: Counts = np.zeros(grid.count + 2, kind)
+    for _, _, cells, counts in grid.blocks(side.parts()):
+        np.add.at(found, cells, kind(1) if all_ones(counts) else counts.astype(kind, copy=False))
+    return Cells(grid, found)
+
+
+def rests_of(side: Summary, counted: Cells) -> Floats:
+    """How far the side's numbers lie from the ends of their cells, added up: what spares going through them again."""
+    rests = np.zeros(len(counted.counts))
+    for _, within, cells, counts in counted.grid.blocks(side.parts()):
+        np.add.at(rests, cells, _rests(within, cells, counts))
+    return rests
+
+
+def _rests(within: Floats, cells: Places, counts: Counts) -> Floats:
+    """How far numbers lie from the ends of their cells, times their counts, in the places' memory."""
+    np.subtract(cells, within, out=within)
+    within += 1  # a cell ends one after it begins
+    return within if all_ones(counts) else np.multiply(within, counts, out=within)
 
 
 def _counted(reference: Summary, current: Summary) -> tuple[Cells, Cells] | None:
@@ -153,13 +164,18 @@ def _counted(reference: Summary, current: Summary) -> tuple[Cells, Cells] | None
     return None if grid is None else (count(grid, reference), count(grid, current))
 
 
-def in_order(grid: Grid, side: Summary, asked: Bools) -> Counted:
-    """The places of a side's numbers in the cells ``asked`` for, sorted."""
-    found = Numbers()
-    for places, cells, counts in grid.blocks(side.near(grid.spans(asked))):
-        wanted = asked[cells]
-        found.add(places[wanted] if all_ones(counts) else np.repeat(places[wanted], counts[wanted]))
-    return found.sorted()
+def _gone_through(counted: Cells, side: Summary, signs: Signs) -> tuple[float, Counted]:
+    """A side's rests times its cells' signs, added up, and the places of its numbers in cells without one, sorted."""
+    known = counted.rests
+    rests, unsure = 0.0 if known is None else float(np.sum(signs * known)), Numbers()
+    parts = side.parts() if known is None else side.near(counted.grid.spans(signs == 0))
+    for places, within, cells, counts in counted.grid.blocks(parts):
+        own = signs[cells]
+        if known is None:
+            rests += float(np.sum(np.multiply(_rests(within, cells, counts), own, out=within)))
+        wanted = own == 0
+        unsure.add(places[wanted] if all_ones(counts) else np.repeat(places[wanted], counts[wanted]))
+    return rests, unsure.sorted()
 
 
 def _crossed(sides: tuple[Cells, Cells], asked: Bools, places: tuple[Counted, Counted], rows: tuple[int, int]) -> float:

@@ -11,7 +11,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +29,7 @@ from driftloop.columnar import Column, Side, Summary, summarise, summary
 from driftloop.contract import Loop
 from driftloop.errors import DriftloopError, WindowError
 from driftloop.frame import Window
-from driftloop.grid import Cells, Grid
+from driftloop.grid import Cells, Grid, rests_of
 from driftloop.runs import Counts, Files, all_ones, mapped, total, write
 from driftloop.schema import Schema
 from driftloop.storage import answering
@@ -341,7 +341,9 @@ class Kept:
                 cells = found.cells
                 said |= {"kind": kind, "moments": [found.mean, found.variance], "grid": cells and vars(cells.grid)}
                 if cells is not None:
-                    content = cells.counts.tobytes() + cells.rests.tobytes()
+                    rests = rests_of(found, cells)
+                    vars(found).update(cells=replace(cells, rests=rests))  # this comparison is spared them too
+                    content = cells.counts.astype(np.int64).tobytes() + rests.tobytes()
                     said["digest"] = _digest(said, content)
                     (Path(folder) / "cells").write_bytes(content)
                     (Path(folder) / "cells").replace(self._cells(column))

@@ -225,6 +225,7 @@ def _ours(files: tuple[Path, Path], state: Path | None) -> Callable[[], Measured
 
     from driftloop import columnar
     from driftloop.columnar import Column, Side
+    from driftloop.digests import Digests
     from driftloop.sides import Stored, kept
     from driftloop.windows import FolderWindows
 
@@ -232,13 +233,14 @@ def _ours(files: tuple[Path, Path], state: Path | None) -> Callable[[], Measured
     columns = [Column(name, name in numeric) for name in numeric + categorical]
 
     def side(file: Path) -> tuple[FolderWindows, Side]:
-        windows = FolderWindows(file.parent, ".", None, entity=None, target="none")
+        digests = Digests(state / "digests.json" if state else None)
+        windows = FolderWindows(file.parent, ".", None, entity=None, target="none", digests=digests)
         return windows, Stored(windows, ((file.stem, str(file), pq.read_metadata(file).num_rows),), "binary", "none")
 
     def measure() -> Measured:
         (windows, reference), (_, current) = (side(file) for file in files)
         if state:
-            reference = kept(reference, state, [windows.digest(files[0].stem)])
+            reference = kept(reference, state / "summaries", [windows.digest(files[0].stem)])
         found = columnar.measure(reference, current, columns, THREADS)
         return {"drifted": sum(column.drifted for column in found)}
 
@@ -251,6 +253,7 @@ def _alone(files: tuple[Path, Path], _: Path) -> Callable[[], Measured]:
 
 def _first(files: tuple[Path, Path], state: Path) -> Callable[[], Measured]:
     shutil.rmtree(state, ignore_errors=True)
+    state.mkdir()
     return _ours(files, state)
 
 

@@ -6,7 +6,6 @@ Reading gives raw rows; frame.check judges them.
 from __future__ import annotations
 
 import hashlib
-import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
@@ -16,16 +15,16 @@ import pyarrow as pa
 import pyarrow.fs
 
 from driftloop.contract import Loop
+from driftloop.digests import Digests
 from driftloop.errors import ContractError, Unreachable, WindowError
 from driftloop.settings import Settings, without_password
-from driftloop.storage import answering, locate, shown, version
+from driftloop.storage import answering, locate, shown
 from driftloop.tables import column_names, join, read_table
 
 if TYPE_CHECKING:
     import sqlalchemy as sa
 
 SUFFIXES = (".parquet", ".csv")
-JUST_NOW = 2_000_000_000  # nanoseconds within which a file may be written twice at what its clock calls the same time
 
 
 class Windows(Protocol):
@@ -51,11 +50,19 @@ class Windows(Protocol):
 def open_windows(loop: Loop, folder: Path, settings: Settings | None = None) -> Windows:
     """The windows that ``loop`` describes; relative paths lie beside ``folder``'s loop.toml.
 
-    ``settings`` say where the prediction log is; only windows that are taken from it need them.
+    ``settings`` say where the prediction log is, which only windows that are taken from it need, and where hashes of
+    files are kept.
     """
     if loop.windows.sql:
         return SqlWindows(loop, folder)
-    files = FolderWindows(folder, loop.windows.path, loop.windows.labels, entity=loop.entity, target=loop.target)
+    files = FolderWindows(
+        folder,
+        loop.windows.path,
+        loop.windows.labels,
+        entity=loop.entity,
+        target=loop.target,
+        digests=Digests(settings.home / "digests.json") if settings else None,
+    )
     if loop.windows.source == "files":
         return files
     from driftloop.log_windows import LogWindows
@@ -79,11 +86,20 @@ def none_yet(loop: Loop, folder: Path) -> str:
 class FolderWindows:
     """Windows as files ``path/2024-01.parquet|.csv`` or folders of tables joined one-to-one on the entity."""
 
-    def __init__(self, folder: Path, path: str, labels: str | None, *, entity: str | None, target: str | None) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        path: str,
+        labels: str | None,
+        *,
+        entity: str | None,
+        target: str | None,
+        digests: Digests | None = None,
+    ) -> None:
         self.entity, self.target = entity, target
         self.files, self.root = locate(path, folder, "windows.path")
         self.labels = locate(labels, folder, "windows.labels") if labels else None
-        self._contents: dict[tuple[object, ...], bytes] = {}  # hashes by what tells that a file is the same
+        self.digests = digests or Digests()
 
     def exist(self) -> bool:
         """Whether their folder is there."""
@@ -118,22 +134,8 @@ class FolderWindows:
             digest.update(info.base_name.encode())
             filesystem = self.labels[0] if self.labels and info is labels else self.files
             with answering(info.path):
-                digest.update(version(filesystem, info) or self._content(filesystem, info))
+                digest.update(self.digests.of(filesystem, info))
         return digest.hexdigest()[:16]
-
-    def _content(self, filesystem: pa.fs.FileSystem, info: pa.fs.FileInfo) -> bytes:
-        """A file's hash; of a local one that before, while it is the same file and nobody has written to it."""
-        is_local = filesystem.type_name == "local"
-        place, changed = _state(info.path) if is_local else ((), 0)
-        if place and place in self._contents:
-            return self._contents[place]
-        digest = hashlib.sha256()  # processors have instructions for it
-        with filesystem.open_input_stream(info.path) as stream:
-            while block := stream.read(1 << 20):
-                digest.update(block)
-        if place and time.time_ns() - changed > JUST_NOW:
-            self._contents[place] = digest.digest()
-        return digest.digest()
 
     def has_labels(self, window: str) -> bool:
         if self.label_file(window) is not None:
@@ -207,12 +209,6 @@ class FolderWindows:
                 )
             entries[key] = info
         return entries
-
-
-def _state(path: str) -> tuple[tuple[object, ...], int]:
-    """What differs once a file was replaced or written to, and when that last was: a time that nobody can set back."""
-    found = Path(path).stat()
-    return (path, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns), found.st_ctime_ns
 
 
 class SqlWindows:

@@ -325,7 +325,7 @@ def test_a_file_is_hashed_once_until_it_is_another_one(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, just_now: int, hashed: list[int]
 ) -> None:
     """As many hashes are begun as there are contents, and one of them all; a file written just now is no help."""
-    monkeypatch.setattr("driftloop.windows.JUST_NOW", just_now)
+    monkeypatch.setattr("driftloop.digests.JUST_NOW", just_now)
     sha256, begun = hashlib.sha256, []
     monkeypatch.setattr("hashlib.sha256", lambda: begun.append(1) or sha256())
     found, file, other = windows(tmp_path), tmp_path / "windows" / "2024-01.csv", tmp_path / "other"

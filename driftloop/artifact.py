@@ -11,10 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
-from pydantic import ValidationError
 
 from driftloop import evidence
-from driftloop.compiled import Compiled, differences, digest, load_compiled
+from driftloop.compiled import Compiled, differences, digest, load_compiled, read_model
 from driftloop.errors import ArtifactError
 from driftloop.evidence import Evidence
 from driftloop.facts import Facts
@@ -146,18 +145,17 @@ def load(folder: Path) -> Artifact:
     the folder itself carries.
     Raises ArtifactError when it is incomplete, altered, of another format or needs a type nobody reviewed.
     """
-    from mlflow.models import Model
+    from mlflow.exceptions import MlflowException
+    from mlflow.models import ModelSignature
 
-    try:
-        model = Model.load(str(folder))
-        facts = Facts.model_validate((model.metadata or {})["driftloop"])
-    except (OSError, KeyError, ValidationError, ValueError) as error:
-        raise ArtifactError(f"{folder} is not a model that driftloop stored: {error}") from None
-    except Exception as error:  # MLflow and PyYAML raise classes of their own for a damaged MLmodel file
-        raise ArtifactError(f"{folder}/MLmodel cannot be read: {error}") from error
-    if model.signature is None:
+    facts, stored = read_model(folder)  # not MLflow's Model.load, which reads YAML in Python
+    if stored.get("signature") is None:
         raise ArtifactError(f"{folder} has no signature")
-    return Artifact(facts, load_skops(folder / "model.skops"), model.signature, load_compiled(folder, facts))
+    try:
+        signature = ModelSignature.from_dict(stored["signature"])
+    except (MlflowException, AttributeError, KeyError, TypeError, ValueError) as error:
+        raise ArtifactError(f"the signature in {folder}/MLmodel cannot be read: {error}") from error
+    return Artifact(facts, load_skops(folder / "model.skops"), signature, load_compiled(folder, facts))
 
 
 def load_evidence(folder: Path, facts: Facts) -> Evidence | None:

@@ -6,6 +6,7 @@ import json
 import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
@@ -304,7 +305,8 @@ class Registry:
         )
 
 
-def library_versions() -> dict[str, str]:
+@cache
+def library_versions() -> Mapping[str, str]:
     """Of the libraries a stored model needs to be loaded and to score as it did."""
     from importlib.metadata import version
 
@@ -325,7 +327,7 @@ def _requirements(estimator: Any) -> list[str]:
     from driftloop.boosters import LIBRARIES as BOOSTERS
     from driftloop.boosters import library
 
-    needed = library_versions()
+    needed = dict(library_versions())
     if booster := library(getattr(estimator["model"], "regressor_", estimator["model"]), *BOOSTERS):
         needed[booster] = sys.modules[booster].__version__
     return [f"{name}=={version}" for name, version in needed.items()]

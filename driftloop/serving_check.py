@@ -132,11 +132,13 @@ def _latency(loaded: Artifact, rows: pd.DataFrame) -> float:
 
 
 def _prepare() -> Callable[[Any], Any]:
-    with uncollected():
-        import mlflow.artifacts  # before the first request: each fork would import it anew
+    with uncollected():  # before the first request: each fork would import it all anew
+        import mlflow.artifacts
         import onnxruntime  # noqa: F401
+        import pandas as pd
         import skops.io  # noqa: F401
         from mlflow import MlflowClient  # noqa: F401
+        from sklearn.preprocessing import OrdinalEncoder
 
         import driftloop.artifact
         import driftloop.recipe
@@ -144,11 +146,16 @@ def _prepare() -> Callable[[Any], Any]:
         import driftloop.trees  # noqa: F401
 
         if not os.environ.get("MLFLOW_TRACKING_URI", "").startswith("http"):  # then MLflow reads its database itself
-            import mlflow.store.model_registry.sqlalchemy_store
-            import mlflow.store.tracking.sqlalchemy_store  # noqa: F401
+            import alembic.command  # noqa: F401
+            import mlflow.store.model_registry.sqlalchemy_workspace_store
+            import mlflow.store.tracking.sqlalchemy_workspace_store
+            import sqlalchemy.dialects.sqlite  # noqa: F401
             from sqlalchemy.orm import configure_mappers
 
             configure_mappers()
+        # what else is imported, is when it is first used
+        mlflow.set_tracking_uri(mlflow.get_tracking_uri())
+        OrdinalEncoder().fit_transform(pd.DataFrame({"x": ["a"]}))
     return try_version
 
 

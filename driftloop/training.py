@@ -265,7 +265,11 @@ def fitted(loop: Loop, recipe: Recipe, learnt: TrainingSet, encodings: Encodings
             asked = loop.training
             return fine_tuning.tuned(learnt.base.estimator, X, y, asked.epochs, asked.learning_rate)
         pipeline = build(loop, recipe)
-        encode, Z = (encodings or Encodings()).of(pipeline[:-1], learnt.rows, y)
+        encode = pipeline[:-1]
+        if encodings is None:
+            Z = fit_transform(encode, X, y)
+        else:
+            encode, Z = encodings.of(encode, learnt.rows, y)
         name, model = pipeline.steps[-1]
         model.fit(Z, y, **({} if learnt.weights is None else {"sample_weight": learnt.weights}))
     except Exception as error:  # an estimator may be anybody's, and raise classes of its own

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import json
 import math
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
+import skops.io
+import yaml
 
-from driftloop.artifact import SAMPLE_TOLERANCE, Artifact, score
+from driftloop import compiled
+from driftloop.artifact import SAMPLE_TOLERANCE, Artifact, load, score
 from driftloop.errors import ArtifactError
 from driftloop.facts import Facts
 from tests.fakes import a_candidate, a_loop, a_window, some_rows, stored
@@ -99,3 +104,43 @@ def test_rows_are_scored_alike_alone_and_together() -> None:
 def test_facts_are_frozen() -> None:
     with pytest.raises(ValueError, match="frozen"):
         CANDIDATE.facts.rows = 0  # type: ignore[misc]
+
+
+SIGNATURE = {
+    "inputs": json.dumps([{"type": "double", "name": "fee"}, {"type": "string", "name": "plan"}]),
+    "outputs": json.dumps([{"type": "long"}]),
+}
+
+
+def folder_of(place: Path, signature: Any) -> Path:
+    skops.io.dump(CANDIDATE.estimator, place / "model.skops")
+    model = {"metadata": {"driftloop": json.loads(CANDIDATE.facts.model_dump_json())}, "signature": signature}
+    (place / "MLmodel").write_text(yaml.safe_dump(model), encoding="utf-8")
+    if CANDIDATE.compiled:
+        (place / compiled.FILE).write_bytes(CANDIDATE.compiled)
+    return place
+
+
+def test_a_folder_of_what_was_stored_loads(tmp_path: Path) -> None:
+    found = load(folder_of(tmp_path, SIGNATURE))
+    found.verify()
+    assert found.facts == CANDIDATE.facts
+    assert [column.name for column in found.signature.inputs] == ["fee", "plan"]
+
+
+@pytest.mark.parametrize(
+    ("signature", "said"),
+    [
+        (None, "has no signature"),
+        ([], "the signature in .*MLmodel cannot be read"),
+        ("inputs", "the signature in .*MLmodel cannot be read"),
+        ({"inputs": 3}, "the signature in .*MLmodel cannot be read"),
+        ({"inputs": "{"}, "the signature in .*MLmodel cannot be read"),
+        ({"inputs": '[{"type": "fee"}]'}, "the signature in .*MLmodel cannot be read"),
+        ({"inputs": '[{"name": "fee"}]'}, "the signature in .*MLmodel cannot be read"),
+        ({"inputs": '[{"type": "double", "name": "fee"}, {"type": "double"}]'}, "the signature in .*cannot be read"),
+    ],
+)
+def test_a_signature_that_is_not_one_does_not_load(tmp_path: Path, signature: Any, said: str) -> None:
+    with pytest.raises(ArtifactError, match=said):
+        load(folder_of(tmp_path, signature))

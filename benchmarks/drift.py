@@ -233,7 +233,7 @@ def _ours(files: tuple[Path, Path], state: Path | None) -> Callable[[], Measured
     columns = [Column(name, name in numeric) for name in numeric + categorical]
 
     def side(file: Path) -> tuple[FolderWindows, Side]:
-        digests = Digests(state / "digests.json" if state else None)
+        digests = Digests(state / "digests" if state else None)
         windows = FolderWindows(file.parent, ".", None, entity=None, target="none", digests=digests)
         return windows, Stored(windows, ((file.stem, str(file), pq.read_metadata(file).num_rows),), "binary", "none")
 

@@ -153,7 +153,7 @@ def load(folder: Path) -> Artifact:
         raise ArtifactError(f"{folder} has no signature")
     try:
         signature = ModelSignature.from_dict(stored["signature"])
-    except (MlflowException, AttributeError, KeyError, TypeError, ValueError) as error:
+    except (MlflowException, AttributeError, KeyError, RecursionError, TypeError, ValueError) as error:
         raise ArtifactError(f"the signature in {folder}/MLmodel cannot be read: {error}") from error
     return Artifact(facts, load_skops(folder / "model.skops"), signature, load_compiled(folder, facts))
 

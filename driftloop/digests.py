@@ -4,67 +4,80 @@ from __future__ import annotations
 
 import hashlib
 import json
-import tempfile
+import os
 import time
 from contextlib import suppress
 from pathlib import Path
+from typing import NamedTuple
 
 import pyarrow.fs
 
 from driftloop.storage import version
 
 JUST_NOW = 2_000_000_000  # nanoseconds within which a file may be written twice at what its clock calls the same time
-State = list[int]
+
+
+class State(NamedTuple):
+    """What differs once a file was replaced or written to; nobody can set back when it was ``changed``."""
+
+    inode: int
+    size: int
+    written: int
+    changed: int
 
 
 class Digests:
-    """Of local files also those that earlier processes told, where ``store``, a file, holds them.
+    """Of local files also those that earlier processes told, each in a file of its own in the folder ``store``.
 
-    What it holds is trusted as long as nobody replaced a file or wrote to it: its time of change cannot be set back.
+    They are trusted until a file's state is another one. A write through a mapping of a file is seen once the system
+    has written it out, and a clock that runs ahead of this machine's, a file server's, may hide one of the same second.
     """
 
     def __init__(self, store: Path | None = None) -> None:
         self._store = store
-        self._known: dict[str, tuple[State, str]] | None = None
+        self._told: dict[str, tuple[State, str]] = {}
 
     def of(self, filesystem: pyarrow.fs.FileSystem, info: pyarrow.fs.FileInfo) -> bytes:
         """A hash of the file's content, or what the storage calls it."""
-        named = version(filesystem, info)
-        if named is not None:
+        if named := version(filesystem, info):
             return named
         if filesystem.type_name != "local":
             return _read(filesystem, info)
-        if self._known is None:
-            self._known = self._kept()
-        state, changed = _state(info.path)
-        known = self._known.get(info.path)
-        if known and known[0] == state:
-            return bytes.fromhex(known[1])
+        path, now = info.path, time.time_ns()
+        state = _state(path)
+        told = self._told.get(path) or self._kept(path)
+        if told and told[0] == state:
+            self._told[path] = told
+            return bytes.fromhex(told[1])
         digest = _read(filesystem, info)
-        if time.time_ns() - changed > JUST_NOW:
-            self._keep(info.path, state, digest.hex())
+        if now - state.changed > JUST_NOW:
+            self._told[path] = state, digest.hex()
+            self._keep(path)
         return digest
 
-    def _kept(self) -> dict[str, tuple[State, str]]:
+    def _kept(self, path: str) -> tuple[State, str] | None:
         if self._store is None:
-            return {}
+            return None
         try:
-            found = json.loads(self._store.read_text(encoding="utf-8"))
-            return {path: (state, bytes.fromhex(digest).hex()) for path, (state, digest) in found.items()}
-        except (OSError, ValueError, TypeError, AttributeError):  # not there yet, or not as it was: it is made anew
-            return {}
+            said = json.loads(_place(self._store, path).read_text(encoding="utf-8"))
+            return State(*said["state"]), bytes.fromhex(said["digest"]).hex()
+        except (OSError, ValueError, TypeError, KeyError):  # not there, or not as it was: it is made anew
+            return None
 
-    def _keep(self, path: str, state: State, digest: str) -> None:
-        assert self._known is not None, "it was looked up first"
-        self._known[path] = (state, digest)
+    def _keep(self, path: str) -> None:
         if self._store is None:
             return
-        known = self._kept() | self._known  # another process may have told others meanwhile
-        there = {path: told for path, told in known.items() if Path(path).exists()}
-        with suppress(OSError), tempfile.TemporaryDirectory(dir=self._store.parent, prefix=".unfinished-") as folder:
-            new = Path(folder) / self._store.name
-            new.write_text(json.dumps(there), encoding="utf-8")
-            new.replace(self._store)
+        state, digest = self._told[path]
+        place = _place(self._store, path)
+        new = place.with_suffix(f".{os.getpid()}")
+        with suppress(OSError):  # the next process then reads the file again
+            self._store.mkdir(exist_ok=True)
+            new.write_text(json.dumps({"path": path, "state": state, "digest": digest}), encoding="utf-8")
+            new.replace(place)
+
+
+def _place(store: Path, path: str) -> Path:
+    return store / f"{hashlib.blake2b(os.fsencode(path), digest_size=8).hexdigest()}.json"
 
 
 def _read(filesystem: pyarrow.fs.FileSystem, info: pyarrow.fs.FileInfo) -> bytes:
@@ -75,7 +88,6 @@ def _read(filesystem: pyarrow.fs.FileSystem, info: pyarrow.fs.FileInfo) -> bytes
     return digest.digest()
 
 
-def _state(path: str) -> tuple[State, int]:
-    """What differs once a file was replaced or written to, and when that last was: a time that nobody can set back."""
+def _state(path: str) -> State:
     found = Path(path).stat()
-    return [found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns], found.st_ctime_ns
+    return State(found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns)

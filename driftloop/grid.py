@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from driftloop.once import once
 from driftloop.runs import Counted, Counts, Numbers, all_ones, ranges
 
 if TYPE_CHECKING:
@@ -49,7 +50,7 @@ class Grid:
     count: int
 
     def blocks(self, parts: Iterable[Counted]) -> Iterator[tuple[Floats, Floats, Places, Counts]]:
-        """Numbers' places, these within the grid, in which cells they are, and the numbers' counts, a part at a time.
+        """Numbers' places, the same clipped to the grid, their cells, and the numbers' counts, a part at a time.
 
         The arrays are the same ones each time: new memory for each part would take as long as the rest.
         """
@@ -91,7 +92,7 @@ class Cells:
     counts: Counts
     rests: Floats | None = None
 
-    @property
+    @once
     def before(self) -> Rows:
         """How many lie in earlier cells."""
         before: Rows = np.cumsum(self.counts) - self.counts
@@ -115,9 +116,11 @@ def area(reference: Summary, current: Summary) -> float | None:
         signs[[0, -1]] = 0  # they have no end
         if sum(int(side.counts[signs == 0].sum()) for side in sides) > MANY * (n + m):
             return None
-        (rest, places), (rest_, places_) = _gone_through(one, reference, signs), _gone_through(other, current, signs)
-        told = float(np.sum(signs * (one.before / n - other.before / m))) + rest / n - rest_ / m
-        found = (told + _crossed(sides, signs == 0, (places, places_), (n, m))) / one.grid.scale
+        (rests, places), (others, others_places) = (
+            _gone_through(cells, side, signs) for cells, side in zip(sides, (reference, current), strict=True)
+        )
+        sure = float(np.sum(signs * (one.before / n - other.before / m))) + rests / n - others / m
+        found = (sure + _crossed(sides, signs == 0, (places, others_places), (n, m))) / one.grid.scale
     return found if math.isfinite(found) else None
 
 
@@ -149,7 +152,7 @@ def rests_of(side: Summary, counted: Cells) -> Floats:
 
 
 def _rests(within: Floats, cells: Places, counts: Counts) -> Floats:
-    """How far numbers lie from the ends of their cells, times their counts, in the places' memory."""
+    """How far numbers lie from the ends of their cells, times their counts, in the memory of ``within``."""
     np.subtract(cells, within, out=within)
     within += 1  # a cell ends one after it begins
     return within if all_ones(counts) else np.multiply(within, counts, out=within)
@@ -187,6 +190,8 @@ def _crossed(sides: tuple[Cells, Cells], asked: Bools, places: tuple[Counted, Co
     at, cells, height = np.zeros(1), np.full(1, -1), np.zeros(1)  # the last place of a block goes before the next one's
     for pieces in ranges(places):
         new = np.concatenate([piece for piece, _ in pieces])
+        if not len(new):  # no number is in such a cell
+            continue
         order = np.argsort(new, kind="stable")  # of two sorted pieces: merged in linear time
         counts = np.concatenate([counts for _, counts in pieces])[order]
         first = order < len(pieces[0][0])

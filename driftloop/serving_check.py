@@ -153,7 +153,7 @@ def _prepare() -> Callable[[Any], Any]:
             from sqlalchemy.orm import configure_mappers
 
             configure_mappers()
-        # what else is imported, is when it is first used
+        # these two import more when they are first used
         mlflow.set_tracking_uri(mlflow.get_tracking_uri())
         OrdinalEncoder().fit_transform(pd.DataFrame({"x": ["a"]}))
     return try_version

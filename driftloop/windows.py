@@ -61,7 +61,7 @@ def open_windows(loop: Loop, folder: Path, settings: Settings | None = None) -> 
         loop.windows.labels,
         entity=loop.entity,
         target=loop.target,
-        digests=Digests(settings.home / "digests.json") if settings else None,
+        digests=Digests(settings.home / "digests") if settings else None,
     )
     if loop.windows.source == "files":
         return files

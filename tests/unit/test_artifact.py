@@ -135,6 +135,7 @@ def test_a_folder_of_what_was_stored_loads(tmp_path: Path) -> None:
         ([], "the signature in .*MLmodel cannot be read"),
         ("inputs", "the signature in .*MLmodel cannot be read"),
         ({"inputs": 3}, "the signature in .*MLmodel cannot be read"),
+        ({"inputs": "[" * 100_000}, "the signature in .*MLmodel cannot be read"),
         ({"inputs": "{"}, "the signature in .*MLmodel cannot be read"),
         ({"inputs": '[{"type": "fee"}]'}, "the signature in .*MLmodel cannot be read"),
         ({"inputs": '[{"name": "fee"}]'}, "the signature in .*MLmodel cannot be read"),

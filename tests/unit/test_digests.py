@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 import pyarrow.fs
@@ -11,6 +12,9 @@ import pytest
 
 from driftloop import digests
 from driftloop.digests import Digests
+from driftloop.settings import Settings
+from driftloop.windows import open_windows
+from tests.fakes import a_loop
 
 LOCAL = pyarrow.fs.LocalFileSystem()
 
@@ -42,62 +46,104 @@ def window(folder: Path, name: str, content: str) -> Path:
 
 
 def test_another_process_reads_no_file_that_is_the_same(tmp_path: Path, read: list[str]) -> None:
-    store = tmp_path / "digests.json"
+    store = tmp_path / "digests"
     files = [window(tmp_path, name, name) for name in "ab"]
     first = [of(file, store) for file in files]
     assert [of(file, store) for file in files] == first
     assert read == ["a", "b"]
     assert [of(file, None) for file in files] == first
     assert read == ["a", "b"] * 2
+    assert {json.loads(kept.read_text(encoding="utf-8"))["path"] for kept in store.iterdir()} == {*map(str, files)}
 
 
-def test_a_file_replaced_by_one_of_the_same_size_and_time_is_read(tmp_path: Path, read: list[str]) -> None:
-    store, file = tmp_path / "digests.json", window(tmp_path, "a", "1")
-    before, times = of(file, store), file.stat()
-    other = window(tmp_path, "other", "2")
-    os.utime(other, ns=(times.st_mtime_ns, times.st_mtime_ns))
+def test_the_windows_of_a_loop_are_known_to_the_next_process(tmp_path: Path, read: list[str]) -> None:
+    (tmp_path / "windows").mkdir()
+    window(tmp_path / "windows", "2024-01.csv", "user_id\n1\n")
+    settings = Settings.from_env({}, tmp_path)
+    settings.home.mkdir()
+    found = {open_windows(a_loop(), tmp_path, settings).digest("2024-01") for _ in range(2)}
+    assert len(found) == 1
+    assert read == ["2024-01.csv"]
+
+
+def replaced(file: Path) -> None:
+    other = window(file.parent, "other", "2")
+    os.utime(other, ns=(file.stat().st_mtime_ns, file.stat().st_mtime_ns))
     other.replace(file)
-    assert of(file, store) != before
+
+
+def written_to(file: Path) -> None:
+    before = file.stat()
+    file.write_text("2", encoding="utf-8")
+    os.utime(file, ns=(before.st_mtime_ns, before.st_mtime_ns))
+    assert file.stat().st_ino == before.st_ino
+
+
+@pytest.mark.parametrize("change", [replaced, written_to])
+def test_another_content_of_the_same_size_and_time_is_read(
+    tmp_path: Path, read: list[str], change: Callable[[Path], None]
+) -> None:
+    store, file = tmp_path / "digests", window(tmp_path, "a", "1")
+    before, changed = of(file, store), file.stat().st_ctime_ns
+    while file.stat().st_ctime_ns == changed:  # a clock of few digits
+        change(file)
+    assert of(file, store) == of(file, store) != before
     assert read == ["a", "a"]
 
 
-def test_a_file_written_just_now_is_not_taken_for_known(
+def test_a_file_written_just_before_it_was_read_is_not_taken_for_known(
     tmp_path: Path, read: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(digests, "JUST_NOW", 10**18)
-    store, file = tmp_path / "digests.json", window(tmp_path, "a", "1")
-    assert of(file, store) == of(file, store)
-    assert read == ["a", "a"]
+    store, file, noted = tmp_path / "digests", window(tmp_path, "a", "1"), digests._read
+    clock = [file.stat().st_ctime_ns + 5]
+
+    def slowly(filesystem: pyarrow.fs.FileSystem, info: pyarrow.fs.FileInfo) -> bytes:
+        clock[0] += 10**12
+        return noted(filesystem, info)
+
+    monkeypatch.setattr(digests, "JUST_NOW", 10)
+    monkeypatch.setattr(digests, "_read", slowly)
+    monkeypatch.setattr("time.time_ns", lambda: clock[0])
+    first = of(file, store)
     assert not store.exists()
+    assert of(file, store) == of(file, store) == first
+    assert read == ["a", "a"], "the second time it was no longer just before"
 
 
-def test_what_is_kept_is_of_files_that_are_there(tmp_path: Path, read: list[str]) -> None:
-    store, gone, file = tmp_path / "digests.json", window(tmp_path, "a", "1"), window(tmp_path, "b", "1")
-    of(gone, store)
-    gone.unlink()
+DAMAGED = [
+    "",
+    "[]",
+    "{",
+    '{"a": 1}',
+    "null",
+    '{"state": [], "digest": ""}',
+    '{"state": [1, 2, 3, 4], "digest": "no"}',
+    "\xff",
+]
+
+
+@pytest.mark.parametrize("content", DAMAGED)
+def test_what_is_not_as_it_was_is_made_anew(tmp_path: Path, read: list[str], content: str) -> None:
+    file, store = window(tmp_path, "a", "1"), tmp_path / "digests"
     of(file, store)
-    assert list(json.loads(store.read_text(encoding="utf-8"))) == [str(file)]
-    assert sorted(entry.name for entry in tmp_path.iterdir()) == ["b", "digests.json"]
-
-
-def test_two_processes_keep_what_both_found(tmp_path: Path, read: list[str]) -> None:
-    store = tmp_path / "digests.json"
-    files = [window(tmp_path, name, name) for name in "ab"]
-    for asked, file in zip([Digests(store), Digests(store)], files, strict=True):
-        asked.of(LOCAL, LOCAL.get_file_info(str(file)))
-    assert len(json.loads(store.read_text(encoding="utf-8"))) == 2
-
-
-@pytest.mark.parametrize("content", ["", "[]", "{", '{"a": 1}', "null", '{"FILE": [[], "no hash"]}', "\xff"])
-def test_a_store_that_is_not_as_it_was_is_made_anew(tmp_path: Path, read: list[str], content: str) -> None:
-    file, store = window(tmp_path, "a", "1"), tmp_path / "digests.json"
-    store.write_text(content.replace("FILE", str(file)), encoding="latin-1")
+    (kept,) = store.iterdir()
+    kept.write_text(content, encoding="latin-1")
     assert of(file, store) == of(file, store) == of(file, None)
-    assert read == ["a", "a"]
+    assert read == ["a"] * 3
 
 
 def test_without_a_place_to_keep_them_all_is_read(tmp_path: Path, read: list[str]) -> None:
     file = window(tmp_path, "a", "1")
-    assert of(file, tmp_path / "nowhere" / "digests.json") == of(file, tmp_path / "nowhere" / "digests.json")
+    for store in (tmp_path / "nowhere" / "digests", file):
+        assert of(file, store) == of(file, store)
+    assert read == ["a"] * 4
+    assert [*tmp_path.iterdir()] == [file]
+
+
+def test_another_storage_is_asked_each_time(tmp_path: Path, read: list[str]) -> None:
+    elsewhere, store = pyarrow.fs.SubTreeFileSystem(str(tmp_path), LOCAL), tmp_path / "digests"
+    window(tmp_path, "a", "1")
+    for _ in range(2):
+        Digests(store).of(elsewhere, elsewhere.get_file_info("a"))
     assert read == ["a", "a"]
-    assert not (tmp_path / "nowhere").exists()
+    assert not store.exists()

@@ -166,6 +166,18 @@ def test_a_kept_reference_is_not_counted_again_and_read_where_it_may_cross(
     assert found == pytest.approx(wasserstein_distance(before, now), rel=1e-9)
 
 
+def test_no_number_may_lie_in_a_cell_where_the_functions_may_cross(tmp_path: Path) -> None:
+    before = np.repeat(np.arange(17.0), 4000)
+    found = grid.area(unsorted(before, tmp_path), unsorted(before + 0.1, tmp_path))
+    assert found == pytest.approx(0.1, rel=1e-9)
+
+
+def test_a_cell_holds_more_rows_than_four_bytes_count() -> None:
+    values = np.arange(2000.0)
+    counts = np.where(values == 1000, 3_000_000_000, 10)
+    assert grid.area(Summary(values, counts), Summary(values + 0.5, counts)) == pytest.approx(0.5, rel=1e-9)
+
+
 POINTLESS = {
     "one point": np.full(600, 3.5),
     "nearer than a number tells": np.random.default_rng(0).normal(size=600) * 1e-315,

@@ -74,7 +74,11 @@ def main() -> None:
 
 def _interrupted(error: BaseException | None) -> bool:
     """Whether Ctrl-C is behind it: Prefect stumbles over one that comes while it starts a task."""
+    from pydantic_core import PydanticSerializationError
+
     while error is not None and not isinstance(error, KeyboardInterrupt):
+        if isinstance(error, PydanticSerializationError) and "KeyboardInterrupt" in str(error):
+            return True  # of one while it writes a model down, pydantic leaves the name only
         error = error.__cause__ or error.__context__
     return error is not None
 

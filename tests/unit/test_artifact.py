@@ -14,7 +14,6 @@ import pytest
 import skops.io
 import yaml
 
-from driftloop import compiled
 from driftloop.artifact import SAMPLE_TOLERANCE, Artifact, load, score
 from driftloop.errors import ArtifactError
 from driftloop.facts import Facts
@@ -116,8 +115,6 @@ def folder_of(place: Path, signature: Any) -> Path:
     skops.io.dump(CANDIDATE.estimator, place / "model.skops")
     model = {"metadata": {"driftloop": json.loads(CANDIDATE.facts.model_dump_json())}, "signature": signature}
     (place / "MLmodel").write_text(yaml.safe_dump(model), encoding="utf-8")
-    if CANDIDATE.compiled:
-        (place / compiled.FILE).write_bytes(CANDIDATE.compiled)
     return place
 
 

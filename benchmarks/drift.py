@@ -226,7 +226,8 @@ def _ours(files: tuple[Path, Path], state: Path | None) -> Callable[[], Measured
     from driftloop import columnar
     from driftloop.columnar import Column, Side
     from driftloop.digests import Digests
-    from driftloop.sides import Stored, kept
+    from driftloop.sides import Stored
+    from driftloop.summaries import kept
     from driftloop.windows import FolderWindows
 
     numeric, categorical = _columns(files[0])

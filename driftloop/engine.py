@@ -14,8 +14,9 @@ from driftloop.contract import Loop
 from driftloop.drift import DriftReport
 from driftloop.quality import column_quality
 from driftloop.retrain import ColumnDrift, ColumnQuality, Drift
-from driftloop.sides import Kept, Rows, Stored, columns_of
+from driftloop.sides import Rows, Stored, columns_of
 from driftloop.stattests import OF_ROWS
+from driftloop.summaries import Kept
 
 if TYPE_CHECKING:
     import pandas as pd

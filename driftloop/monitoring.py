@@ -30,7 +30,8 @@ from driftloop.retrain import (
     TriggerPolicy,
     decide_retrain,
 )
-from driftloop.sides import Rows, Stored, kept, stored
+from driftloop.sides import Rows, Stored, stored
+from driftloop.summaries import kept
 from driftloop.timeline import Timeline
 from driftloop.training import comparable
 from driftloop.workspace import Champion, Serving, Workspace

@@ -23,7 +23,8 @@ from driftloop.columnar import Column, Judge, Side
 from driftloop.contract import Compute
 from driftloop.engine import Compare, in_threads
 from driftloop.errors import ContractError, DriftloopError, Unreachable
-from driftloop.sides import Kept, Rows
+from driftloop.sides import Rows
+from driftloop.summaries import Kept
 from flows.retries import PATIENCE
 
 CONNECT_SECONDS = 10

@@ -13,8 +13,8 @@ from scipy.stats import wasserstein_distance
 
 from driftloop import columnar, grid, runs
 from driftloop.columnar import Column, Summary, Unsorted, compare, summarise, summary
-from driftloop.sides import kept
 from driftloop.stattests import TESTS, Pair
+from driftloop.summaries import kept
 
 COLUMN = Column("x", numeric=True, test="wasserstein")
 ROWS = (3_000, 2_001)

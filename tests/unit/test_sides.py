@@ -14,12 +14,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from driftloop import columnar, frame, runs, sides
+from driftloop import columnar, frame, runs, sides, summaries
 from driftloop.columnar import Column, Summary, summarise
 from driftloop.contract import Loop
 from driftloop.errors import ContractError, WindowError
 from driftloop.runs import Files
-from driftloop.sides import Kept, Rows, Stored, columns_of, kept, stored
+from driftloop.sides import Rows, Stored, columns_of, stored
+from driftloop.summaries import Kept, kept
 from driftloop.windows import open_windows
 from tests.fakes import a_loop, some_rows
 
@@ -460,11 +461,11 @@ def test_what_another_process_removes_meanwhile_is_gone(
 def test_what_a_killed_process_was_writing_goes_a_day_later(tmp_path: Path, source: Counted) -> None:
     side = kept(source, tmp_path, ["key"])
     for name in ("old", "new"):
-        (side.folder / f"{sides.UNFINISHED}{name}").mkdir()
-        (side.folder / f"{sides.UNFINISHED}{name}" / "new.values").touch()
-    os.utime(side.folder / f"{sides.UNFINISHED}old", (0, 0))
+        (side.folder / f"{summaries.UNFINISHED}{name}").mkdir()
+        (side.folder / f"{summaries.UNFINISHED}{name}" / "new.values").touch()
+    os.utime(side.folder / f"{summaries.UNFINISHED}old", (0, 0))
     kept(source, tmp_path, ["key"])
-    assert [path.name for path in side.folder.iterdir()] == [f"{sides.UNFINISHED}new"]
+    assert [path.name for path in side.folder.iterdir()] == [f"{summaries.UNFINISHED}new"]
 
 
 def test_a_loop_asks_for_each_columns_test_and_threshold() -> None:

@@ -69,18 +69,18 @@ class Metric:
 
 
 def auc(y: Array, score: Array) -> float:
-    """Area under the ROC curve by midranks (Mann-Whitney U / n₊n₋); NaN where y has one class only.
+    """Area under the ROC curve by midranks (Mann-Whitney U / n₊n₋); NaN where y has one class only or a score is NaN.
 
     >>> auc(np.array([0., 0., 1., 1.]), np.array([0.1, 0.4, 0.35, 0.8]))
     0.75
     """
     positive = y == 1
     n1, n0 = int(positive.sum()), int((~positive).sum())
-    if n1 == 0 or n0 == 0:
+    if n1 == 0 or n0 == 0 or np.isnan(score).any():
         return math.nan
-    from scipy.stats import rankdata  # the API reads loop.toml, which knows the metrics' names, without scipy
-
-    return float((rankdata(score)[positive].sum() - n1 * (n1 + 1) / 2) / (n1 * n0))
+    _, place, ties = np.unique(score, return_inverse=True, return_counts=True)
+    midranks = (ties.cumsum() - (ties - 1) / 2)[place]
+    return float((midranks[positive].sum() - n1 * (n1 + 1) / 2) / (n1 * n0))
 
 
 def auc_ovr(y: Array, scores: Array) -> float:

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
+from typing import Any, ParamSpec, TypeVar
 
-from prefect import task
+from prefect import Task
 from prefect.artifacts import create_link_artifact, create_markdown_artifact, create_table_artifact
 from prefect.cache_policies import NO_CACHE
+from prefect.futures import PrefectFuture
 from prefect.logging import get_run_logger
+from prefect.utilities.annotations import opaque
 
 from driftloop import answers, approving, deciding, following, monitoring, progress, promoting, references
 from driftloop.drift import DriftReport
@@ -23,8 +27,35 @@ from flows.retries import PATIENCE
 
 TIMELINE = 24  # windows that a run shows side by side
 
-_plain = task(cache_policy=NO_CACHE, persist_result=False)
-_io = task(cache_policy=NO_CACHE, persist_result=False, **PATIENCE)
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+class Step(Task[P, R]):
+    """A task whose arguments Prefect hands over unsearched.
+
+    It would look for futures in them, value by value, and more than once a call; a workspace and a candidate hold
+    values by the ten thousand.
+    """
+
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:  # type: ignore[override]
+        return super().__call__(*map(opaque, args), **_each(kwargs), return_state=False)
+
+    def submit(self, *args: P.args, **kwargs: P.kwargs) -> PrefectFuture[R]:  # type: ignore[override]
+        return super().submit(*map(opaque, args), **_each(kwargs), return_state=False)
+
+
+def _each(kwargs: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: opaque(value) for name, value in kwargs.items()}
+
+
+def _plain(call: Callable[P, R], **more: Any) -> Step[P, R]:
+    return Step(call, cache_policy=NO_CACHE, persist_result=False, **more)
+
+
+def _io(call: Callable[P, R]) -> Step[P, R]:
+    return _plain(call, **PATIENCE)
+
 
 open_loop = _io(open_here)
 newest = _io(Workspace.newest)

@@ -7,6 +7,8 @@ import re
 
 import mlflow
 import pytest
+from prefect import flow
+from prefect.cache_policies import NO_CACHE
 from prefect.client.orchestration import get_client
 
 from driftloop.entry import Kind
@@ -213,3 +215,21 @@ def test_a_champion_trained_under_another_holdout_rule_is_not_compared(loop, mon
         monitor()
     assert Kind.PROMOTION not in [e.kind for e in loop.open().ledger.entries("2024-02")]
     assert len(loop.open().registry.client.search_model_versions("name='churn'")) == 1  # nothing was trained in vain
+
+
+def test_a_task_gets_what_it_is_called_with_and_prefect_searches_none_of_it():
+    from flows.tasks import Step  # once it knows its server
+
+    class Sealed(list):
+        def __iter__(self):
+            raise AssertionError("somebody goes through it")
+
+    given = Sealed([1])
+    step = Step(lambda first, *, second: (first, second), name="given back", cache_policy=NO_CACHE)
+
+    @flow
+    def called():
+        now, later = step(given, second=given), step.submit(given, second=given).result()
+        assert all(one is given for one in (*now, *later))
+
+    called()

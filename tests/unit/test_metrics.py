@@ -146,6 +146,10 @@ def test_the_auc_of_one_class_is_nan(y: list[float]) -> None:
     assert math.isnan(auc(np.array(y), np.array([0.1, 0.9])))
 
 
+def test_a_score_that_is_missing_makes_the_auc_missing() -> None:
+    assert math.isnan(auc(np.array([0.0, 1.0, 1.0]), np.array([0.1, math.nan, 0.3])))
+
+
 @pytest.mark.parametrize("value", [2.0, 0.1, 1e6 + 0.1])
 def test_r2_of_a_constant_target_is_nan(value: float) -> None:
     y = np.full(11, value)

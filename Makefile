@@ -13,7 +13,7 @@ export MLFLOW_DISABLE_TELEMETRY = true
 export PREFECT_SERVER_ANALYTICS_ENABLED = false
 export PYTHONDONTWRITEBYTECODE =  # processes start by the dozen, and each would compile everything anew
 
-.PHONY: setup demo test check bench up lock
+.PHONY: setup demo test test-long check bench up lock
 .DEFAULT_GOAL := setup
 
 setup: .venv/.complete
@@ -31,10 +31,17 @@ setup: .venv/.complete
 demo: setup
 	@$(BIN)/driftloop demo
 
-# Two workers more than cores, as many tests wait for processes; folders in their order, which puts the longest files first.
+# One worker more than cores, as many tests wait for processes; folders in their order, which puts the longest files
+# first. A worker computes on one thread: the others have the other cores.
+TESTS = OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 $(BIN)/python -m pytest \
+  -n $$($(BIN)/python -c 'import os; print(os.cpu_count() + 1)') --dist loadfile --no-loadscope-reorder
+
 test: setup
-	@$(BIN)/python -m pytest -n $$($(BIN)/python -c 'import os; print(os.cpu_count() + 2)') \
-	  --dist loadfile --no-loadscope-reorder
+	@$(TESTS) -m "not long"
+
+# Whole programs killed midway, the demo, and learning from real input where DRIFTLOOP_REAL_DATA names it.
+test-long: setup
+	@$(TESTS) -m long
 
 check: setup
 	@$(BIN)/ruff check

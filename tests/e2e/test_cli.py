@@ -241,6 +241,7 @@ def test_history_verify_finds_a_row_changed_behind_the_ledger_s_back(shell, wait
     assert one_paragraph(done.stderr)
 
 
+@pytest.mark.long
 def test_ctrl_c_ends_a_replay_with_130_and_the_next_run_completes_it(shell, connected_shell, loop):
     replay = shell.start("replay", "loop", "--json")
     assert json.loads(replay.stdout.readline())["window"] == "2024-01"  # the second window is under way
@@ -259,6 +260,7 @@ def test_ctrl_c_ends_a_replay_with_130_and_the_next_run_completes_it(shell, conn
     assert reports[1]["champion"] == {"version": reports[1]["training"]["version"]}
 
 
+@pytest.mark.long
 def test_a_killed_monitor_leaves_no_process_behind_and_the_next_run_completes(shell, loop):
     toml = loop.folder / "loop.toml"
     toml.write_text(toml.read_text().replace("sklearn.linear_model.LogisticRegression", "deadly_model.regression"))

@@ -125,6 +125,7 @@ def played(text: str) -> list[tuple[str, list[float]]]:
 
 
 @pytest.mark.e2e
+@pytest.mark.long
 def test_the_demo_plays_the_story_that_the_readme_tells(tmp_path):
     folder = tmp_path / "streamflow"
     folder.mkdir()

@@ -51,6 +51,7 @@ def read_until(stream, text):
     return "".join(lines)
 
 
+@pytest.mark.long
 def test_up_answers_at_four_addresses_runs_the_loop_and_ctrl_c_ends_it_all(shell, loop, ports):
     toml = loop.folder / "loop.toml"
     toml.write_text(toml.read_text() + '\n[schedule]\ncron = "0 6 1 * *"\n')

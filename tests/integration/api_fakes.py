@@ -192,11 +192,15 @@ def free_port() -> int:
 
 
 def wait_for(condition: Callable[[], Any], seconds: float = 20) -> float:
-    """Seconds until the condition held. Fails the test when it does not come to hold in time."""
-    started = time.monotonic()
+    """Seconds until the condition held. Fails the test when it does not come to hold in time.
+
+    It looks less often as time goes by: a look may read a whole log, and other tests have use for the processor.
+    """
+    started, pause = time.monotonic(), 0.01
     while not condition():
         assert time.monotonic() - started < seconds, f"still not so after {seconds} s"
-        time.sleep(0.01)
+        time.sleep(pause)
+        pause = min(1.2 * pause, 0.1)
     return time.monotonic() - started
 
 

@@ -91,7 +91,10 @@ def evidently_s_own():
 @pytest.mark.filterwarnings("ignore:invalid value encountered in divide")  # Evidently correlates a constant column
 @pytest.mark.parametrize(
     ("strategy", "trained_on", "about"),
-    [("latest", ["month_001"], 0.65), ("all", ["month_000", "month_001"], 0.55)],
+    [
+        ("latest", ["month_001"], 0.65),
+        pytest.param("all", ["month_000", "month_001"], 0.55, marks=pytest.mark.long),
+    ],
 )
 @pytest.mark.usefixtures("prefect_api")
 def test_the_two_streamflow_months_drift_in_one_column_retrain_and_promote(
@@ -143,6 +146,7 @@ def tells_blanks_apart(work):
     assert set(model.facts.categories["plan_stream_tv"]) == {"True", "False", MISSING}
 
 
+@pytest.mark.long
 def test_over_several_holdouts_the_old_model_guesses_and_the_new_one_does_not(streamflow):
     """The holdout is drawn by the loop's name, so four names are four draws."""
     champion, candidate = [], []
@@ -206,6 +210,7 @@ def test_the_features_inferred_are_those_its_publisher_names(tmp_path, name):
     assert loop.timestamp == about(name)["timestamp"]
 
 
+@pytest.mark.long
 @pytest.mark.usefixtures("prefect_api")
 def test_a_regression_stream_is_monitored_through_the_flow(tmp_path, home):
     from flows.monitor_flow import monitor_flow

@@ -23,7 +23,7 @@ setup: .venv/.complete
 	@echo "Setting up .venv (once) ..."
 	@$(PYTHON) -m venv .venv
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/uv.txt
-	@$(BIN)/uv pip install --quiet --python $(BIN)/python --require-hashes --compile-bytecode -r requirements/dev.txt
+	@$(BIN)/uv pip install --quiet --python $(BIN)/python --require-hashes -r requirements/dev.txt
 	@$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation -e .
 	@$(BIN)/python -W ignore -m driftloop.cli.blank
 	@touch $@
@@ -31,15 +31,15 @@ setup: .venv/.complete
 demo: setup
 	@$(BIN)/driftloop demo
 
-# One worker more than cores, as many tests wait for processes; folders in their order, which puts the longest files
-# first. A worker computes on one thread: the others have the other cores.
-TESTS = OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 $(BIN)/python -m pytest \
-  -n $$($(BIN)/python -c 'import os; print(os.cpu_count() + 1)') --dist loadfile --no-loadscope-reorder
+# Two workers more than cores, as many tests wait for processes; folders in their order, which puts the longest files
+# first.
+TESTS = $(BIN)/python -m pytest \
+  -n $$($(BIN)/python -c 'import os; print(os.cpu_count() + 2)') --dist loadfile --no-loadscope-reorder
 
 test: setup
 	@$(TESTS) -m "not long"
 
-# Whole programs killed midway, the demo, and learning from real input where DRIFTLOOP_REAL_DATA names it.
+# The demo, whole programs killed midway, simulations of error rates, crowds of clients, months of real input.
 test-long: setup
 	@$(TESTS) -m long
 

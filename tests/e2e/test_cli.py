@@ -140,9 +140,9 @@ def test_an_unknown_window_is_wrong_usage_told_before_a_flow_starts(connected_sh
     assert one_paragraph(done.stderr)
 
 
-def test_a_quarantined_window_ends_with_exit_code_1_and_its_report_on_standard_output(connected_shell, loop):
+def test_a_quarantined_window_ends_with_exit_code_1_and_its_report_on_standard_output(shell, loop):
     loop.deliver("2024-02", month(2).drop(columns="fee"))
-    done = connected_shell.run("monitor", "loop", "--json")
+    done = shell.run("monitor", "loop", "--json")
     assert done.returncode == 1
     assert json.loads(done.stdout)["quarantine"] == {
         "problems": ["column fee is missing; the window has customer, usage, plan, churned"]

@@ -78,6 +78,7 @@ def test_the_reference_of_loop_toml_names_every_key():
 
 
 @pytest.mark.e2e
+@pytest.mark.long
 def test_own_data_in_five_minutes(tmp_path, shell):
     """The block's commands in their order, on windows and labels as it describes them, and what they say to scripts."""
     folder = tmp_path / "my-loop"

@@ -9,6 +9,8 @@ from collections import Counter
 from http.client import HTTPConnection
 from pathlib import Path
 
+import pytest
+
 from driftloop.settings import Settings
 from services.api.app import build
 from services.api.gate import Gate, Keys
@@ -31,6 +33,7 @@ def names_what_is_wrong(status: int, body: bytes) -> bool:
     )
 
 
+@pytest.mark.long
 def test_ten_thousand_wrong_bodies_are_each_refused_with_a_reason_and_soon(tmp_path: Path) -> None:
     champion = compiled_champion(CHURN, 1)
     bodies = Bodies(ROW, champion.facts.numeric, champion.facts.categorical)

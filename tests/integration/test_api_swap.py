@@ -46,6 +46,7 @@ def is_subsequence(seen: Iterable[str], swaps: Iterable[str]) -> bool:
     return all(one in remaining for one in seen)
 
 
+@pytest.mark.long
 def test_a_hundred_clients_see_no_failure_and_versions_only_in_the_order_of_the_swaps(
     api_registry: Registry, api_settings: Settings
 ) -> None:

@@ -76,6 +76,7 @@ def test_the_page_of_a_large_window_is_small_and_has_the_exact_verdict():
     assert html.count("Drift score:") == html.count("Told distance. Drift score:"), "none is of the sample"
 
 
+@pytest.mark.long
 def test_the_page_of_a_wide_window_is_small_too():
     before, now = side(60, 150, 150, seed=0), side(60, 150, 150, seed=1)
     numeric = [f"n{i}" for i in range(150)]

@@ -172,7 +172,9 @@ PUBLIC = {
 }
 
 
-@pytest.mark.parametrize("name", PUBLIC)
+@pytest.mark.parametrize(
+    "name", ["housing", "bike_hour", *(pytest.param(n, marks=pytest.mark.long) for n in ("bank_marketing", "car_loan"))]
+)
 def test_a_public_stream_needs_no_more_than_its_target(tmp_path, name):
     target, task, windows = PUBLIC[name]
     folder = tmp_path / name

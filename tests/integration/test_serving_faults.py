@@ -363,6 +363,7 @@ def test_with_sync_an_answer_is_one_that_outlives_the_process(registry: Registry
 # several workers
 
 
+@pytest.mark.long
 def test_of_two_workers_one_may_be_killed_and_no_client_goes_back_to_an_older_version(
     registry: Registry, tmp_path: Path
 ) -> None:

@@ -85,6 +85,7 @@ def test_a_column_without_a_value_has_no_mean() -> None:
 
 
 @pytest.mark.parametrize("draw", ["normal", "exponential"])
+@pytest.mark.long
 def test_unchanged_data_raises_no_more_alarms_than_stated(draw: str) -> None:
     rng, looks, columns = np.random.default_rng(7), 2000, 10
     alarms = 0

@@ -300,6 +300,7 @@ def a_tie(task: str, n: int, rng: np.random.Generator) -> Pair:
     ("name", "rows", "holdouts"),
     [("auc", 200, 2000), ("auc_ovr", 200, 300), ("brier", 80, 300), ("rmse", 80, 300)],
 )
+@pytest.mark.long
 def test_on_ties_a_gain_is_claimed_one_time_in_twenty_and_a_loss_too(name: str, rows: int, holdouts: int) -> None:
     rng = np.random.default_rng(3)
     ties = [a_tie(METRICS[name].tasks[0], rows, rng) for _ in range(holdouts)]

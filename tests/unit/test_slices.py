@@ -255,6 +255,7 @@ def test_without_confidence_slices_are_judged_at_five_percent() -> None:
     assert compare(*wrong_in("family", 16), confidence=0).worse
 
 
+@pytest.mark.long
 def test_where_nothing_changed_some_slice_is_called_worse_one_time_in_twenty() -> None:
     rng, n, holdouts = np.random.default_rng(2), 600, 250
     policy, some_worse = SlicePolicy(("plan", "fee"), 0.0, 30), 0

@@ -31,15 +31,14 @@ setup: .venv/.complete
 demo: setup
 	@$(BIN)/driftloop demo
 
-# Two workers more than cores, as many tests wait for processes; folders in their order, which puts the longest files
-# first.
+# Two workers more than cores, as many tests wait for processes; the longest files first, see tests/conftest.py.
 TESTS = $(BIN)/python -m pytest \
   -n $$($(BIN)/python -c 'import os; print(os.cpu_count() + 2)') --dist loadfile --no-loadscope-reorder
 
 test: setup
 	@$(TESTS) -m "not long"
 
-# The demo, whole programs killed midway, simulations of error rates, crowds of clients, months of real input.
+# Among them the demo, whole programs killed midway, simulations of error rates, crowds of clients, months of real input.
 test-long: setup
 	@$(TESTS) -m long
 

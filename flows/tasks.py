@@ -34,8 +34,9 @@ R = TypeVar("R")
 class Step(Task[P, R]):
     """A task whose arguments Prefect hands over unsearched.
 
-    It would look for futures in them, value by value, and more than once a call; a workspace and a candidate hold
-    values by the ten thousand.
+    It would look in them for futures and for other tasks' results, value by value and more than once a call; a
+    workspace and a candidate hold values by the thousand. Its graph has an arrow to a task whose result, or a part of
+    it, is itself an argument.
     """
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:  # type: ignore[override]
@@ -50,7 +51,7 @@ def _each(kwargs: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _plain(call: Callable[P, R], **more: Any) -> Step[P, R]:
-    return Step(call, cache_policy=NO_CACHE, persist_result=False, **more)
+    return Step(call, log_prints=None, cache_policy=NO_CACHE, persist_result=False, **more)
 
 
 def _io(call: Callable[P, R]) -> Step[P, R]:

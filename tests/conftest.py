@@ -1,9 +1,10 @@
-"""For every test: hypothesis without a clock, a database or draws that change, and one thread a process."""
+"""For every test: hypothesis without a clock, a database or draws that change, one thread a process, longest first."""
 
 from __future__ import annotations
 
 import os
 
+import pytest
 from hypothesis import settings
 from hypothesis.internal.conjecture import providers
 
@@ -18,3 +19,14 @@ settings.load_profile("driftloop")
 # It also draws the constants of whichever of our modules happen to be imported: others in another order of the tests.
 assert callable(providers._get_local_constants)
 providers._get_local_constants = lambda: providers._local_constants
+
+# Files are shared out among workers as they come, and one that begins last is waited for.
+LONGEST = (
+    "test_cli", "test_serving_faults", "test_realdata", "test_crash", "test_approval", "test_strategies",
+    "test_prediction_page", "test_flows", "test_bad_input", "test_deployments", "test_compute",
+)  # fmt: skip
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The longest files first; the others, and the tests of a file, in their order."""
+    items.sort(key=lambda item: LONGEST.index(item.path.stem) if item.path.stem in LONGEST else len(LONGEST))

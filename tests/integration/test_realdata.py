@@ -173,7 +173,7 @@ PUBLIC = {
 
 
 @pytest.mark.parametrize(
-    "name", ["housing", "bike_hour", *(pytest.param(n, marks=pytest.mark.long) for n in ("bank_marketing", "car_loan"))]
+    "name", [pytest.param(n, marks=pytest.mark.long) if n in ("bank_marketing", "car_loan") else n for n in PUBLIC]
 )
 def test_a_public_stream_needs_no_more_than_its_target(tmp_path, name):
     target, task, windows = PUBLIC[name]

@@ -33,7 +33,7 @@ demo: setup
 
 # Two workers more than cores, as many tests wait for processes; the longest files first, see tests/conftest.py.
 TESTS = $(BIN)/python -m pytest \
-  -n $$($(BIN)/python -c 'import os; print(os.cpu_count() + 2)') --dist loadgroup --no-loadscope-reorder
+  -n $$($(BIN)/python -c 'import os; print(os.cpu_count() + 2)') --dist loadfile --no-loadscope-reorder
 
 test: setup
 	@$(TESTS) -m "not long"

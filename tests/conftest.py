@@ -28,12 +28,5 @@ LONGEST = (
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """The longest files first; the others, and the tests of a file, in their order.
-
-    A worker takes whole files, and two of them all those that need a Prefect server: each such worker starts its own.
-    """
+    """The longest files first; the others, and the tests of a file, in their order."""
     items.sort(key=lambda item: LONGEST.index(item.path.stem) if item.path.stem in LONGEST else len(LONGEST))
-    needy = list(dict.fromkeys(item.path for item in items if "prefect_api" in getattr(item, "fixturenames", ())))
-    for item in items:
-        group = f"prefect {needy.index(item.path) % 2}" if item.path in needy else str(item.path)
-        item.add_marker(pytest.mark.xdist_group(group))

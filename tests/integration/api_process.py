@@ -170,7 +170,7 @@ class Load:
         wait_for(lambda: all(len(mine) >= n + more for mine, n in zip(self.answers, before, strict=True)), 60)
 
     def _ask(self, place: int) -> None:
-        headers, pause = ({"Connection": "close"}, 0.03) if self.connections == "new" else ({}, 0.02)
+        headers, pause = ({"Connection": "close"}, 0.02) if self.connections == "new" else ({}, 0.004)
         with httpx.Client(base_url=self.url, timeout=30, headers=headers) as client:
             number = 0
             while not self._stop.wait(pause):

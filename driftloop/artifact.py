@@ -5,12 +5,14 @@ from __future__ import annotations
 import io
 import zipfile
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pandas as pd
+from pydantic import BaseModel, TypeAdapter
 
 from driftloop import evidence
 from driftloop.compiled import Compiled, differences, digest, load_compiled, read_model
@@ -20,9 +22,6 @@ from driftloop.facts import Facts
 from driftloop.frame import features
 from driftloop.metrics import Predictions
 from driftloop.own import Own
-
-if TYPE_CHECKING:
-    from mlflow.models import ModelSignature
 
 # Types outside skops' own list that a fitted estimator holds. Each was read: plain data holders, compiled loss
 # functions, boosters that read their own format out of bytes; none with file, process or network access. A partial
@@ -64,17 +63,28 @@ WHAT_IS_TRUSTED = (
 SAMPLE_TOLERANCE = 1e-9
 
 
+class Column(BaseModel):
+    """One of a signature, as MLflow writes it."""
+
+    name: str
+    type: str
+
+
+SIGNED = TypeAdapter(list[Column])
+
+
 @dataclass(frozen=True)
 class Artifact:
     """A loaded model. ``estimator`` is a fitted scikit-learn pipeline over the columns of ``facts``.
 
+    ``signature`` are the columns that its MLflow signature names.
     ``compiled`` is the same as one graph, which serves in its place; None where the version has none.
     ``evidence`` is what it keeps of its holdout; None where nothing was kept, or where it only serves.
     """
 
     facts: Facts
     estimator: Any
-    signature: ModelSignature
+    signature: tuple[str, ...]
     compiled: Compiled | None = None
     evidence: Evidence | None = None
 
@@ -97,9 +107,8 @@ class Artifact:
 
     def verify(self) -> None:
         """Raise ArtifactError unless the sample rows give the stored scores, both ways, and the signature fits."""
-        named = [column.name for column in self.signature.inputs]
-        if named != [*self.facts.numeric, *self.facts.categorical]:
-            raise ArtifactError(f"the signature names {named}, the model was trained on other columns")
+        if self.signature != (*self.facts.numeric, *self.facts.categorical):
+            raise ArtifactError(f"the signature names {[*self.signature]}, the model was trained on other columns")
         scores = self.score(pd.DataFrame(list(self.facts.sample)))
         difference = float(np.abs(scores - np.asarray(self.facts.sample_scores)).max())
         if not difference <= SAMPLE_TOLERANCE:
@@ -145,17 +154,16 @@ def load(folder: Path) -> Artifact:
     the folder itself carries.
     Raises ArtifactError when it is incomplete, altered, of another format or needs a type nobody reviewed.
     """
-    from mlflow.exceptions import MlflowException
-    from mlflow.models import ModelSignature
-
     facts, stored = read_model(folder)  # not MLflow's Model.load, which reads YAML in Python
     if stored.get("signature") is None:
         raise ArtifactError(f"{folder} has no signature")
     try:
-        signature = ModelSignature.from_dict(stored["signature"])
-    except (MlflowException, AttributeError, KeyError, RecursionError, TypeError, ValueError) as error:
+        signature = tuple(column.name for column in SIGNED.validate_json(stored["signature"]["inputs"]))
+    except (KeyError, TypeError, ValueError) as error:  # pydantic's ValidationError is a ValueError
         raise ArtifactError(f"the signature in {folder}/MLmodel cannot be read: {error}") from error
-    return Artifact(facts, load_skops(folder / "model.skops"), signature, load_compiled(folder, facts))
+    with ThreadPoolExecutor(1) as beside:  # ONNX Runtime reads a graph without Python's lock
+        compiled = beside.submit(load_compiled, folder, facts)
+        return Artifact(facts, load_skops(folder / "model.skops"), signature, compiled.result())
 
 
 def load_evidence(folder: Path, facts: Facts) -> Evidence | None:

@@ -5,11 +5,11 @@ A process does the imports while the candidate trains; each check is a fork of i
 
 from __future__ import annotations
 
-import os
 import statistics
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -62,43 +62,48 @@ def stop() -> None:
 
 def check(request: Request) -> ServingCheck:
     """Raises Unreachable when the registry does not answer: that is no finding about the version."""
-    try:
-        return cast("ServingCheck", start().ask(request))
-    except worker.Gone:
-        stop()  # the next check finds a new one
-        raise
+    with downloaded(request) as place:
+        try:
+            return cast("ServingCheck", start().ask((place, request)))
+        except worker.Gone:
+            stop()  # the next check finds a new one
+            raise
 
 
-def try_version(request: Request) -> ServingCheck:
-    """The check itself, in this process."""
+@contextmanager
+def downloaded(request: Request) -> Iterator[Path]:
+    """The version's files out of the registry, by this process: it has the connection that another would make first."""
+    from driftloop.registry import Registry
+
+    with tempfile.TemporaryDirectory() as folder:
+        yield Registry(request.settings, request.loop).download(request.version, Path(folder))
+
+
+def try_version(place: Path, request: Request) -> ServingCheck:
+    """The check itself, in this process, of the version's files in ``place``."""
     import numpy as np
 
     from driftloop import artifact
     from driftloop.evidence import KEPT
     from driftloop.promotion import ServingCheck
-    from driftloop.registry import Registry
 
     request.own.admit()
-    with tempfile.TemporaryDirectory() as folder:
-        place = Registry(request.settings, request.loop).download(request.version, Path(folder))
-        serving = (file for file in place.rglob("*") if file.is_file() and file.name not in KEPT)
-        size = sum(file.stat().st_size for file in serving) / BYTES_A_MB
-        try:
-            loaded = artifact.load(place)
-            loaded.verify()
-            difference = float(np.abs(loaded.score(request.rows) - request.scores).max())
-            apart = _compiled_difference(loaded, request)
-        except Exception as error:  # noqa: BLE001  # whatever it is, the API would meet it too: that is the finding
-            said = str(error) if isinstance(error, ArtifactError) else f"{type(error).__name__}: {error}"
-            return ServingCheck(said.replace(str(place), f"version {request.version}"), size_mb=size)
-        problem = None
-        if not difference <= artifact.SAMPLE_TOLERANCE:
-            problem = f"its scores differ by up to {difference:.3g} from the candidate's on {len(request.rows)} rows"
-        elif loaded.facts.compiled is not None and not apart <= loaded.facts.compiled.tolerance:
-            problem = (
-                f"compiled, its scores differ by up to {apart:.3g} from the candidate's on {len(request.rows)} rows"
-            )
-        return ServingCheck(problem, difference, len(request.rows), _latency(loaded, request.rows), size)
+    serving = (file for file in place.rglob("*") if file.is_file() and file.name not in KEPT)
+    size = sum(file.stat().st_size for file in serving) / BYTES_A_MB
+    try:
+        loaded = artifact.load(place)
+        loaded.verify()
+        difference = float(np.abs(loaded.score(request.rows) - request.scores).max())
+        apart = _compiled_difference(loaded, request)
+    except Exception as error:  # noqa: BLE001  # whatever it is, the API would meet it too: that is the finding
+        said = str(error) if isinstance(error, ArtifactError) else f"{type(error).__name__}: {error}"
+        return ServingCheck(said.replace(str(place), f"version {request.version}"), size_mb=size)
+    problem = None
+    if not difference <= artifact.SAMPLE_TOLERANCE:
+        problem = f"its scores differ by up to {difference:.3g} from the candidate's on {len(request.rows)} rows"
+    elif loaded.facts.compiled is not None and not apart <= loaded.facts.compiled.tolerance:
+        problem = f"compiled, its scores differ by up to {apart:.3g} from the candidate's on {len(request.rows)} rows"
+    return ServingCheck(problem, difference, len(request.rows), _latency(loaded, request.rows), size)
 
 
 def _compiled_difference(loaded: Artifact, request: Request) -> float:
@@ -133,30 +138,17 @@ def _latency(loaded: Artifact, rows: pd.DataFrame) -> float:
 
 def _prepare() -> Callable[[Any], Any]:
     with uncollected():  # before the first request: each fork would import it all anew
-        import mlflow.artifacts
         import onnxruntime  # noqa: F401
         import pandas as pd
         import skops.io  # noqa: F401
-        from mlflow import MlflowClient  # noqa: F401
         from sklearn.preprocessing import OrdinalEncoder
 
         import driftloop.artifact
         import driftloop.recipe
-        import driftloop.registry
         import driftloop.trees  # noqa: F401
 
-        if not os.environ.get("MLFLOW_TRACKING_URI", "").startswith("http"):  # then MLflow reads its database itself
-            import alembic.command  # noqa: F401
-            import mlflow.store.model_registry.sqlalchemy_workspace_store
-            import mlflow.store.tracking.sqlalchemy_workspace_store
-            import sqlalchemy.dialects.sqlite  # noqa: F401
-            from sqlalchemy.orm import configure_mappers
-
-            configure_mappers()
-        # these two import more when they are first used
-        mlflow.set_tracking_uri(mlflow.get_tracking_uri())
-        OrdinalEncoder().fit_transform(pd.DataFrame({"x": ["a"]}))
-    return try_version
+        OrdinalEncoder().fit_transform(pd.DataFrame({"x": ["a"]}))  # imports more when it is first used
+    return lambda asked: try_version(*asked)
 
 
 if __name__ == "__main__":

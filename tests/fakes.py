@@ -6,7 +6,6 @@ import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any, cast
 
 import numpy as np
@@ -67,10 +66,9 @@ def a_candidate(loop: Loop | None = None, windows: list[Window] | None = None) -
 
 def stored(candidate: Candidate, **facts: Any) -> Artifact:
     """The candidate as the registry would hand it back."""
-    columns = [*candidate.facts.numeric, *candidate.facts.categorical]
-    signature: Any = SimpleNamespace(inputs=[SimpleNamespace(name=name) for name in columns])
+    columns = (*candidate.facts.numeric, *candidate.facts.categorical)
     told = candidate.facts.model_copy(update=facts)
-    return Artifact(told, candidate.estimator, signature, evidence=candidate.evidence)
+    return Artifact(told, candidate.estimator, columns, evidence=candidate.evidence)
 
 
 def some_facts(**changes: Any) -> Facts:

@@ -48,7 +48,8 @@ class ChecksHere:
         pass
 
     def check(self, request: serving_check.Request) -> ServingCheck:
-        return serving_check.try_version(request)
+        with serving_check.downloaded(request) as place:
+            return serving_check.try_version(place, request)
 
 
 def run(folder: Path, window: str, moment: str, env: dict[str, str]) -> None:

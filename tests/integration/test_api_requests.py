@@ -39,14 +39,9 @@ pytestmark = WARNINGS_ARE_ERRORS
 
 
 def champion(text: str, seed: int = 1, names: dict[str, str] | None = None) -> Champion:
-    from mlflow.models import ModelSignature
-    from mlflow.types import ColSpec, DataType, Schema
-
     made = candidate(text, seed, names)
     facts = made.facts
-    inputs = [ColSpec(DataType.double, n, required=False) for n in facts.numeric]
-    inputs += [ColSpec(DataType.string, n, required=False) for n in facts.categorical]
-    artifact = Artifact(facts, made.estimator, ModelSignature(inputs=Schema(inputs)))
+    artifact = Artifact(facts, made.estimator, (*facts.numeric, *facts.categorical))
     artifact.verify()
     scorer = NativeScorer(artifact, threading.Lock())
     return Champion(Version(str(seed), "run"), facts, RequestSchema.of(facts), scorer, datetime.now(UTC), "registry")

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import math
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -50,9 +49,8 @@ def test_another_model_in_its_place_does_not_serve() -> None:
 
 @pytest.mark.parametrize("names", [["plan", "fee"], ["fee"], ["fee", "plan", "left"], []])
 def test_a_signature_of_other_columns_does_not_serve(names: list[str]) -> None:
-    signature: Any = SimpleNamespace(inputs=[SimpleNamespace(name=name) for name in names])
     with pytest.raises(ArtifactError, match="the model was trained on other columns"):
-        Artifact(CANDIDATE.facts, CANDIDATE.estimator, signature).verify()
+        Artifact(CANDIDATE.facts, CANDIDATE.estimator, tuple(names)).verify()
 
 
 def test_a_sample_with_nothing_in_a_column_is_reproduced() -> None:
@@ -122,7 +120,7 @@ def test_a_folder_of_what_was_stored_loads(tmp_path: Path) -> None:
     found = load(folder_of(tmp_path, SIGNATURE))
     found.verify()
     assert found.facts == CANDIDATE.facts
-    assert [column.name for column in found.signature.inputs] == ["fee", "plan"]
+    assert found.signature == ("fee", "plan")
 
 
 @pytest.mark.parametrize(

@@ -351,8 +351,7 @@ def test_the_shadow_is_held_against_the_label_that_was_answered(champion: Champi
 def test_what_is_explained_is_the_probability_of_the_label_that_is_answered(estimator: str) -> None:
     loop = several(estimator, {"n_estimators": 5, "random_state": 0} if "Forest" in estimator else {})
     candidate, holdout = made(loop)
-    signature: Any = None
-    explain, found = explainer(Artifact(candidate.facts, candidate.estimator, signature)), Counter[str]()
+    explain, found = explainer(Artifact(candidate.facts, candidate.estimator, signature=())), Counter[str]()
     rows = holdout.X.iloc[:: len(holdout.X) // 6]
     for row, scores in zip(rows.to_dict("records"), candidate.predict(rows).scores, strict=True):
         one = explain({str(name): value for name, value in row.items()})

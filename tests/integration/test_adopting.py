@@ -37,7 +37,10 @@ def logged(loop: Any, estimator: Any, form: str = "skops") -> str:
     assert loop.open().registry.client, "it points MLflow at the loop's store"
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # MLflow warns of pickles, and of a model without signature
-        with mlflow.start_run():
+        here = (loop.home / "notebook").as_uri()  # else MLflow keeps it in the working directory
+        known = mlflow.get_experiment_by_name("notebook")
+        experiment = known.experiment_id if known else mlflow.create_experiment("notebook", here)
+        with mlflow.start_run(experiment_id=experiment):
             info = mlflow.sklearn.log_model(
                 estimator, name="model", serialization_format=form, pip_requirements=["scikit-learn"]
             )

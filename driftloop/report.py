@@ -10,7 +10,7 @@ from pydantic import TypeAdapter
 
 from driftloop.facts import Facts
 from driftloop.promotion import PromotionDecision
-from driftloop.retrain import ColumnQuality, Drift, Estimate, Performance, RetrainVerdict
+from driftloop.retrain import FINDINGS, HELD_BACK, ColumnQuality, Drift, Estimate, Performance, RetrainVerdict
 
 Json = dict[str, Any]
 LEVELS = ("errors", "warnings")
@@ -91,11 +91,18 @@ def trigger_json(
 
 
 def said(retrain: Json) -> str:
-    """The verdict in a line: its reason, how often in a row, and the first columns behind it."""
+    """The verdict in a line: its reason, how often in a row, and the first columns behind it.
+
+    Of a training that was held back also what would have started it.
+    """
     trigger, columns = retrain.get("trigger"), retrain.get("columns", [])  # reports of earlier versions have neither
     often = f" ({trigger['consecutive']} of {trigger['needed']})" if trigger and _counts(trigger) else ""
     names = [*columns[:NAMED], *(["…"] if len(columns) > NAMED else [])]
-    return f"{retrain['reason']}{often}" + (f": {', '.join(names)}" if names else "")
+    behind = f": {', '.join(names)}" if names else ""
+    lasted = trigger.get("lasted") if trigger and retrain["reason"] in HELD_BACK else None
+    if lasted:
+        return f"{retrain['reason']} ({FINDINGS[lasted[0]]}{behind})"
+    return f"{retrain['reason']}{often}{behind}"
 
 
 def _counts(trigger: Json) -> bool:

@@ -33,6 +33,7 @@ FINDINGS = {  # what trigger.on may name, the one that gives the reason first wh
     "target": RetrainReason.TARGET,
     "quality": RetrainReason.QUALITY,
 }
+HELD_BACK = (RetrainReason.TOO_FEW_ROWS, RetrainReason.COOLING_DOWN, RetrainReason.LABELS_NOT_READY)
 
 
 @dataclass(frozen=True)

@@ -136,6 +136,14 @@ def test_a_verdict_in_a_line_names_its_first_columns() -> None:
     assert said(report["retrain"]) == "drift above threshold: a, b, c, d, e, …"
 
 
+def test_a_training_that_was_held_back_says_what_would_have_started_it() -> None:
+    trigger = trigger_json(VERDICT, 2, (), None, 0.3)
+    retrain = {"reason": "too few rows", "columns": ["fee"], "trigger": trigger}
+    assert said(retrain) == "too few rows (drift above threshold: fee)"
+    assert said({**retrain, "columns": []}) == "too few rows (drift above threshold)"
+    assert said({"reason": "labels not ready", "trigger": None}) == "labels not ready", "a first champion"
+
+
 def test_a_verdict_that_is_not_there_yet_says_how_many_windows_showed_it() -> None:
     trigger = trigger_json(VERDICT, 4, (), None, 0.3)
     assert said({"reason": "not yet in a row", "columns": ["fee"], "trigger": trigger}) == (

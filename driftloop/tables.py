@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import reduce
 
 import pandas as pd
@@ -16,9 +17,13 @@ from driftloop.storage import answering
 
 
 def read_table(
-    window: str, filesystem: pa.fs.FileSystem, file: pa.fs.FileInfo, entity: str | None = None
+    window: str,
+    filesystem: pa.fs.FileSystem,
+    file: pa.fs.FileInfo,
+    entity: str | None = None,
+    words: Sequence[str] = (),
 ) -> pd.DataFrame:
-    """One .csv or .parquet file, its entities as text.
+    """One .csv or .parquet file, its entities as text; of a .csv the columns ``words`` too, where it has them.
 
     Raises WindowError when it is empty, damaged, half-written, or no comma-separated UTF-8.
     """
@@ -27,8 +32,8 @@ def read_table(
             with answering(file.path):
                 _require_whole_rows(window, filesystem, file)
                 with filesystem.open_input_stream(file.path) as stream:
-                    # "007" read as a number in one window and as text in another would be two entities
-                    return pd.read_csv(stream, dtype={entity: str} if entity else None)
+                    # "007" read as a number in one window and as text in another would be two entities, or categories
+                    return pd.read_csv(stream, dtype=dict.fromkeys([*words, *([entity] if entity else [])], str))
         # each column is handed over and its memory given back, or the rows would be there twice
         with answering(file.path):
             read = pa.parquet.read_table(file.path, filesystem=filesystem)

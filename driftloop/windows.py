@@ -61,6 +61,7 @@ def open_windows(loop: Loop, folder: Path, settings: Settings | None = None) -> 
         loop.windows.labels,
         entity=loop.entity,
         target=loop.target,
+        words=loop.features.categorical if loop.features else (),
         digests=Digests(settings.home / "digests") if settings else None,
     )
     if loop.windows.source == "files":
@@ -84,7 +85,10 @@ def none_yet(loop: Loop, folder: Path) -> str:
 
 
 class FolderWindows:
-    """Windows as files ``path/2024-01.parquet|.csv`` or folders of tables joined one-to-one on the entity."""
+    """Windows as files ``path/2024-01.parquet|.csv`` or folders of tables joined one-to-one on the entity.
+
+    ``words``: columns that are text whatever the cells of a file look like.
+    """
 
     def __init__(
         self,
@@ -94,9 +98,10 @@ class FolderWindows:
         *,
         entity: str | None,
         target: str | None,
+        words: Sequence[str] = (),
         digests: Digests | None = None,
     ) -> None:
-        self.entity, self.target = entity, target
+        self.entity, self.target, self.words = entity, target, words
         self.files, self.root = locate(path, folder, "windows.path")
         self.labels = locate(labels, folder, "windows.labels") if labels else None
         self.digests = digests or Digests()
@@ -147,7 +152,7 @@ class FolderWindows:
         files = self.window_files(window)
         if not files:
             raise WindowError(window, [f"{self.root}/{window} holds no .csv or .parquet table"])
-        return {f.base_name: read_table(window, self.files, f, self.entity) for f in files}
+        return {f.base_name: read_table(window, self.files, f, self.entity, self.words) for f in files}
 
     def window_files(self, window: str) -> list[pa.fs.FileInfo]:
         """The window's tables, in the order of their names."""

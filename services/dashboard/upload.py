@@ -58,7 +58,7 @@ def read(content: bytes, inputs: Sequence[Json]) -> Upload:
         raise WrongFile("The file is empty.") from None
     names = [one["name"] for one in inputs]
     _require_whole(header, cells, names)
-    table, columns, wrong = _as_windows_are_read(header, cells, names), {}, []
+    table, columns, wrong = _as_windows_are_read(header, cells, inputs), {}, []
     for name, one in zip(names, inputs, strict=True):
         if one["type"] == "double":
             columns[name], places = _numbers(table[name])
@@ -90,12 +90,19 @@ def _require_whole(header: list[str], cells: list[list[str]], names: list[str]) 
         )
 
 
-def _as_windows_are_read(header: list[str], cells: list[list[str]], names: list[str]) -> pd.DataFrame:
-    """The columns of these names with the types that pandas infers, so that a category is spelled as in training."""
+def _as_windows_are_read(header: list[str], cells: list[list[str]], inputs: Sequence[Json]) -> pd.DataFrame:
+    """The columns of the inputs: categories as text, or their spelling would hang on what the other rows hold."""
     text = io.StringIO()
     csv.writer(text).writerows([header, *cells])
     text.seek(0)
-    return pd.read_csv(text, usecols=names, low_memory=False, skip_blank_lines=False, float_precision="round_trip")
+    return pd.read_csv(
+        text,
+        usecols=[one["name"] for one in inputs],
+        dtype={one["name"]: str for one in inputs if one["type"] != "double"},
+        low_memory=False,
+        skip_blank_lines=False,
+        float_precision="round_trip",
+    )
 
 
 def _numbers(column: pd.Series) -> tuple[list[float | None], list[int]]:

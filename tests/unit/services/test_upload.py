@@ -59,7 +59,10 @@ def test_cells_become_what_the_api_takes_and_nulls_where_there_is_nothing():
 @pytest.mark.parametrize(
     ("cells", "plans"),
     [
-        (["true", "False", ""], ["True", "False", None]),  # as pandas reads a window, and training spells it
+        (["true", "False", ""], ["True", "False", None]),
+        (["01", "02"], ["01", "02"]),  # digits only, which pandas would take for numbers
+        (["01", "x"], ["01", "x"]),
+        (["1e3", "0x1", "+5"], ["1e3", "0x1", "+5"]),
         (["2", "", "3"], ["2", None, "3"]),
         (["2.0", "3.5", ""], ["2", "3.5", None]),
         (["007", "x", "NA"], ["007", "x", None]),

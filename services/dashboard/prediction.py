@@ -14,6 +14,7 @@ import streamlit as st
 from driftloop.category import MISSING
 from services.dashboard import upload
 from services.dashboard.client import Api, ApiError, Json, Row
+from services.dashboard.learnt import strange, strange_columns
 from services.dashboard.upload import Upload, WrongFile
 from services.dashboard.waterfall import bars, chart, shown
 
@@ -156,12 +157,11 @@ def _from(model: Json) -> str:
 
 
 def _strange(inputs: Sequence[Json], row: Row) -> list[str]:
-    """Features whose number lies outside the training rows' range."""
+    """Features of which no training row held such a value, with it."""
     return [
-        f"{one['name']} {shown(value, 6)}"
+        f"{one['name']} {value if isinstance(value, str) else shown(value, 6)}"
         for one in inputs
-        if one["low"] is not None and isinstance(value := row[one["name"]], float)
-        if not one["low"] <= value <= one["high"]
+        if (value := row[one["name"]]) is not None and strange(one, value)
     ]
 
 
@@ -190,6 +190,8 @@ def _file(api: Api, model: Json) -> None:
 def _rows(api: Api, model: Json, table: Upload, file_id: str) -> None:
     unused = f" Not used by the model: {plain(', '.join(table.unused()))}." if table.unused() else ""
     st.caption(f"{len(table.rows):,} rows.{unused}")
+    if told := strange_columns(model["signature"]["inputs"], table.rows):
+        st.warning("\n\n".join(map(plain, ["Outside what the model learnt from:", *told])))
     if st.button("Predict all rows", type="primary"):
         st.session_state["file"] = file_id, _predicted(api, model, table)
     done, columns = st.session_state.get("file", (None, {}))

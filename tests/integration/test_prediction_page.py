@@ -210,6 +210,30 @@ def test_a_files_rows_are_predicted_in_requests_that_the_api_takes(opened):
     assert [button.label for button in page.download_button] == ["Download all rows"]
 
 
+def test_what_lies_outside_the_training_rows_is_told_of_a_file_before_it_is_predicted(opened):
+    with api() as (url, asked):
+        page = uploaded(opened(url), FILE.replace("008,3.5,1,1,,Lyon", "008,50,1,1,none,*Paris*"))
+    assert shown(page.warning[0]).split("\n\n") == [
+        "Outside what the model learnt from:",
+        "fee: 2 of 3 rows lie outside 10–99.5.",
+        "plan: 1 of 3 rows holds a value that the model never learnt (none).",
+        "city: 1 of 3 rows holds a value that the model never learnt (*Paris*).",
+    ]
+    assert "*Paris" not in page.warning[0].value.replace("\\*", "")
+    assert not asked
+
+
+def test_a_category_that_was_chosen_before_another_version_came_is_told(opened, monkeypatch):
+    fee, visits, old, _, city = CHURN["signature"]["inputs"]
+    next_inputs = [fee, visits, old, category("plan", ["basic"], "basic"), city]
+    with api() as (url, _):
+        page = opened(url)
+    with api(CHURN | {"version": "4", "signature": {"inputs": next_inputs}}) as (url, _):
+        monkeypatch.setenv("DRIFTLOOP_API_URL", url)
+        press(ran(page), "Predict")
+    assert shown(page.warning[0]) == "Outside what the model learnt from: plan full."
+
+
 @pytest.mark.parametrize(
     ("text", "summary", "told"),
     [

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TypeVar
 
@@ -231,8 +231,20 @@ def table_problems(columns: Sequence[str], rows: int, loop: Loop) -> list[str]:
     needed = [*loop.columns.names, *(c for c in (loop.entity, loop.timestamp) if c)]
     needed += [c for c in loop.promotion.slices if c not in needed]
     if missing := [c for c in needed if c not in columns]:
-        return [f"column {', '.join(missing)} is missing; the window has {', '.join(map(str, columns))}"]
+        return [absent(missing, columns, needed)]
     return [] if rows else ["it holds no rows"]
+
+
+def absent(missing: Sequence[str], columns: Sequence[str], known: Collection[str]) -> str:
+    """What to say of columns that a window has not.
+
+    Its own are named where one of them is known. Else its first line may be no header but a row, and a row may tell of
+    a person, of whom nothing belongs in a ledger or a log.
+    """
+    lacks = f"column {', '.join(missing)} is missing"
+    if any(column in known for column in columns):
+        return f"{lacks}; the window has {', '.join(map(str, columns))}"
+    return f"{lacks}; loop.toml knows none of the window's {len(columns)} columns. Is its first line a header?"
 
 
 def _problems(rows: pd.DataFrame, loop: Loop) -> list[str]:

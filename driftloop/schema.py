@@ -104,6 +104,8 @@ class Rows(Part):
 
     @model_validator(mode="after")
     def _some_room(self) -> Self:
+        if self.max is None and not self.min:
+            raise ValueError("expected min or max")
         if self.max is not None and self.min > self.max:
             raise ValueError(f"min {self.min} is above max {self.max}")
         return self
@@ -121,6 +123,12 @@ class Fresh(Part):
     after_previous: bool = False
     max_age_days: Annotated[float, Field(ge=0)] | None = None
     level: Level = "error"
+
+    @model_validator(mode="after")
+    def _some_limit(self) -> Self:
+        if self.max_age_days is None and not self.after_previous:
+            raise ValueError("expected after_previous = true or max_age_days")
+        return self
 
 
 class Unique(Part):
@@ -203,6 +211,8 @@ def _plain(text: str, source: str) -> Any:
 
     try:
         return yaml.load(text, Loader) or {}  # noqa: S506  # BaseLoader makes nothing but text, lists and mappings
+    except RecursionError:
+        raise ContractError(f"{source} is nested too deeply to be a schema.") from None
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         where = f", line {mark.line + 1}" if mark else ""
@@ -221,6 +231,8 @@ def _sentence(error: Any) -> str:
     message = error["msg"].removeprefix("Value error, ").replace("Input should be", "expected")
     message = re.sub(r"a valid dictionary( or instance of \w+)?", "keys with values below it", message)
     message = message.replace("a valid tuple", "a list")
+    if error["type"] == "too_short":
+        message = "expected at least one value"
     if error["type"] == "value_error" and isinstance(error["input"], dict):
         return f"{key}: {message}"  # it says which of the values
     return f"{key or 'the whole'} = {error['input']!r}: {message}"

@@ -46,7 +46,8 @@ def read_table(
     except pd.errors.EmptyDataError:
         raise WindowError(window, [f"{file.path} is empty"]) from None
     except UnicodeDecodeError as error:
-        raise WindowError(window, [f"{file.path} is not UTF-8: {error}"]) from None
+        said = f"byte {error.object[error.start]:#04x} at {error.start:,}"
+        raise WindowError(window, [f"{file.path} is not UTF-8 ({said}); save it as UTF-8"]) from None
     except (pa.ArrowInvalid, pd.errors.ParserError, EOFError) as error:
         raise WindowError(window, [f"{file.path} cannot be read, is it half-written? {error}"]) from None
     except OSError as error:
@@ -62,18 +63,33 @@ def _require_whole_rows(window: str, filesystem: pa.fs.FileSystem, file: pa.fs.F
         header = stream.read(1 << 16).partition(b"\n")[0]
     for other, name in ((b";", "semicolons"), (b"\t", "tabs")):
         if b"," not in header and other in header:
-            raise WindowError(window, [f"{file.path} separates its columns by {name}; expected commas"])
+            raise WindowError(
+                window, [f"{file.path} separates its columns by {name}; expected commas. Save it with commas"]
+            )
     if not header:
         return  # pandas says that it is empty
-    with filesystem.open_input_stream(file.path) as stream:
-        rows = pa.csv.open_csv(
-            stream,
-            pa.csv.ReadOptions(autogenerate_column_names=True),
-            pa.csv.ParseOptions(newlines_in_values=True),
-            pa.csv.ConvertOptions(include_columns=["f0"], column_types={"f0": pa.binary()}),
-        )
-        for _ in rows:
-            pass
+    short: list[pa.csv.InvalidRow] = []
+
+    def told(row: pa.csv.InvalidRow) -> str:
+        short.append(row)
+        return "error"
+
+    try:
+        with filesystem.open_input_stream(file.path) as stream:
+            rows = pa.csv.open_csv(
+                stream,
+                pa.csv.ReadOptions(autogenerate_column_names=True, use_threads=False),
+                pa.csv.ParseOptions(newlines_in_values=True, invalid_row_handler=told),
+                pa.csv.ConvertOptions(include_columns=["f0"], column_types={"f0": pa.binary()}),
+            )
+            for _ in rows:
+                pass
+    except pa.ArrowInvalid:
+        if not short:
+            raise
+        row = short[0]  # Arrow's own words quote it, and it may tell of a person
+        said = f"row {row.number} has {row.actual_columns} fields, its header {row.expected_columns}"
+        raise WindowError(window, [f"{file.path} cannot be read, is it half-written? {said}"]) from None
 
 
 def _as_text(column: pd.Series) -> pd.Series:

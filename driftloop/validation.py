@@ -11,7 +11,8 @@ import numpy as np
 import pandas as pd
 
 from driftloop.contract import Loop
-from driftloop.schema import Column, Fresh, Level, Schema, typed
+from driftloop.frame import absent
+from driftloop.schema import Column, Fresh, Level, Schema, kinds, typed
 
 if TYPE_CHECKING:
     import pandera.pandas as pa
@@ -20,6 +21,7 @@ Json = dict[str, Any]
 EXAMPLES = 3
 LONGEST = 40  # characters of an example
 LISTED = 8  # categories named in a sentence
+EXPECTED = {"time": "dates or ISO 8601 text", "number": "numbers, none of them infinite", "category": "single values"}
 
 
 @dataclass(frozen=True)
@@ -167,7 +169,7 @@ def judge(rows: pd.DataFrame, schema: Schema, loop: Loop, arrival: Arrival) -> J
     times = [loop.timestamp] if schema.fresh and loop.timestamp else []
     named = dict.fromkeys([*schema.columns, *unique, *times])
     if missing := [name for name in named if name not in rows and name != loop.target]:  # labels may come later
-        said = f"column {', '.join(missing)} is missing; the window has {', '.join(map(str, rows.columns))}"
+        said = absent(missing, list(rows.columns), [*named, *kinds(loop)])
         return Judgement((Finding(Rule("", "columns", "error", said), None),), len(rows))
     checks, newest = Checks(), Newest.of(typed(rows[times[0]], "time")[0], arrival.ends) if times else None
     values: dict[str, pd.Series] = {}
@@ -193,7 +195,7 @@ def _add_column(checks: Checks, name: str, column: Column, values: pd.Series, wr
         return Rule(name, check, level, f"column {name}: expected {expected}")
 
     right, present = pd.Series(~wrong), values.notna() | wrong
-    expected = "dates or ISO 8601 text" if column.type == "time" else "numbers, none of them infinite"
+    expected = EXPECTED[column.type]
     if wrong.any() and not values.notna().any():  # no matter of single rows: it is another column
         checks.add(made, rule("type", "error", f"{expected}, found none"), Check, lambda _: False)
     else:
@@ -224,6 +226,8 @@ def _add_table(checks: Checks, schema: Schema, rows: pd.DataFrame, arrival: Arri
         said = f"expected {count}, found {total:,}"
         checks.add(checks.table, Rule("", "rows", count.level, said), Check, _constant(held=held))
     for unique in schema.unique:
+        if not set(unique.columns) <= set(rows):  # the target's labels are not in yet
+            continue
         name = " and ".join(unique.columns)
         rule = Rule(name, "unique", unique.level, f"expected each {name} once")
         checks.add(checks.table, rule, Check, _once(rows[list(unique.columns)]), ignore_na=False)

@@ -111,11 +111,9 @@ class Workspace:
         return self.settings.home / "quarantine" / self.loop.name / f"{window}.csv"
 
     def _keep_aside(self, window: str, found: Reading) -> None:
-        if self.loop.validation.on_bad_rows != "quarantine":
-            return
         file = self.aside(window)
-        if found.set_aside is None:
-            file.unlink(missing_ok=True)  # those of an earlier delivery
+        if found.set_aside is None or self.loop.validation.on_bad_rows != "quarantine":
+            file.unlink(missing_ok=True)  # those of an earlier delivery, or of an earlier loop.toml
             return
         file.parent.mkdir(parents=True, exist_ok=True)
         found.set_aside.to_csv(file, index=False)

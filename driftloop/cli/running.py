@@ -143,10 +143,12 @@ class Flows:
 
     def notes(self, folder: Path, window: str) -> list[str]:
         """What was unusual about the window, and no reason to put it aside."""
+        from driftloop.entry import Kind
         from driftloop.workspace import open_workspace
 
         entries = open_workspace(folder, options.settings()).ledger.entries(window)
-        return next((list(entry.details["notes"]) for entry in reversed(entries) if "notes" in entry.details), [])
+        found = (entry.details for entry in reversed(entries) if entry.kind in (Kind.VERDICT, Kind.QUARANTINE))
+        return list(next(found, {}).get("notes", []))
 
     def windows(self, folder: Path, first: str | None, last: str | None) -> list[str]:
         """The ids from ``first`` to ``last``, both included, without those that it is too late for."""

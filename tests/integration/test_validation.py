@@ -8,6 +8,7 @@ import pandas as pd
 import pytest
 from prefect.client.orchestration import get_client
 
+from driftloop.cli.running import Flows
 from driftloop.entry import Kind
 from tests.integration.conftest import month
 
@@ -46,6 +47,15 @@ def test_by_default_a_window_with_bad_rows_is_quarantined_whole_until_data_or_sc
     assert "repeated" not in again
     assert again["validation"]["errors"] == 0
     assert "appear more than once" in again["quarantine"]["problems"][0]  # what the loop needs, no schema lets pass
+
+
+def test_a_window_put_aside_has_no_notes_of_a_run_that_went_on(loop, monitor):
+    deliver(loop, "drop")
+    monitor()
+    assert "3 of 600 rows break an error of schema.yaml and are left out" in Flows(None).notes(loop.folder, "2024-01")
+    (loop.folder / "schema.yaml").write_text("rows: {max: 10, level: error}\n")
+    assert monitor()["retrain"]["reason"] == "quarantined"
+    assert Flows(None).notes(loop.folder, "2024-01") == []
 
 
 @pytest.mark.parametrize("mode", ["drop", "quarantine"])

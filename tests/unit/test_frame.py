@@ -128,6 +128,14 @@ def test_a_missing_column_is_refused_with_those_there_are() -> None:
     ]
 
 
+def test_of_a_table_without_a_header_no_row_is_quoted() -> None:
+    headless = rows().set_axis(["Ada Lovelace", "58", "175.0", "67.9"], axis=1)
+    (said,) = problems(headless)
+    assert said.endswith(
+        "user_id is missing; loop.toml knows none of the window's 4 columns. Is its first line a header?"
+    )
+
+
 @pytest.mark.parametrize("role", ["user_id", "at"])
 def test_a_missing_entity_or_timestamp_is_refused(role: str) -> None:
     raw = rows(at=pd.date_range("2024-01-01", periods=4)).drop(columns=role)

@@ -142,6 +142,10 @@ def test_a_window_passes_the_schema_learnt_from_itself_and_written_down(
     [
         ("rows: {min: x}", "rows.min = 'x': expected a valid integer"),
         ("rows: {min: 5, max: 2}", "rows: min 5 is above max 2"),
+        ("rows: {level: error}", "rows: expected min or max"),
+        ("fresh: {level: warning}", "fresh: expected after_previous = true or max_age_days"),
+        ("columns: {plan: {type: category, categories: {one_of: []}}}", "expected at least one value"),
+        ("[" * 3000, "schema.yaml is nested too deeply to be a schema"),
         ("rows: {min: 1, level: fatal}", "rows.level = 'fatal': expected 'error' or 'warning'"),
         ("row: {min: 1}", "row is not a known key; expected rows, fresh, unique, columns"),
         ("columns: {fee: {type: numbr}}", "columns.fee.type = 'numbr': expected 'number', 'category' or 'time'"),
@@ -201,7 +205,7 @@ def test_a_check_may_come_once_or_as_a_list_with_levels_of_their_own() -> None:
 
 
 def test_categories_are_the_text_that_stands_there_and_spelled_as_a_window_s() -> None:
-    text = "columns: {plan: {type: category, categories: {one_of: [no, 007, true, ~, '', 2]}}}"
+    text = "columns: {plan: {type: category, categories: {one_of: [no, 007, true, ~, '', 2.0]}}}"
     assert parse(text, a_loop()).columns["plan"].categories[0].one_of == ("no", "007", "True", "~", "", "2")
 
 

@@ -164,6 +164,19 @@ def test_a_missing_column_is_told_but_labels_may_come_later() -> None:
     assert sentences(found) == ["error: column fee is missing; the window has user_id, plan"]
 
 
+def test_rows_told_apart_by_their_label_too_are_so_once_it_is_in() -> None:
+    text = "unique: {columns: [plan, left]}"
+    assert sentences(judged(fees(1, 2).assign(plan="a"), text)) == []
+    found = judged(fees(1, 2).assign(plan="a", left=True), text)
+    assert sentences(found)[0].startswith("error: expected each plan and left once, not so in 2 rows")
+
+
+def test_a_table_without_a_header_is_told_without_its_first_row() -> None:
+    headless = fees(1).set_axis(["Ada Lovelace", "58", "175.0"], axis=1)
+    (said,) = sentences(judged(headless, "columns: {fee: {type: number}}"))
+    assert said.startswith("error: column fee is missing; loop.toml knows none of the window's 3 columns")
+
+
 # what the rest of the loop gets to see
 
 RULES = """
@@ -283,6 +296,16 @@ def test_rows_set_aside_are_kept_in_a_file_until_the_window_is_delivered_again(w
     work.read("2024-02")
     assert not file.exists()
     assert "file" not in monitoring.validation(work, "2024-02")
+
+
+@pytest.mark.parametrize("mode", ["drop", "fail"])
+def test_rows_set_aside_go_with_the_mode_that_kept_them(work: Any, mode: str) -> None:
+    work.read("2024-02")
+    assert (file := work.aside("2024-02")).exists()
+    work.loop = a_loop(validation={"on_bad_rows": mode})
+    work._readings.clear()
+    work.reading("2024-02")
+    assert not file.exists()
 
 
 def test_an_edited_schema_makes_a_window_worth_another_run(work: Any) -> None:

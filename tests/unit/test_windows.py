@@ -11,6 +11,7 @@ import pytest
 import sqlalchemy as sa
 
 from driftloop.errors import ContractError, Unreachable, WindowError
+from driftloop.frame import categories
 from driftloop.windows import FolderWindows, SqlWindows, Windows, none_yet, open_windows
 from tests.fakes import FakeWindows, a_loop
 
@@ -120,10 +121,10 @@ def test_an_empty_file_is_refused(suffix: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "told"),
     [
-        (b"user_id,fee\na,1\nb,2,3,4\n", "is it half-written?"),
-        (b"user_id,fee,age\na,1,30\nb,2", "is it half-written?"),
+        (b"user_id,fee\na,1\nb,2,3,4\n", "is it half-written? row 3 has 4 fields, its header 2"),
+        (b"user_id,fee,age\na,1,30\nb,2", "is it half-written? row 3 has 2 fields, its header 3"),
         (b'user_id,fee\n"a,1\nb,2\n', "is it half-written?"),
-        (b"user_id,fee\n\xff\xfe,1\n", "is not UTF-8"),
+        (b"user_id,fee\n\xff\xfe,1\n", "is not UTF-8 (byte 0xff at 12); save it as UTF-8"),
         (b"user_id;fee\na;1,5\n", "separates its columns by semicolons; expected commas"),
         (b"user_id\tfee\na\t1.5\n", "separates its columns by tabs; expected commas"),
     ],
@@ -133,6 +134,22 @@ def test_a_damaged_or_foreign_csv_is_refused(content: bytes, told: str, tmp_path
     put(content, tmp_path / "windows" / "2024-01.csv")
     (problem,) = refused(tmp_path)
     assert told in problem
+
+
+def test_a_broken_row_is_counted_and_never_quoted(tmp_path: Path) -> None:
+    put("user_id,fee,plan\na,1,x\nAda Lovelace,2\n", tmp_path / "windows" / "2024-01.csv")
+    (problem,) = refused(tmp_path)
+    assert "row 3 has 2 fields" in problem
+    assert "Lovelace" not in problem
+
+
+def test_a_category_is_the_same_text_whatever_else_its_column_holds(tmp_path: Path) -> None:
+    put("user_id,fee,plan\na,1,01\nb,2,2A\n", tmp_path / "windows" / "2024-01.csv")
+    put("user_id,fee,plan\na,1,01\nb,2,2\n", tmp_path / "windows" / "2024-02.csv")
+    put("user_id,fee,plan\na,1,2.0\nb,2,\n", tmp_path / "windows" / "2024-03.csv")  # whole numbers and a null
+    found = windows(tmp_path)
+    read = {month: categories(found.read(month)["plan"]).tolist() for month in found.ids()}
+    assert read == {"2024-01": ["01", "2A"], "2024-02": ["01", "2"], "2024-03": ["2", "(missing)"]}
 
 
 def test_a_csv_may_hold_line_breaks_quotes_and_no_last_newline(tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from driftloop.frame import Window
 from driftloop.holdout import HoldoutRule
 from driftloop.metrics import METRICS, Predictions
 from driftloop.paired import Gain, paired_gain
-from driftloop.strategy import Base, TrainingSet, joined, training_set
+from driftloop.strategy import Base, TrainingSet, joined, other_classes, training_set
 from driftloop.training import Encodings, comparable, fitted, threshold_of
 
 MIN_ROWS = 30  # of fewer validation rows a bound says little, least of all the bootstrap's
@@ -139,7 +139,10 @@ class _Trials:
         if not known:
             return replace(learnt, base=None, note="the windows that the champion learnt from are gone")
         rows = TrainingSet("all", tuple(part.id for part in known), joined(known))
-        return replace(learnt, base=replace(learnt.base, estimator=fitted(self.loop, recipe, rows)))
+        model = fitted(self.loop, recipe, rows)
+        if why := other_classes(model, learnt.rows):
+            return replace(learnt, base=None, note=f"beside the champion's windows the new ones {why}")
+        return replace(learnt, base=replace(learnt.base, estimator=model))
 
     def _try(
         self, recipe: Recipe, learnt: TrainingSet, preferred: Predictions | None

@@ -14,6 +14,8 @@ from sklearn.pipeline import Pipeline
 
 Way = Literal["partial_fit", "members", "iterations"]
 SAME_ROWS_ONLY = "HistGradientBoosting"  # its warm_start bins anew, and the old trees' bins mean something else then
+ANEW = ("liblinear",)  # solvers that begin anew whatever warm_start says
+OF_ALL_STAGES = "GradientBoosting"
 
 
 def way(estimator: Any) -> Way | None:
@@ -22,16 +24,21 @@ def way(estimator: Any) -> Way | None:
     params = inner.get_params()
     if hasattr(inner, "partial_fit") and params.get("solver") != "lbfgs":  # which has no passes, whatever it offers
         return "partial_fit"
-    if "warm_start" not in params or type(inner).__name__.startswith(SAME_ROWS_ONLY):
+    if "warm_start" not in params or params.get("solver") in ANEW or type(inner).__name__.startswith(SAME_ROWS_ONLY):
         return None
     return "members" if "n_estimators" in params else "iterations" if "max_iter" in params else None
 
 
 def rate_of(estimator: Any) -> str | None:
-    """The parameter that is the estimator's learning rate, if it has one."""
-    params = core(estimator).get_params()
+    """The parameter that is the learning rate of what the estimator learns anew, if it has one."""
+    params = {} if scales_all(estimator) else core(estimator).get_params()
     names = ("learning_rate_init", "eta0", "learning_rate")
     return next((name for name in names if isinstance(params.get(name), (int, float))), None)
+
+
+def scales_all(estimator: Any) -> bool:
+    """Whether its learning rate is applied when it predicts, to what it had learnt before as well."""
+    return type(core(estimator)).__name__.startswith(OF_ALL_STAGES)
 
 
 def tuned(base: Pipeline, X: pd.DataFrame, y: pd.Series, epochs: int, learning_rate: float | None) -> Pipeline:

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from driftloop.fine_tuning import core
+from driftloop.fine_tuning import core, way
 from driftloop.frame import T, Window, numbered
 
 if TYPE_CHECKING:
@@ -198,16 +198,25 @@ def _fine_tune(parts: Sequence[Window], recipe: Recipe, base: Base | None) -> Tr
         return anew("there is no champion to go on from")
     if base.facts.adopted:
         return anew(f"champion {base.version} was adopted, and what it learnt from is not known")
-    if why := _another(recipe, base, parts[-1].X):
+    unable = None if way(base.estimator) else "cannot learn on with the parameters that a search gave it"
+    if why := _another(recipe, base, parts[-1].X) or unable:
         return anew(f"champion {base.version} {why}")
     new = [part for part in parts if part.id > base.facts.windows[-1]]
     if not new:
         return anew(f"champion {base.version} knows all of these windows")
     rows = joined(new)
-    assert rows.y is not None, "training rows are labelled"
-    if base.facts.task != "regression" and rows.y.nunique() < len(base.estimator.classes_):
-        return anew(f"the windows new to champion {base.version} lack a class")
+    if why := other_classes(base.estimator, rows):
+        return anew(f"the windows new to champion {base.version} {why}")
     return TrainingSet("fine_tune", (*base.facts.windows, *(part.id for part in new)), rows, base=base)
+
+
+def other_classes(estimator: Any, rows: Window) -> str | None:
+    """Why a fitted classifier cannot learn on from these rows: it would rename its classes, or forget one of them."""
+    assert rows.y is not None, "training rows are labelled"
+    if not hasattr(estimator, "classes_"):
+        return None
+    known, new = set(estimator.classes_), set(rows.y)
+    return None if known == new else "lack a class" if known - new else "have a class that it never learnt"
 
 
 def _another(recipe: Recipe, base: Base, X: pd.DataFrame) -> str | None:

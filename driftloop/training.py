@@ -82,9 +82,12 @@ def require_strategies(loop: Loop) -> None:
                 f"fitted. Choose an estimator that does, or another strategy."
             )
         if loop.training.learning_rate is not None and fine_tuning.rate_of(model) is None:
-            raise ContractError(
-                f"loop.toml: training.learning_rate: {recipe.estimator} has no learning rate; leave it out."
+            why = (
+                "'s scales what all its stages say, those of the champion too"
+                if fine_tuning.scales_all(model)
+                else " has no learning rate"
             )
+            raise ContractError(f"loop.toml: training.learning_rate: {recipe.estimator}{why}; leave it out.")
 
 
 def _takes_weights(model: Any) -> bool:

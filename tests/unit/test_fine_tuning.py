@@ -51,6 +51,8 @@ def mlp(**params: Any) -> MLPRegressor:
         (RandomForestRegressor(), "members"),
         (GradientBoostingRegressor(), "members"),
         (LogisticRegression(), "iterations"),
+        (LogisticRegression(solver="newton-cholesky"), "iterations"),
+        (LogisticRegression(solver="liblinear"), None),
         (HistGradientBoostingRegressor(), None),
         (LinearRegression(), None),
     ],
@@ -61,7 +63,7 @@ def test_how_an_estimator_can_learn_on(model: Any, found: str | None) -> None:
 
 @pytest.mark.parametrize(
     ("model", "name"),
-    [(mlp(), "learning_rate_init"), (SGDRegressor(), "eta0"), (GradientBoostingRegressor(), "learning_rate"),
+    [(mlp(), "learning_rate_init"), (SGDRegressor(), "eta0"), (GradientBoostingRegressor(), None),
      (GaussianNB(), None), (TransformedTargetRegressor(mlp()), "learning_rate_init")],
 )  # fmt: skip
 def test_which_parameter_is_the_learning_rate(model: Any, name: str | None) -> None:

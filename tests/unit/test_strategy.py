@@ -199,6 +199,48 @@ def test_what_a_search_may_vary_does_not_make_another_champion() -> None:
     assert taken("fine_tune", TUNED, recipe=searched, base=base).base is base
 
 
+FOREST = Recipe(estimator="sklearn.ensemble.RandomForestClassifier", params={"n_estimators": 3, "random_state": 0})
+SEVERAL = a_loop(
+    task="multiclass", entity=None, features={"numeric": ["x"]}, model=FOREST.model_dump(exclude_unset=True),
+    training={"strategy": "fine_tune"}, promotion={},
+)  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("known", "new", "why"),
+    [
+        ("high low", "high mid", "lack a class"),
+        ("high low", "high low mid", "have a class that it never learnt"),
+        ("high low mid", "high mid", "lack a class"),
+        ("high mid", "high mid", None),
+    ],
+)
+def test_a_champion_of_other_classes_than_the_new_rows_does_not_learn_on(known: str, new: str, why: str | None) -> None:
+    """A forest that went on would take mid for the low that it knows."""
+    labels = ("high", "low", "mid")
+
+    def classes(window: str, named: str) -> Window:
+        y = [float(labels.index(name)) for name in named.split()] * 20
+        return Window(window, pd.DataFrame({"x": np.array(y) + 0.1}), pd.Series(y), None, None, labels)
+
+    parts = (classes("w1", known), classes("w2", new))
+    made = fit_set(SEVERAL, FOREST, TrainingSet("all", ("w1",), parts[0]), "rule")
+    learnt = taken("fine_tune", parts, recipe=FOREST, base=Base("7", made.estimator, made.facts))
+    assert learnt.note == (why and f"the windows new to champion 7 {why}: fitted on all rows")
+    assert (learnt.base is None) == bool(why)
+    again = fit_set(SEVERAL, FOREST, learnt, "rule").estimator
+    assert {labels[int(place)] for place in again.classes_} == {*known.split(), *new.split()}
+
+
+def test_a_champion_whose_searched_parameters_rule_it_out_does_not_learn_on() -> None:
+    given = {"estimator": "sklearn.linear_model.LogisticRegression", "space": {"solver": {"choices": ["liblinear"]}}}
+    recipe = Recipe.model_validate({**given, "params": {"solver": "liblinear"}})
+    rows = part("w1", 30)
+    made = fit_set(a_loop(entity=None, features={"numeric": ["x"]}), recipe, TrainingSet("all", ("w1",), rows), "rule")
+    learnt = taken("fine_tune", recipe=Recipe.model_validate(given), base=Base("7", made.estimator, made.facts))
+    assert learnt.note == ("champion 7 cannot learn on with the parameters that a search gave it: fitted on all rows")
+
+
 def test_a_champion_from_before_versions_named_their_recipe_can_learn_on() -> None:
     old = champion(recipe=None)
     assert taken("fine_tune", TUNED, recipe=SGD, base=old).base is old
@@ -222,10 +264,17 @@ def test_an_estimator_that_cannot_is_a_contract_error(strategy: str, estimator: 
         require_strategies(loop)
 
 
-def test_a_learning_rate_needs_an_estimator_that_has_one() -> None:
+@pytest.mark.parametrize(
+    ("estimator", "message"),
+    [
+        ("sklearn.ensemble.RandomForestClassifier", "RandomForestClassifier has no learning rate; leave it out"),
+        ("sklearn.ensemble.GradientBoostingClassifier", "scales what all its stages say, those of the champion too"),
+    ],
+)
+def test_a_learning_rate_needs_an_estimator_that_has_one_for_what_is_new(estimator: str, message: str) -> None:
     training = {"strategy": "fine_tune", "learning_rate": 0.1}
-    with pytest.raises(ContractError, match="RandomForestClassifier has no learning rate"):
-        require_strategies(a_loop(model={"estimator": "sklearn.ensemble.RandomForestClassifier"}, training=training))
+    with pytest.raises(ContractError, match=f"training.learning_rate: .*{message}"):
+        require_strategies(a_loop(model={"estimator": estimator}, training=training))
     require_strategies(a_loop(model={"estimator": "sklearn.neural_network.MLPClassifier"}, training=training))
 
 

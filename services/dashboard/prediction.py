@@ -20,6 +20,7 @@ from services.dashboard.waterfall import bars, chart, shown
 
 COLUMNS = 3
 PREVIEWED = 100
+REFRESH_SECONDS = 5
 LIKELIEST = 5  # labels whose probability is told
 # what may mean something in Markdown; a label is read out as it is written, so what means nothing there stays
 MARKDOWN = re.compile(r"((?<!\w)[-_.]|[-_.](?!\w)|[!-+/:-@\[-^`{-~])")
@@ -48,10 +49,9 @@ class Answer:
 def main() -> None:
     st.title("Predict")
     api = Api.of(os.environ)
-    try:
-        model = api.model()
-    except ApiError as error:
-        st.error(f"No prediction now: {plain(str(error))}.")
+    _look(api)
+    model: Json | None = st.session_state.get("model")
+    if model is None:
         return
     st.caption(_about(model))
     one, file = st.tabs(["One row", "A file"])
@@ -59,6 +59,20 @@ def main() -> None:
         _one(api, model)
     with file:
         _file(api, model)
+
+
+@st.fragment(run_every=REFRESH_SECONDS)  # type: ignore[untyped-decorator]  # its stubs are not followed
+def _look(api: Api) -> None:
+    """Which version serves, every few seconds: where there is no answer the last one's form stays, below the reason."""
+    drawn: Json | None = st.session_state.get("model")
+    try:
+        model = api.model()
+    except ApiError as error:
+        st.error(f"No prediction now: {plain(str(error))}.")
+        return
+    st.session_state["model"] = model
+    if drawn is None or drawn["version"] != model["version"]:
+        st.rerun()
 
 
 def _about(model: Json) -> str:

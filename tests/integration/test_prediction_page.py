@@ -177,6 +177,24 @@ def test_an_api_that_cannot_answer_is_told_in_one_sentence(opened, status, said)
     assert not page.button
 
 
+def test_the_form_and_the_file_stay_while_the_api_is_away(opened, monkeypatch):
+    with api() as (url, _):
+        page = uploaded(opened(url), FILE)
+        page.number_input[0].set_value(70.5)
+        press(page, "Predict")
+    ran(page)
+    assert [shown(error) for error in page.error] == [f"No prediction now: the API at {url} does not answer."]
+    assert page.number_input[0].value == 70.5
+    assert page.metric[0].value == "gone"
+    assert page.file_uploader[0].value.name == "rows.csv"
+    with api(CHURN | {"version": "4"}) as (url, _):
+        monkeypatch.setenv("DRIFTLOOP_API_URL", url)
+        ran(page)
+    assert not page.error
+    assert "version 4" in page.caption[0].value
+    assert page.number_input[0].value == 70.5
+
+
 def test_an_api_that_is_away_is_told_in_one_sentence(opened):
     page = opened(f"http://127.0.0.1:{server.free_port()}")
     assert len(page.error) == 1
@@ -267,3 +285,28 @@ def test_the_loop_and_the_prediction_are_pages_of_one_dashboard(monkeypatch, tmp
         assert "loop.toml does not exist" in page.error[0].value
         page.switch_page("prediction.py")
         assert ran(page).title[0].value == "Predict"
+
+
+def test_the_form_is_as_it_was_left_when_one_comes_back_from_the_loop(monkeypatch, tmp_path):
+    monkeypatch.setenv("DRIFTLOOP_LOOP_DIR", str(tmp_path))
+    with api() as (url, asked):
+        monkeypatch.setenv("DRIFTLOOP_API_URL", url)
+        page = ran(AppTest.from_file(str(SCRIPT.parent / "app.py"), default_timeout=60))
+        loop = page._finished_page_script_hash  # switch_page knows only pages that are files
+        ran(page.switch_page("prediction.py"))
+        page.number_input[0].set_value(70.5)
+        page.number_input[1].set_value(None)
+        page.selectbox[0].set_value("basic")
+        press(page, "Predict")
+        for away in range(1, 3):
+            page._page_hash = loop
+            for _ in range(away):
+                assert "loop.toml does not exist" in ran(page).error[0].value
+            ran(page.switch_page("prediction.py"))
+            assert [field.value for field in page.number_input] == [70.5, None, None]
+            assert [field.value for field in page.selectbox] == ["basic", "(missing)"]
+            assert page.metric[0].value == "gone"
+        press(page, "Predict")
+    assert [body for path, _, body in asked if path == "/explain"][1] == DEFAULTS | {
+        "fee": 70.5, "visits": None, "plan": "basic",
+    }  # fmt: skip

@@ -36,18 +36,43 @@ REVIEWED_TYPES = (
     "lightgbm.sklearn.LGBMClassifier",
     "lightgbm.sklearn.LGBMRegressor",
     "numpy.dtype",
+    "sklearn._loss.loss.HalfTweedieLoss",
     "sklearn._loss.loss.HalfTweedieLossIdentity",
     "sklearn.calibration._CalibratedClassifier",
     "sklearn.calibration._SigmoidCalibration",
+    "sklearn.calibration._TemperatureScaling",
     "sklearn.ensemble._hist_gradient_boosting.predictor.TreePredictor",
     "sklearn.gaussian_process._gpc._BinaryGaussianProcessClassifierLaplace",
     "sklearn.gaussian_process.kernels.ConstantKernel",
+    "sklearn.gaussian_process.kernels.DotProduct",
+    "sklearn.gaussian_process.kernels.ExpSineSquared",
+    "sklearn.gaussian_process.kernels.Exponentiation",
+    "sklearn.gaussian_process.kernels.Matern",
     "sklearn.gaussian_process.kernels.Product",
     "sklearn.gaussian_process.kernels.RBF",
+    "sklearn.gaussian_process.kernels.RationalQuadratic",
+    "sklearn.gaussian_process.kernels.Sum",
+    "sklearn.gaussian_process.kernels.WhiteKernel",
+    # of the distances not Mahalanobis, which writes into a buffer whose length a stored model names, and not a user's
+    "sklearn.metrics._dist_metrics.BrayCurtisDistance64",
+    "sklearn.metrics._dist_metrics.CanberraDistance64",
+    "sklearn.metrics._dist_metrics.ChebyshevDistance64",
+    "sklearn.metrics._dist_metrics.DiceDistance64",
     "sklearn.metrics._dist_metrics.EuclideanDistance64",
+    "sklearn.metrics._dist_metrics.HammingDistance64",
+    "sklearn.metrics._dist_metrics.HaversineDistance64",
+    "sklearn.metrics._dist_metrics.JaccardDistance64",
+    "sklearn.metrics._dist_metrics.ManhattanDistance64",
+    "sklearn.metrics._dist_metrics.MinkowskiDistance64",
+    "sklearn.metrics._dist_metrics.RogersTanimotoDistance64",
+    "sklearn.metrics._dist_metrics.RussellRaoDistance64",
+    "sklearn.metrics._dist_metrics.SokalSneathDistance64",
+    "sklearn.neighbors._ball_tree.BallTree",
     "sklearn.neighbors._kd_tree.KDTree",
     "sklearn.neural_network._stochastic_optimizers.AdamOptimizer",
+    "sklearn.neural_network._stochastic_optimizers.SGDOptimizer",
     "sklearn.tree._tree.Tree",
+    "sklearn.utils._bunch.Bunch",
     "sklearn.utils.validation.check_array",
     "xgboost.core.Booster",
     "xgboost.sklearn.XGBClassifier",
@@ -200,12 +225,26 @@ def _kept(file: Path, sha256: str) -> bytes:
 
 
 def trusted_types(estimator: Any) -> list[str]:
-    """REVIEWED_TYPES, and what the estimator holds of the loop's own modules, see Own.defines."""
+    """REVIEWED_TYPES, and what the estimator holds of the loop's own modules, see Own.defines. Raises as unreviewed."""
+    return [*REVIEWED_TYPES, *(_own_types(_held(estimator)) if Own.admitted().modules else [])]
+
+
+def unreviewed(estimator: Any) -> list[str]:
+    """The types that keep a fitted estimator from being stored. Raises ArtifactError where skops cannot write it."""
+    return sorted(set(_held(estimator)) - set(trusted_types(estimator)))
+
+
+def _held(estimator: Any) -> list[str]:
+    """The types it is made of that skops does not trust."""
     import skops.io
 
-    if not Own.admitted().modules:
-        return list(REVIEWED_TYPES)
-    return [*REVIEWED_TYPES, *_own_types(skops.io.get_untrusted_types(data=skops.io.dumps(estimator)))]
+    try:
+        return list(skops.io.get_untrusted_types(data=skops.io.dumps(estimator)))
+    except Exception as error:  # an estimator may be anybody's, and hold anything, itself too
+        raise ArtifactError(
+            f"the fitted model cannot be stored without pickle: skops cannot write what it holds "
+            f"({type(error).__name__}: {error}). Other parameters or another estimator may hold plainer things."
+        ) from error
 
 
 def _own_types(untrusted: list[str]) -> list[str]:

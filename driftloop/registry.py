@@ -12,7 +12,7 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 from driftloop import blank
-from driftloop.artifact import WHAT_IS_TRUSTED, trusted_types
+from driftloop.artifact import WHAT_IS_TRUSTED, trusted_types, unreviewed
 from driftloop.card import WAITS
 from driftloop.compiled import FILE
 from driftloop.errors import ArtifactError, ContractError, NotInRegistry, Unreachable
@@ -210,9 +210,11 @@ class Registry:
             except MlflowException as error:
                 if "skops" not in str(error):
                     raise
+                # not MLflow's own text, which says to trust the types
+                held = ", ".join(unreviewed(candidate.estimator)) or f"what does not load again: {error.__cause__}"
                 raise ArtifactError(
-                    f"the fitted {type(candidate.estimator['model']).__name__} cannot be stored without pickle: "
-                    f"{error}. {WHAT_IS_TRUSTED}."
+                    f"the fitted {type(candidate.estimator['model']).__name__} cannot be stored without pickle: it "
+                    f"holds {held}. {WHAT_IS_TRUSTED}; or choose other parameters, or another estimator."
                 ) from error
             with TemporaryDirectory() as folder:
                 for name, content in files.items():

@@ -10,14 +10,39 @@ import numpy as np
 import pandas as pd
 import pytest
 import skops.io
+from sklearn.base import clone, is_classifier
+from sklearn.calibration import CalibratedClassifierCV
 from sklearn.compose import TransformedTargetRegressor
+from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
+from sklearn.ensemble import (
+    GradientBoostingClassifier,
+    GradientBoostingRegressor,
+    HistGradientBoostingRegressor,
+    RandomForestClassifier,
+    RandomForestRegressor,
+    StackingRegressor,
+    VotingClassifier,
+)
+from sklearn.gaussian_process import GaussianProcessClassifier, GaussianProcessRegressor, kernels
+from sklearn.linear_model import (
+    Lasso,
+    LogisticRegression,
+    Ridge,
+    SGDClassifier,
+    SGDRegressor,
+    TweedieRegressor,
+)
+from sklearn.naive_bayes import GaussianNB
+from sklearn.neighbors import KNeighborsClassifier, KNeighborsRegressor
+from sklearn.neural_network import MLPClassifier, MLPRegressor
 from sklearn.pipeline import Pipeline
+from sklearn.svm import SVC
 
 from driftloop import contract
-from driftloop.artifact import REVIEWED_TYPES, score
+from driftloop.artifact import REVIEWED_TYPES, score, unreviewed
 from driftloop.contract import Loop
 from driftloop.encoding import Codes, Numbers, OneHot, blocks, fit_transform
-from driftloop.errors import ContractError
+from driftloop.errors import ArtifactError, ContractError
 from driftloop.frame import MISSING
 from driftloop.recipe import build, in_one_thread
 from tests.fakes import a_loop
@@ -166,6 +191,61 @@ def test_what_loop_toml_says_of_categories_is_left_as_it_is() -> None:
     estimator = "sklearn.ensemble.HistGradientBoostingClassifier"
     pipeline = build(loop(estimator, params={"categorical_features": [3]}))
     assert pipeline["model"].categorical_features == [3]
+
+
+# what usual parameters make of an estimator is stored
+
+
+KERNELS = (
+    kernels.Matern(), kernels.RationalQuadratic(), kernels.RBF() + kernels.WhiteKernel(), kernels.RBF() ** 2,
+    kernels.DotProduct(), kernels.ExpSineSquared(1.0, 9.0, length_scale_bounds="fixed", periodicity_bounds="fixed"),
+    kernels.ConstantKernel() * kernels.RBF(),
+)  # fmt: skip
+METRICS = (
+    "manhattan", "chebyshev", "canberra", "braycurtis", "hamming", "jaccard", "dice", "rogerstanimoto", "russellrao",
+    "sokalsneath", "cosine",
+)  # fmt: skip
+VARIANTS = [
+    *(SVC(kernel=kernel, probability=True) for kernel in ("linear", "poly", "rbf", "sigmoid")),
+    *(LogisticRegression(solver=one) for one in ("lbfgs", "liblinear", "newton-cg", "newton-cholesky", "sag", "saga")),
+    *(MLPClassifier(solver=solver, max_iter=3) for solver in ("lbfgs", "sgd", "adam")),
+    MLPRegressor(solver="sgd", learning_rate="adaptive", max_iter=3),
+    *(SGDClassifier(loss=loss) for loss in ("log_loss", "modified_huber")),
+    *(SGDRegressor(loss=loss) for loss in ("huber", "epsilon_insensitive")),
+    *(TweedieRegressor(power=power) for power in (0, 1, 1.5, 2, 3)),
+    *(KNeighborsClassifier(algorithm=one, p=p) for one in ("ball_tree", "kd_tree", "brute") for p in (1, 2, 3)),
+    *(KNeighborsClassifier(metric=metric) for metric in METRICS),
+    KNeighborsRegressor(algorithm="ball_tree", metric="haversine"),
+    *(GradientBoostingRegressor(loss=one, n_estimators=2) for one in ("absolute_error", "huber", "quantile")),
+    GradientBoostingClassifier(loss="exponential", n_estimators=2),
+    *(HistGradientBoostingRegressor(loss=one, max_iter=2) for one in ("absolute_error", "gamma", "poisson")),
+    *(RandomForestRegressor(2, criterion=criterion) for criterion in ("absolute_error", "poisson")),
+    *(RandomForestClassifier(2, criterion=criterion) for criterion in ("entropy", "log_loss")),
+    *(LinearDiscriminantAnalysis(solver=solver) for solver in ("svd", "lsqr", "eigen")),
+    *(CalibratedClassifierCV(method=method) for method in ("sigmoid", "isotonic", "temperature")),
+    *(GaussianProcessRegressor(kernel, alpha=0.5) for kernel in KERNELS),
+    *(GaussianProcessClassifier(kernel) for kernel in KERNELS[:2]),
+    VotingClassifier([("a", LogisticRegression()), ("b", GaussianNB())], voting="soft"),
+    StackingRegressor([("a", Ridge()), ("b", Lasso())]),
+]
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("estimator", VARIANTS, ids=lambda one: " ".join(str(one).split()))
+def test_what_usual_parameters_make_of_an_estimator_is_stored_and_loaded(estimator: Any) -> None:
+    rng = np.random.default_rng(0)
+    X, y = rng.random((60, 2)), np.arange(60) % 2 + (0 if is_classifier(estimator) else rng.random(60) + 0.1)
+    pipeline = Pipeline([("model", clone(estimator).fit(X, y))])
+    assert unreviewed(pipeline) == []
+    told = "predict_proba" if is_classifier(estimator) else "predict"
+    assert np.array_equal(getattr(copied(pipeline), told)(X), getattr(pipeline, told)(X))
+
+
+def test_a_model_that_holds_itself_cannot_be_stored_and_that_is_said() -> None:
+    X = np.arange(40.0).reshape(-1, 1)
+    held = HistGradientBoostingRegressor(early_stopping=True, scoring="r2", max_iter=2).fit(X, X[:, 0])
+    with pytest.raises(ArtifactError, match=r"cannot be stored without pickle: skops cannot write .*RecursionError"):
+        unreviewed(held)
 
 
 # own

@@ -36,7 +36,8 @@ if TYPE_CHECKING:
     from driftloop.search import Searched
 
 T = TypeVar("T")
-SAMPLE_ROWS = 20
+SAMPLE_ROWS = 50
+DRAWN_ROWS = 500  # of which the sample is taken
 FOLDS = 3
 BAGGED_TREES = 100  # of which a row is scored by some 37
 FOLD_ROWS = 6_000  # the folds' fits together then cost less than the model's own; one number needs no more rows
@@ -143,7 +144,7 @@ def described(
     """A fitted pipeline with its facts, not yet scored. Without a recipe it was adopted, beside these rows."""
     training, base = learnt.rows, learnt.base
     in_one_thread(pipeline)
-    sample = training.X.iloc[np.unique(np.linspace(0, len(training.X) - 1, SAMPLE_ROWS, dtype=int))]
+    sample = representative(training.X, lambda X: score(pipeline, X, loop.task, training.labels))
     facts = Facts(
         loop=loop.name,
         task=loop.task,
@@ -174,6 +175,19 @@ def described(
         left_out=training.left_out,
     )
     return Candidate(pipeline, with_base(facts, base.facts) if base else facts)
+
+
+def representative(X: pd.DataFrame, scored: Callable[[pd.DataFrame], np.ndarray]) -> pd.DataFrame:
+    """At most SAMPLE_ROWS of the rows, evenly over their scores, so that their mean score is about that of all rows."""
+    drawn = X.iloc[_evenly(len(X), DRAWN_ROWS)]
+    by_score = np.argsort(scored(drawn).reshape(len(drawn), -1)[:, -1], kind="stable")
+    return drawn.iloc[np.sort(by_score[_evenly(len(drawn), SAMPLE_ROWS)])]
+
+
+def _evenly(total: int, most: int) -> np.ndarray:
+    """The middle places of at most so many parts of equal size, shape (parts,)."""
+    parts = min(total, most)
+    return ((np.arange(parts) + 0.5) * total / parts).astype(int)
 
 
 def with_base(new: Facts, base: Facts) -> Facts:

@@ -41,6 +41,7 @@ from driftloop.training import (
     out_of_bag,
     ranges,
     refit,
+    representative,
     split,
     split_parts,
     statistics,
@@ -173,7 +174,7 @@ def test_a_candidate_says_what_it_was_trained_on() -> None:
     assert facts.windows == ("2024-01", "2024-02")
     assert facts.categories == {"plan": ("basic", "family")}
     assert facts.holdout == "entity(user_id) share=0.2 seed=churn"
-    assert len(facts.sample) == len(facts.sample_scores) == 20
+    assert len(facts.sample) == len(facts.sample_scores) == 50
 
 
 def test_the_sample_of_a_few_rows_is_all_of_them_once() -> None:
@@ -181,6 +182,14 @@ def test_the_sample_of_a_few_rows_is_all_of_them_once() -> None:
     training, _ = split([window], RULE)
     facts = fit(LOOP, ["2024-01"], training, RULE).facts
     assert len(facts.sample) == facts.rows == len(training.X)
+
+
+def test_the_sample_s_mean_score_is_about_that_of_all_rows_whatever_their_order() -> None:
+    rows = pd.DataFrame({"x": np.random.default_rng(0).permutation(500).astype(float)})
+    for ordered in (rows, rows.sort_values("x", ignore_index=True)):
+        picked = representative(ordered, lambda X: X["x"].to_numpy())
+        assert (len(picked), picked.index.is_monotonic_increasing) == (50, True)
+        assert picked["x"].mean() == pytest.approx(rows["x"].mean(), abs=1)
 
 
 def test_a_sample_row_is_what_a_client_would_send() -> None:

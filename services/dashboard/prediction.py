@@ -6,7 +6,7 @@ import math
 import os
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import pandas as pd
 import streamlit as st
@@ -37,13 +37,13 @@ def plain(text: str) -> str:
 
 @dataclass(frozen=True)
 class Answer:
-    """What came of one row. ``why`` is its explanation, or the sentence that says why there is none."""
+    """What came of one row. ``why`` is its explanation, the sentence that says why there is none, or None before."""
 
     model: Json
     row: Row
     version: str
     prediction: Json
-    why: Json | str
+    why: Json | str | None = None
 
 
 def main() -> None:
@@ -92,6 +92,7 @@ def _one(api: Api, model: Json) -> None:
             st.error(f"No prediction now: {plain(answer)}.")
         elif answer:
             _show(answer)
+            _explain(api, answer)  # the number does not wait for it
 
 
 def _inputs(inputs: Sequence[Json]) -> Row:
@@ -136,12 +137,7 @@ def _ask(api: Api, model: Json, row: Row) -> Answer | str:
         scored = api.predict([row])
     except ApiError as error:
         return str(error)
-    try:
-        with st.spinner("Explaining …"):
-            why: Json | str = api.explain(row)
-    except ApiError as error:
-        why = str(error)
-    return Answer(model, row, scored.version, scored.predictions[0], why)
+    return Answer(model, row, scored.version, scored.predictions[0])
 
 
 def _show(answer: Answer) -> None:
@@ -153,12 +149,24 @@ def _show(answer: Answer) -> None:
         st.caption(
             plain("Probability of " + ", ".join(f"{word}: {shown(value)}" for word, value in likely) + _from(model))
         )
-    if strange := _strange(model["signature"]["inputs"], answer.row):
-        st.warning(f"Outside what the model learnt from: {plain(', '.join(strange))}.")
-    if isinstance(answer.why, str):
-        st.info(f"No explanation: {plain(answer.why)}.")
+    if found := _strange(model["signature"]["inputs"], answer.row):
+        st.warning(f"Outside what the model learnt from: {plain(', '.join(found))}.")
+
+
+def _explain(api: Api, answer: Answer) -> None:
+    """The chart, kept with the answer."""
+    why = answer.why
+    if why is None:
+        try:
+            with st.spinner("Explaining …"):
+                why = api.explain(answer.row)
+        except ApiError as error:
+            why = str(error)
+        st.session_state["answer"] = replace(answer, why=why)
+    if isinstance(why, str):
+        st.info(f"No explanation: {plain(why)}.")
         return
-    st.altair_chart(chart(bars(answer.why, answer.row), _scale(model, answer.why)))
+    st.altair_chart(chart(bars(why, answer.row), _scale(answer.model, why)))
     st.caption("SHAP values: what moved this row away from the average, the largest first.")
 
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from driftloop import progress
 from driftloop.artifact import score
 from driftloop.contract import Loop, Recipe
-from driftloop.errors import WindowError
+from driftloop.errors import DriftloopError, WindowError
 from driftloop.facts import Contest, Trial
 from driftloop.frame import Window
 from driftloop.holdout import HoldoutRule
@@ -64,7 +64,10 @@ def set_aside(loop: Loop, parts: Parts) -> Aside:
 
 
 def hold(loop: Loop, recipes: Sequence[Recipe], aside: Aside, base: Base | None) -> Chosen:
-    """Try every way on the validation rows and choose one; the preferred one where nothing speaks for another."""
+    """Try every way on the validation rows and choose one; the preferred one where nothing speaks for another.
+
+    Raises DriftloopError where none of them could be tried.
+    """
     (recipe, strategy), *others = ways(loop, recipes)
     if not others:
         return Chosen(recipe, strategy)
@@ -72,12 +75,16 @@ def hold(loop: Loop, recipes: Sequence[Recipe], aside: Aside, base: Base | None)
     if aside.validation is None:
         return Chosen(recipe, strategy, Contest(metric=metric, window=newest, rows=0, why=aside.why, trials=()))
     trials = _Trials(loop, aside, base).all(recipes)
-    winner, why = _judged(trials, loop.promotion.confidence)
+    failed = [tried.failure for tried in trials if tried.failure]
+    if len(failed) == len(trials):
+        raise DriftloopError(f"none of the {len(trials)} ways to make a candidate could be tried: {'; '.join(failed)}")
+    scored = [tried for tried in trials if tried.trial.score is not None]
+    winner, why = _judged(scored or [tried for tried in trials if not tried.failure], loop.promotion.confidence)
     contest = Contest(
         metric=metric,
         window=newest,
         rows=len(aside.validation.X),
-        why=why,
+        why="; left out: ".join([why, *failed]),
         trials=tuple(t.trial.model_copy(update={"chosen": t is winner}) for t in trials),
     )
     return Chosen(winner.recipe, winner.trial.strategy, contest)
@@ -85,11 +92,12 @@ def hold(loop: Loop, recipes: Sequence[Recipe], aside: Aside, base: Base | None)
 
 @dataclass(frozen=True)
 class _Tried:
-    """A trial, and how much better than the preferred one it is at least."""
+    """A trial, how much better than the preferred one it is at least, and why it could not be made."""
 
     recipe: Recipe
     trial: Trial
     low: float | None = None
+    failure: str | None = None
 
 
 def _judged(trials: Sequence[_Tried], confidence: float) -> tuple[_Tried, str]:
@@ -126,12 +134,18 @@ class _Trials:
                 learnt = shared if shared and not own else self._set(strategy, recipe)
                 shared = learnt
                 entered.setdefault((recipe.name, *_content(learnt)), (recipe, learnt))
-        first, *others = entered.values()
-        preferred, tried = self._try(*first, None)
-        return [tried, *(self._try(recipe, learnt, preferred)[1] for recipe, learnt in others)]
+        found, preferred = list[_Tried](), None
+        for recipe, learnt in entered.values():
+            predicted, tried = self._try(recipe, learnt, preferred)
+            preferred = preferred or predicted  # of those that fit, where the first one does not
+            found.append(tried)
+        return found
 
     def _set(self, strategy: str, recipe: Recipe) -> TrainingSet:
-        learnt = training_set(strategy, self.parts, recipe=recipe, base=self.base, seed=self.loop.name)
+        return training_set(strategy, self.parts, recipe=recipe, base=self.base, seed=self.loop.name)
+
+    def _fair(self, recipe: Recipe, learnt: TrainingSet) -> TrainingSet:
+        """The set without a base that knows the validation rows' owners."""
         if learnt.base is None or self.loop.holdout.by == "time":
             return learnt
         # by entity or row the champion has learnt from older rows of the validation's owners; a stand-in has not
@@ -148,8 +162,12 @@ class _Trials:
         self, recipe: Recipe, learnt: TrainingSet, preferred: Predictions | None
     ) -> tuple[Predictions | None, _Tried]:
         progress.tell(f"trying {recipe.name} by {learnt.strategy}")
-        began = time.perf_counter()
-        predicted = self._predicted(recipe, learnt)
+        began, predicted, failure = time.perf_counter(), None, None
+        try:
+            learnt = self._fair(recipe, learnt)
+            predicted = self._predicted(recipe, learnt)
+        except DriftloopError as error:  # the others may do better
+            failure = " ".join(str(error).split())[:500]
         value = math.nan if predicted is None else self.metric(self.y, predicted)
         gain = self._gain(predicted, preferred) if predicted and preferred else None
         trial = Trial(
@@ -162,10 +180,10 @@ class _Trials:
             error=gain.standard_error if gain else None,
             seconds=time.perf_counter() - began,
             chosen=False,
-            note=learnt.note if predicted else "its rows hold one class or one value only",
+            note=learnt.note if predicted else failure or "its rows hold one class or one value only",
         )
         low = None if gain is None else gain.value if gain.lower is None else gain.lower
-        return predicted, _Tried(recipe, trial, low)
+        return predicted, _Tried(recipe, trial, low, failure)
 
     def _predicted(self, recipe: Recipe, learnt: TrainingSet) -> Predictions | None:
         assert learnt.rows.y is not None, "training rows are labelled"

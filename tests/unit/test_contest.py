@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
@@ -17,7 +18,7 @@ from driftloop import contest, promoting
 from driftloop.card import model_card
 from driftloop.comparing import asked, comparison
 from driftloop.contract import Loop
-from driftloop.errors import ContractError, LabelsNotReady
+from driftloop.errors import ContractError, DriftloopError, LabelsNotReady
 from driftloop.facts import Adopted
 from driftloop.frame import Window
 from driftloop.holdout import HoldoutRule
@@ -82,6 +83,27 @@ def test_recipes_compete_and_the_trials_are_each_recipe_by_each_strategy() -> No
         (e, s) for e in ("DecisionTreeRegressor", "Ridge") for s in ("all", "rolling:3")
     }
     assert chosen.contest.table()["estimator"][0] == "DecisionTreeRegressor"
+
+
+UNFIT = {"estimator": "sklearn.neighbors.KNeighborsRegressor", "params": {"n_neighbors": 0}}
+
+
+@pytest.mark.parametrize("first", [True, False])
+def test_a_way_that_fails_is_left_out_with_its_reason_and_the_others_go_on(first: bool) -> None:
+    candidates = [UNFIT, {"estimator": RIDGE}] if first else [{"estimator": RIDGE}, UNFIT]
+    chosen = made_for("latest", "all", "latest", model={"candidates": candidates})
+    assert (chosen.recipe.name, chosen.strategy) == ("Ridge", "latest")
+    assert chosen.contest is not None
+    failed = [trial for trial in chosen.contest.trials if trial.estimator == "KNeighborsRegressor"]
+    assert [(trial.score, trial.gain, trial.chosen) for trial in failed] == [(None, None, False)] * 2
+    assert "KNeighborsRegressor could not be trained on" in str(failed[0].note)
+    said = r"it beats the first with 95% confidence; left out: .*n_neighbors.*; left out: .*n_neighbors"
+    assert re.fullmatch(said + ".*", chosen.contest.why)
+
+
+def test_where_every_way_fails_the_reasons_are_told() -> None:
+    with pytest.raises(DriftloopError, match=r"none of the 2 ways to make a candidate could be tried: .*n_neighbors"):
+        made_for("latest", "all", "latest", model=UNFIT)
 
 
 def test_one_way_needs_no_contest() -> None:

@@ -30,7 +30,8 @@ def standing(folder: Path, settings: Settings) -> dict[str, Any]:
             for i in ids
         ],
         "last": _last(entries),
-        "measured": _measured(entries),
+        "measured": _measured(entries, "performance", "estimated"),
+        "labelled": _measured(entries, "performance"),
     }
 
 
@@ -61,14 +62,14 @@ def _challenger(entries: Sequence[Entry]) -> dict[str, Any] | None:
     }
 
 
-def _measured(entries: Sequence[Entry]) -> dict[str, Any] | None:
-    """How the champion did on the last window it was seen on, with labels or without."""
+def _measured(entries: Sequence[Entry], *parts: str) -> dict[str, Any] | None:
+    """How the champion did on the last window that one of these parts was found of."""
     champion = next((e.version for e in reversed(entries) if e.kind in REIGNS), None)
     for entry in reversed(entries):
         report = entry.report or {}
-        found = {part: report.get(part) for part in ("performance", "estimated")}
-        if entry.kind is Kind.VERDICT and entry.version == champion and any(found.values()):
-            return {"window": entry.window, **found}
+        if entry.kind is Kind.VERDICT and entry.version == champion and any(report.get(part) for part in parts):
+            told = ("performance", "estimated", "retrain")
+            return {"window": entry.window, **{part: report.get(part) for part in told}}
     return None
 
 

@@ -40,10 +40,12 @@ def status(found: Json, folder: Path, ledger: str) -> None:
         )
     if last := found["last"]:
         console.print(f"Last: {last['kind']} on {last['window']}, {escape(last['reason'])}.")
-    if measured := found.get("measured"):
-        console.print(f"On {measured['window']}:")
-        for sentence in answers(measured):
-            console.print(f"  {sentence}")
+    measured, labelled = found.get("measured"), found.get("labelled")
+    for seen in [measured] if measured == labelled else [labelled, measured]:
+        if seen:
+            console.print(f"On {seen['window']}:")
+            for sentence in answers(seen):
+                console.print(f"  {sentence}")
     table = Table("window", "labels", "state", box=SIMPLE_HEAD)
     for row in found["windows"]:
         table.add_row(row["window"], "in" if row["labels"] else "not in", row["state"])

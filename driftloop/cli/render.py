@@ -189,7 +189,7 @@ def months_table(reports: Sequence[Json]) -> Table:
         table.add_row(
             report["window"],
             f"{drift['share']:.3f}" if drift else "–",
-            report["retrain"]["reason"],
+            report["retrain"]["reason"] + ", performance fell" * _unheeded(report),
             number(decision.get("candidate")),
             number(decision.get("champion")),
             f"{decision['outcome']}: {decision['reason']}" if decision else "–",
@@ -305,12 +305,23 @@ def answers(report: Json) -> list[str]:
             f"The champion's {p['metric']} on the {p['rows']:,} labelled rows of this window: {written(p['value'])}"
             f"{_drop(p)}."
         )
+        if _unheeded(report):
+            said.append(
+                "Nothing trains on that: trigger.on in loop.toml does not name performance. `driftloop train` does now."
+            )
     if e := report.get("estimated"):
         said.append(
             f"Its {e['metric']} estimated without labels, by {e['method']}: {written(e['value'])} "
             f"({written(e['low'])} to {written(e['high'])}){_drop(e)}."
         )
     return said
+
+
+def _unheeded(report: Json) -> bool:
+    """Whether the champion is surely worse than at promotion, and no training starts since the trigger does not ask."""
+    found, retrain = report["performance"] or {}, report.get("retrain") or {}
+    trigger = None if retrain.get("retrain") else retrain.get("trigger")
+    return bool(trigger and (found.get("drop_low") or 0) > 0 and "performance" not in trigger["measured"])
 
 
 def _drop(found: Json) -> str:

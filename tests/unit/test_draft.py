@@ -304,7 +304,7 @@ def test_the_tuned_trigger_is_there_as_a_comment_that_can_be_taken_up() -> None:
     head, _, rest = text.partition("# [trigger]")
     hint = "".join(f"{line.removeprefix('# ')}\n" for line in rest.splitlines()[1:4])
     trigger = contract.parse(f"{head}[trigger]\n{hint}").trigger
-    assert (trigger.on, trigger.consecutive, trigger.min_rows) == (("drift", "estimated"), 2, 300)
+    assert (trigger.on, trigger.consecutive, trigger.min_rows) == (("drift", "performance", "estimated"), 2, 300)
 
 
 @pytest.mark.parametrize(("rows", "later", "small"), [(300, None, False), (299, None, True), (400, 299, True)])

@@ -132,3 +132,38 @@ def test_an_estimate_is_told_with_its_interval_and_its_drop(
 def test_the_drift_of_the_champions_answers_is_told_apart(capsys: pytest.CaptureFixture[str]) -> None:
     said = monitored(capsys, Drift(0.0, (FEE,), prediction=ColumnDrift("prediction", "K-S p_value", 0.001, 0.05, True)))
     assert "The champion's answers drifted: K-S p_value 0.0010, threshold 0.05; they are no feature" in said
+
+
+FELL = {"metric": "rmse", "value": 9.0, "rows": 500, "drop": 4.0, "drop_low": 3.5}
+QUIET = {"retrain": False, "reason": "quiet", "columns": []}
+UNHEEDED = "Nothing trains on that: trigger.on in loop.toml does not name performance. `driftloop train` does now."
+
+
+@pytest.mark.parametrize(
+    ("found", "retrain", "heeded"),
+    [
+        (FELL, QUIET | {"trigger": {"measured": ["drift"]}}, False),
+        (FELL, QUIET | {"trigger": {"measured": ["drift", "performance"]}}, True),
+        (FELL, QUIET | {"retrain": True, "trigger": {"measured": ["drift"]}}, True),
+        (FELL | {"drop_low": -0.1}, QUIET | {"trigger": {"measured": ["drift"]}}, True),
+        (FELL, QUIET | {"trigger": None}, True),
+    ],
+)
+def test_a_champion_that_is_surely_worse_is_told_where_nothing_trains_on_that(
+    found: dict[str, Any], retrain: dict[str, Any], heeded: bool
+) -> None:
+    report = {"window": "2024-04", "performance": found, "estimated": None, "retrain": retrain}
+    assert (UNHEEDED in render.answers(report)) is not heeded
+
+
+def test_the_status_tells_the_last_labelled_window_besides_the_last(capsys: pytest.CaptureFixture[str]) -> None:
+    estimate = {"metric": "rmse", "value": 5, "low": 4, "high": 6, "method": "an error model"}
+    last = {"window": "2024-06", "performance": None, "estimated": estimate, "retrain": QUIET | {"trigger": None}}
+    seen = {"window": "2024-04", "performance": FELL, "estimated": None, "retrain": QUIET | {"trigger": None}}
+    found = {"loop": "homes", "champion": None, "challenger": None, "last": None, "windows": []}
+    records.status(found | {"measured": last, "labelled": seen}, Path("homes"), "ledger")
+    said = " ".join(capsys.readouterr().out.split())
+    assert "On 2024-04: The champion's rmse on the 500 labelled rows" in said
+    assert "On 2024-06: Its rmse estimated without labels" in said
+    records.status(found | {"measured": seen, "labelled": seen}, Path("homes"), "ledger")
+    assert capsys.readouterr().out.count("On 2024-04") == 1

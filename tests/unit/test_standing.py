@@ -58,6 +58,7 @@ def test_a_loop_that_never_ran_has_windows_and_nothing_else(folder: Path) -> Non
         ],
         "last": None,
         "measured": None,
+        "labelled": None,
     }
 
 

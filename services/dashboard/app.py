@@ -26,7 +26,6 @@ from services.dashboard.months import COLUMNS, month_rows
 
 REFRESH_SECONDS = 5
 ANSWER_SECONDS = 300  # an approval may refit
-FIELDS = ("number:", "category:")  # how the keys of the prediction page's fields begin
 
 
 def serving(api: Api) -> tuple[str, str | None]:
@@ -173,15 +172,7 @@ def _drifted(rows: list[dict[str, Any]]) -> None:
         st.dataframe(pd.DataFrame(shown["moved"]).drop(columns="moved"), hide_index=True)
 
 
-def _keep_fields() -> None:
-    """The prediction page's fields as they are: Streamlit forgets those of a page that is not drawn."""
-    for key in map(str, st.session_state):
-        if key.startswith(FIELDS):
-            st.session_state[key] = st.session_state[key]
-
-
 def overview() -> None:
-    _keep_fields()
     folder = Path(os.environ.get("DRIFTLOOP_LOOP_DIR", "."))
     try:
         st.title(f"driftloop · {contract.load(folder).name}")

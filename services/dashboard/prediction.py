@@ -109,12 +109,13 @@ def _inputs(inputs: Sequence[Json]) -> Row:
 def _number(one: Json) -> float | None:
     key, low, high = f"number:{one['name']}", one["low"], one["high"]
     # not as the field's own default, with which it could not be emptied
-    st.session_state.setdefault(key, _brief(one["default"]))
+    _fill(key, _brief(one["default"]))
     whole = all(value is not None and float(value).is_integer() for value in (low, high, one["default"]))
     span = "" if low is None else f", {shown(low)}\u00a0–\u00a0{shown(high)}"
     found = st.number_input(
         plain(one["name"] + span), value=None, step=1.0 if whole else 0.1, format="%g", key=key, placeholder="unknown"
     )
+    st.session_state["fields"][key] = found
     return None if found is None else float(found)
 
 
@@ -125,10 +126,18 @@ def _brief(value: float | None) -> float | None:
 
 def _category(one: Json) -> str | None:
     key, known = f"category:{one['name']}", [*(one["categories"] or ()), MISSING]
-    chosen = st.session_state.setdefault(key, one["default"] or MISSING)
+    chosen = _fill(key, one["default"] or MISSING)
     options = known if chosen in known else [*known, chosen]  # chosen before another version came
     found = st.selectbox(plain(one["name"]), options, key=key)
+    st.session_state["fields"][key] = found
     return None if found == MISSING else str(found)
+
+
+def _fill(key: str, default: float | str | None) -> float | str | None:
+    """The field's value, as it was left: Streamlit forgets a field while another page is drawn, but no other value."""
+    kept = st.session_state.setdefault("fields", {})
+    value: float | str | None = st.session_state.setdefault(key, kept.get(key, default))
+    return value
 
 
 def _ask(api: Api, model: Json, row: Row) -> Answer | str:

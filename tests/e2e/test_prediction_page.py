@@ -31,7 +31,7 @@ FILE = 'id,fee,monthly usage,plan,paperless\n=1+1,70.5,,basic,True\n007,20,3,,fa
 
 @pytest.fixture(scope="module")
 def urls(tmp_path_factory):
-    """Addresses of a dashboard and of the API it asks."""
+    """Addresses of a dashboard and of the API it asks, and what starts the API."""
     home = tmp_path_factory.mktemp("home")
     (home / "windows").mkdir()
     (home / "loop.toml").write_text(f'{COMPILABLE}[serving]\nlog = "off"\n')  # no process that writes it
@@ -39,14 +39,17 @@ def urls(tmp_path_factory):
     registry = Registry(settings, "churn")
     registry.point(CHAMPION, registry.register(candidate(COMPILABLE, 1), {}, {}, None).number)
     ports = Ports(*(free_port() for _ in range(5)))
+    parts = {part.name: part for part in stack(home, settings, ports)}
     with children() as group:
-        for part in stack(home, settings, ports):
-            if part.name in ("API", "dashboard"):
-                group.start(part)
-        for name in ("API", "dashboard"):
-            group.wait_ready(name)
-        until(lambda: httpx.get(f"{ports.url('api')}/ready").status_code == 200, "the champion in the API")
-        yield ports.url("dashboard"), ports.url("api")
+
+        def serve():
+            group.start(parts["API"])
+            group.wait_ready("API")
+            until(lambda: httpx.get(f"{ports.url('api')}/ready").status_code == 200, "the champion in the API")
+
+        group.start(parts["dashboard"])
+        group.wait_ready("dashboard")
+        yield ports.url("dashboard"), ports.url("api"), serve
 
 
 @pytest.fixture
@@ -67,10 +70,12 @@ def page():
 def test_a_row_and_a_file_are_predicted_as_the_api_predicts_them(urls, page, tmp_path):
     from playwright.sync_api import expect
 
-    dashboard, api = urls
+    dashboard, api, serve = urls
     expect.set_options(timeout=60_000)
     page.goto(dashboard)
     page.get_by_role("link", name="Predict").click()
+    expect(page.get_by_text("does not answer")).to_be_visible()
+    serve()  # nothing is pressed: the page looks again by itself
 
     inputs = {one["name"]: one for one in httpx.get(f"{api}/model").json()["signature"]["inputs"]}
     fee, usage = page.get_by_role("spinbutton", name="fee"), page.get_by_role("spinbutton", name="monthly usage")
@@ -87,8 +92,15 @@ def test_a_row_and_a_file_are_predicted_as_the_api_predicts_them(urls, page, tmp
     said = httpx.post(f"{api}/predict", json=ROW).json()
     expect(page.get_by_test_id("stMetricValue")).to_have_text(said["label"])
     expect(page.get_by_text(f"Probability of gone: {said['probability']:.4g};")).to_be_visible()
+    expect(page.get_by_text("Explaining …")).to_be_visible()  # the number did not wait for it
     expect(page.get_by_test_id("stVegaLiteChart").locator("canvas, svg").first).to_be_visible()
     expect(page.get_by_text("SHAP values")).to_be_visible()
+
+    page.get_by_role("link", name="Loop").click()
+    expect(page.get_by_text("Champion in the ledger")).to_be_visible()
+    page.get_by_role("link", name="Predict").click()
+    expect(page.get_by_text("SHAP values")).to_be_visible()
+    assert (fee.input_value(), usage.input_value()) == ("70.5", "")
 
     page.get_by_role("tab", name="A file").click()
     bad = {"name": "bad.csv", "mimeType": "text/csv", "buffer": FILE.replace("44.25", "<b>lots</b>").encode()}

@@ -7,15 +7,17 @@ from typing import Any
 
 import numpy as np
 from sklearn.compose import ColumnTransformer, TransformedTargetRegressor
+from sklearn.exceptions import NotFittedError
 from sklearn.impute import SimpleImputer
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import OneHotEncoder, OrdinalEncoder, StandardScaler
 from sklearn.utils import get_tags
+from sklearn.utils.validation import check_is_fitted
 
 from driftloop.boosters import LIBRARIES, library
 from driftloop.contract import Loop, Recipe
 from driftloop.encoding import Nullable
-from driftloop.errors import ContractError
+from driftloop.errors import ContractError, DriftloopError
 from driftloop.trees import HISTOGRAM, KINDS
 
 # What they do by default is to print, to write files into the working folder, or to differ with the cores' timing.
@@ -23,6 +25,11 @@ QUIET: dict[str, dict[str, Any]] = {
     "lightgbm": {"verbosity": -1, "deterministic": True, "force_row_wise": True},
     "catboost": {"verbose": 0, "allow_writing_files": False},
 }
+# what scikit-learn's pipelines ask of the estimator in them
+AS_AN_ESTIMATOR = (
+    "a class has to derive from sklearn.base.BaseEstimator and keep what it learns in attributes whose names end "
+    'with "_"'
+)
 
 
 def require(loop: Loop) -> None:
@@ -77,11 +84,42 @@ def _estimator(loop: Loop, recipe: Recipe) -> Any:
             f"loop.toml: model.estimator = {recipe.estimator!r}: task {loop.task} needs a scikit-learn estimator "
             f"with {asked}"
         )
+    _require_kind(estimator, recipe.estimator, loop.task)
     if found := library(estimator, *QUIET):
         estimator.set_params(**{name: value for name, value in QUIET[found].items() if name not in recipe.params})
     if {"n_jobs", "n_estimators"} <= set(estimator.get_params()) and "n_jobs" not in recipe.params:
         estimator.set_params(n_jobs=-1)  # an ensemble's members are the same on any number of cores
     return estimator
+
+
+def _require_kind(estimator: Any, path: str, task: str) -> None:
+    """Raise ContractError where scikit-learn could not run the estimator, or says that it is of another kind."""
+    if not hasattr(estimator, "__sklearn_tags__"):
+        raise ContractError(f"loop.toml: model.estimator = {path!r}: {AS_AN_ESTIMATOR}")
+    try:
+        kind = get_tags(estimator).estimator_type
+    except AttributeError:  # one around another asks that for its tags, and none was given
+        return
+    asked = "regressor" if task == "regression" else "classifier"
+    if kind not in (asked, None):  # a class need not say
+        raise ContractError(
+            f"loop.toml: model.estimator = {path!r} is a {kind.replace('_', ' ')}; task {task} needs a {asked}"
+        )
+
+
+def require_learnt(model: Any, task: str) -> None:
+    """Raise DriftloopError unless scikit-learn sees that the model was fitted, and which classes it knows."""
+    try:
+        check_is_fitted(model)
+    except NotFittedError:
+        raise DriftloopError(
+            f"{type(model).__name__} learnt nothing that scikit-learn sees: {AS_AN_ESTIMATOR}"
+        ) from None
+    if task != "regression" and not hasattr(model, "classes_"):
+        raise DriftloopError(
+            f"{type(model).__name__} has no classes_ after its fit: keep there the sorted labels that the columns of "
+            f"predict_proba stand for, as numpy.unique(y) gives them"
+        )
 
 
 def _imported(path: str, key: str) -> Any:

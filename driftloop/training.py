@@ -28,7 +28,7 @@ from driftloop.importance import Importance
 from driftloop.metrics import Predictions, Score, metrics_of
 from driftloop.paired import detectable_gain, paired_gain
 from driftloop.promotion import Comparison
-from driftloop.recipe import build, in_one_thread
+from driftloop.recipe import build, in_one_thread, require_learnt
 from driftloop.slices import NO_SLICES, SlicePolicy, compare_slices, quartiles
 from driftloop.strategy import TrainingSet, joined, pieces
 
@@ -289,6 +289,7 @@ def fitted(loop: Loop, recipe: Recipe, learnt: TrainingSet, encodings: Encodings
             encode, Z = encodings.of(encode, learnt.rows, y)
         name, model = pipeline.steps[-1]
         model.fit(Z, y, **({} if learnt.weights is None else {"sample_weight": learnt.weights}))
+        require_learnt(model, loop.task)
     except Exception as error:  # an estimator may be anybody's, and raise classes of its own
         raise DriftloopError(
             f"{recipe.estimator} could not be trained on {', '.join(learnt.windows)}: {error}"

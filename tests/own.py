@@ -68,3 +68,39 @@ class Mean(RegressorMixin, BaseEstimator):
 
     def predict(self, X: np.ndarray) -> np.ndarray:
         return np.full(len(X), self.seen_.mean())
+
+
+class Duck:
+    """It has scikit-learn's methods, and nothing else of it."""
+
+    def get_params(self, deep: bool = True) -> dict[str, Any]:
+        return {}
+
+    def fit(self, X: np.ndarray, y: np.ndarray) -> Duck:
+        return self
+
+    def predict(self, X: np.ndarray) -> np.ndarray:
+        return np.zeros(len(X))
+
+
+class Secretive(BaseEstimator):
+    """What it learns has a name that scikit-learn passes by."""
+
+    def fit(self, X: np.ndarray, y: np.ndarray) -> Secretive:
+        self.mean = float(np.mean(y))
+        return self
+
+    def predict(self, X: np.ndarray) -> np.ndarray:
+        return np.full(len(X), self.mean)
+
+    def predict_proba(self, X: np.ndarray) -> np.ndarray:
+        return np.tile([1 - self.mean, self.mean], (len(X), 1))
+
+
+class Classless(Secretive):
+    """It knows no classes by name."""
+
+    def fit(self, X: np.ndarray, y: np.ndarray) -> Classless:
+        super().fit(X, y)
+        self.known_ = True
+        return self

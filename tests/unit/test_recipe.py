@@ -40,11 +40,13 @@ from sklearn.svm import SVC
 
 from driftloop import contract
 from driftloop.artifact import REVIEWED_TYPES, score, unreviewed
-from driftloop.contract import Loop
+from driftloop.contract import Loop, Recipe
 from driftloop.encoding import Codes, Numbers, OneHot, blocks, fit_transform
-from driftloop.errors import ArtifactError, ContractError
-from driftloop.frame import MISSING
+from driftloop.errors import ArtifactError, ContractError, DriftloopError
+from driftloop.frame import MISSING, Window
 from driftloop.recipe import build, in_one_thread
+from driftloop.strategy import TrainingSet
+from driftloop.training import fitted
 from tests.fakes import a_loop
 
 BOOSTERS = ("xgboost", "lightgbm", "catboost")
@@ -273,6 +275,39 @@ def test_a_factory_that_gives_no_transformer_is_a_contract_error(path: str, mess
 def test_parameters_that_do_not_fit_an_own_class_are_a_contract_error() -> None:
     with pytest.raises(ContractError, match=r"model\.params does not fit tests\.own\.Share: .*'posterior'"):
         build(loop("tests.own.Share", params={"posterior": 1}))
+
+
+@pytest.mark.parametrize(
+    ("estimator", "task", "message"),
+    [
+        ("sklearn.ensemble.RandomForestClassifier", "regression", "is a classifier; task regression needs a regressor"),
+        ("sklearn.cluster.KMeans", "regression", "is a clusterer; task regression needs a regressor"),
+        ("sklearn.mixture.GaussianMixture", "binary", "is a density estimator; task binary needs a classifier"),
+        ("tests.own.Duck", "regression", "'tests.own.Duck': a class has to derive from sklearn.base.BaseEstimator"),
+    ],
+)
+def test_an_estimator_of_another_kind_is_a_contract_error(estimator: str, task: str, message: str) -> None:
+    with pytest.raises(ContractError, match=f"model.estimator = .*{message}"):
+        build(loop(estimator, task))
+
+
+def test_a_class_that_does_not_say_its_kind_may_do_either() -> None:
+    for task in ("regression", "binary"):
+        assert build(loop("tests.own.Secretive", task))["model"].get_params() == {}
+
+
+@pytest.mark.parametrize(
+    ("estimator", "task", "message"),
+    [
+        ("tests.own.Secretive", "regression", "Secretive learnt nothing that scikit-learn sees: .* names end with"),
+        ("tests.own.Classless", "binary", "Classless has no classes_ after its fit"),
+    ],
+)
+def test_what_an_own_class_lacks_after_its_fit_is_said(estimator: str, task: str, message: str) -> None:
+    X, y = rows()
+    learnt = TrainingSet("all", ("w1",), Window("w1", X, y.astype(float), None, None))
+    with pytest.raises(DriftloopError, match=f"{estimator} could not be trained on w1: {message}"):
+        fitted(loop(estimator, task), Recipe(estimator=estimator), learnt)
 
 
 def test_a_module_that_fails_in_its_own_way_is_a_contract_error(

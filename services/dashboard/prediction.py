@@ -219,8 +219,7 @@ def _file(api: Api, model: Json) -> None:
 
 
 def _rows(api: Api, model: Json, table: Upload, file_id: str) -> None:
-    unused = f" Not used by the model: {plain(', '.join(table.unused()))}." if table.unused() else ""
-    st.caption(f"{len(table.rows):,} rows.{unused}")
+    st.caption(plain(_read(table)))
     if told := strange_columns(model["signature"]["inputs"], table.rows):
         st.warning("\n\n".join(map(plain, ["Outside what the model learnt from:", *told])))
     if st.button("Predict all rows", type="primary"):
@@ -228,7 +227,7 @@ def _rows(api: Api, model: Json, table: Upload, file_id: str) -> None:
     done, columns = st.session_state.get("file", (None, {}))
     if done != file_id:
         return
-    head = pd.DataFrame(table.cells[:PREVIEWED], columns=table.header)
+    head = pd.DataFrame(table.cells[:PREVIEWED], columns=table.titles())
     head = head.assign(**{name: values[:PREVIEWED] for name, values in columns.items()})
     pinned = {name: st.column_config.Column(pinned=True) for name in columns}
     st.dataframe(head, hide_index=True, column_config=pinned)
@@ -236,6 +235,16 @@ def _rows(api: Api, model: Json, table: Upload, file_id: str) -> None:
         st.caption(f"The first {PREVIEWED} rows; the download has all {len(table.rows):,}.")
     made = upload.to_csv(table, columns)
     st.download_button("Download all rows", made, "predictions.csv", "text/csv", on_click="ignore")
+
+
+def _read(table: Upload) -> str:
+    """How the file was taken."""
+    told = [f"{len(table.rows):,} row{'s' * (len(table.rows) > 1)}."]
+    if table.decimal == ",":
+        told.append("Numbers are read with decimal commas.")
+    if unused := table.unused():
+        told.append(f"Not used by the model: {', '.join(unused)}.")
+    return " ".join([*told, *(f"Column {place} has no name." for place in table.unnamed())])
 
 
 def _predicted(api: Api, model: Json, table: Upload) -> dict[str, list[str | float]]:

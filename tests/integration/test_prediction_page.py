@@ -217,7 +217,7 @@ def test_a_files_rows_are_predicted_in_requests_that_the_api_takes(opened):
     with api() as (url, asked):
         page = uploaded(opened(url), FILE)
         assert not asked  # nothing is sent before it is asked for: predictions are logged
-        assert page.caption[-1].value == "3 rows. Not used by the model: id."
+        assert shown(page.caption[-1]) == "3 rows. Not used by the model: id."
         press(page, "Predict all rows")
     assert [len(body["rows"]) for _, _, body in asked] == [2, 1]
     assert asked[0][2]["rows"][0] == {"fee": 1.5, "visits": 2.0, "old": None, "plan": "basic", "city": "Lyon"}
@@ -226,6 +226,17 @@ def test_a_files_rows_are_predicted_in_requests_that_the_api_takes(opened):
     assert table["predicted_left_[x]"].tolist() == ["gone"] * 3
     assert table["probability_gone"].tolist() == [0.68] * 3
     assert [button.label for button in page.download_button] == ["Download all rows"]
+
+
+def test_how_a_spreadsheets_file_was_read_is_told(opened):
+    with api() as (url, _):
+        page = uploaded(opened(url), "sep=;\nfee;visits;old;plan;city;;*\n50,25;2;;basic;Lyon;;\n")
+        assert shown(page.caption[-1]) == (
+            "1 row. Numbers are read with decimal commas. Not used by the model: *. Column 6 has no name."
+        )
+        assert not page.warning
+        press(page, "Predict all rows")
+    assert list(page.dataframe[0].value)[5:7] == ["column 6", "*"]
 
 
 def test_what_lies_outside_the_training_rows_is_told_of_a_file_before_it_is_predicted(opened):

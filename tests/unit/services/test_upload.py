@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+from unicodedata import normalize
 
 import pytest
 from hypothesis import given, settings
@@ -78,6 +79,50 @@ def test_categories_are_spelled_as_training_spells_them(cells, plans):
 @pytest.mark.parametrize("text", ["fee;plan\n1;a\n", "fee\tplan\r\n1\ta\r\n", "\ufefffee,plan\n1,a\n\n"])
 def test_other_separators_line_ends_and_a_byte_order_mark_are_read(text):
     assert read(text).rows == [{"fee": 1.0, "plan": "a"}]
+
+
+@pytest.mark.parametrize("separator", [";", "\t"])
+def test_decimal_commas_are_read_where_columns_have_another_separator(separator):
+    table = read("fee;plan\n-1,5;a,b\n1e3;\n;0,5\n7;1.5\n".replace(";", separator))
+    assert [row["fee"] for row in table.rows] == [-1.5, 1000.0, None, 7.0]
+    assert [row["plan"] for row in table.rows] == ["a,b", None, "0,5", "1.5"]
+    assert table.decimal == ","
+
+
+def test_a_file_writes_its_numbers_one_way_so_thousands_are_not_taken_for_decimals():
+    _, told = problems("fee;plan\n0,5;a\n0,7;a\n1.234;b\n1.234,5;b\n")
+    assert told == [
+        'Row 3, column fee: expected a finite number or nothing, found "1.234".',
+        'Row 4, column fee: expected a finite number or nothing, found "1.234,5".',
+    ]
+    assert problems('fee,plan\n"0,5",a\n')[0].startswith("One cell holds")
+
+
+@pytest.mark.parametrize("preface", ["sep=;\n", "\ufeffsep=;\r\n", '"sep=;"\n', "SEP=;\n"])
+def test_a_first_line_that_names_the_separator_is_skipped_and_kept_for_the_download(preface):
+    table = read(f"{preface}fee;plan;x,y,z\n1,5;a;\n")
+    assert table.rows == [{"fee": 1.5, "plan": "a"}]
+    made = upload.to_csv(table, {"predicted": [0.25], "model_version": ["1.2"]}).decode()
+    assert made == f"{preface}fee;plan;x,y,z;predicted;model_version\n1,5;a;;0,25;1.2\n"
+
+
+def test_columns_without_a_name_are_told_by_their_place_and_kept():
+    table = read(",fee,plan, \n0,1,a,x\n")
+    assert (table.unnamed(), table.unused()) == ([1, 4], [])
+    assert table.titles() == ["column 1", "fee", "plan", "column 4"]
+    assert upload.to_csv(table, {"p": [1.0]}).decode() == ",fee,plan, ,p\n0,1,a,x,1.0\n"
+
+
+@pytest.mark.parametrize("form", ["NFC", "NFD"])
+def test_an_accent_is_the_same_whether_it_is_apart_from_its_letter_or_not(form):
+    inputs = [{"name": normalize(form, "année"), "type": "double"}]
+    for written in (normalize("NFC", "année"), normalize("NFD", "année")):
+        table = upload.read(f"{written},é\n1,2\n".encode(), inputs)
+        assert table.rows == [{inputs[0]["name"]: 1.0}]
+        assert table.unused() == ["é"]
+        assert upload.to_csv(table, {"p": [0]}).decode().startswith(written)
+    with pytest.raises(WrongFile, match="more than once"):
+        upload.read(f"{normalize('NFC', 'année')},{normalize('NFD', 'année')}\n1,2\n".encode(), inputs)
 
 
 def test_text_in_numbers_is_told_by_row_and_column_and_in_the_files_words():

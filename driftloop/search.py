@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 import pickle
 import sqlite3
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -40,6 +41,8 @@ SEARCH_ROWS = 100_000  # more would not tell parameters apart better, only later
 STARTING_TRIALS = 5  # of which none is pruned: there is too little to prune by
 STATES: dict[str, Literal["complete", "pruned", "failed"]] = {"COMPLETE": "complete", "PRUNED": "pruned"}
 KILLED, LATE = "the process ended", "out of time"
+DRAWS = 10  # of TPE, before what it has not tried is taken in order
+MANY = 10_000  # values of a parameter are more than any search tries
 Clock = Callable[[], float]
 
 
@@ -88,9 +91,16 @@ class Searched:
 
 
 def require(loop: Loop) -> None:
-    """Raise ContractError where a space names what its estimator does not take."""
-    for recipe in loop.model.recipes:
+    """Raise ContractError where a space names what its estimator does not take, or a recipe would get no trial."""
+    spaces, asked = [recipe for recipe in loop.model.recipes if recipe.space], loop.model.search
+    if asked and asked.trials < len(spaces):
+        raise ContractError(
+            f"loop.toml: model.search.trials = {asked.trials}: expected at least {len(spaces)}, one for each of the "
+            f"candidates with a space"
+        )
+    for recipe in spaces:
         for name, values in recipe.space.items():
+            _require_one_kind(recipe, name, values)
             any_value = _plain(values.choices[0]) if values.choices else values.low
             try:
                 build(loop, recipe.model_copy(update={"params": recipe.params | {name: any_value}}))
@@ -98,6 +108,16 @@ def require(loop: Loop) -> None:
                 raise ContractError(
                     f"loop.toml: the space of {recipe.name} has {name}, which it refuses: {error}"
                 ) from None
+
+
+def _require_one_kind(recipe: Recipe, name: str, values: Range) -> None:
+    """Raise ContractError where nobody can tell whether whole numbers are meant, as with 2 and 8.0."""
+    ends = (values.low, values.high)
+    if len({type(end) for end in ends}) == 2 and all(end is not None and end == int(end) for end in ends):
+        raise ContractError(
+            f"loop.toml: the space of {recipe.name}: {name} is from low = {values.low} to high = {values.high}: write "
+            f"both with a point, or both without for whole numbers only"
+        )
 
 
 def tune(
@@ -259,30 +279,57 @@ class _Study:
         while self.rows.parts and (done := len(self.trials)) < trials and self.clock() < until:
             if self.folds and self.clock() + self.seconds / self.folds * len(self.rows.parts) > until:
                 break  # it would not come to its end
-            trial, params, given = self._ask(done)
+            asked = self._ask(done)
+            if asked is None:
+                progress.tell(f"{self.recipe.name}: all of its space was tried in {done} trials")
+                break
+            trial, params, given = asked
             self._try(trial, params, until, may_prune=not given)
             self.trials = self._ended()
             progress.tell(self._line(trials))
             if self.trials[-1].why == LATE:
                 break
 
-    def _ask(self, done: int) -> tuple[Running, dict[str, Any], bool]:
-        """The next trial and its parameters: those given, until they were tried to an end, then what TPE draws."""
-        from optuna.samplers import TPESampler
+    def _ask(self, done: int) -> tuple[Running, dict[str, Any], bool] | None:
+        """The next trial and its parameters: those given, until they were tried to an end, then what was not tried yet.
+
+        None where nothing is left to try.
+        """
         from optuna.trial import TrialState
 
-        # a sampler of its own for each: a search that was taken up again does not draw the same once more
-        self.study.sampler = TPESampler(seed=done)
         given = not any(t.params == self.recipe.params and t.why not in (KILLED, LATE) for t in self.trials)
-        if not given:
-            trial = self.study.ask(self.space)
-            return trial, self.recipe.params | _given(self.recipe, trial.params), given
-        values = _defaults(self.loop, self.recipe)
-        inside = all(_holds(one, values.get(name)) for name, one in self.recipe.space.items())
+        values = _defaults(self.loop, self.recipe) if given else self._next(done)
+        if values is None:
+            return None
+        inside = not given or all(_holds(one, values.get(name)) for name, one in self.recipe.space.items())
         if inside and not self.study.get_trials(deepcopy=False, states=(TrialState.WAITING,)):
             self.study.enqueue_trial({name: _drawn(values[name]) for name in self.space})
         trial = self.study.ask(self.space if inside else None)  # TPE learns nothing of what lies outside its space
-        return trial, self.recipe.params, given
+        drawn = {} if given else _given(self.recipe, trial.params)
+        return trial, self.recipe.params | drawn, given
+
+    def _next(self, done: int) -> dict[str, Any] | None:
+        """What TPE draws that no trial has had; where it insists on those, the first that none has had, if any.
+
+        The same values would come to the same score, as the folds and the seeds are the same.
+        """
+        import optuna
+
+        ended = [one for one in self.study.get_trials(deepcopy=False) if one.state.is_finished()]
+        tried = [one.params for one in ended if one.user_attrs.get("why") != LATE and "folds" in one.user_attrs]
+        beside = optuna.create_study(direction=self.study.direction)  # in memory: what it draws is not a trial yet
+        beside.add_trials(ended)
+        for again in range(DRAWS):
+            # a sampler of its own for each: a search that was taken up again does not draw the same once more
+            beside.sampler = optuna.samplers.TPESampler(seed=done + again * MANY)
+            drawn = beside.ask(self.space).params
+            if drawn not in tried:
+                return drawn
+        axes = [_values(one) for one in self.recipe.space.values()]
+        if any(axis is None for axis in axes):
+            return drawn
+        every = (dict(zip(self.space, one, strict=True)) for one in itertools.product(*(axis or () for axis in axes)))
+        return next((one for one in every if one not in tried), None)
 
     def _try(self, trial: Running, params: dict[str, Any], until: float, *, may_prune: bool) -> None:
         """Fold by fold, as long as the next one would end in time, were it to take what those before did."""
@@ -377,6 +424,15 @@ def _distribution(values: Range) -> BaseDistribution:
     assert low is not None, "the contract holds both ends or choices"
     assert high is not None, "the contract holds both ends or choices"
     return FloatDistribution(low, high, log=values.log)
+
+
+def _values(values: Range) -> Sequence[Any] | None:
+    """All values of a parameter as Optuna stores them; None where they are too many to go through."""
+    if values.choices:
+        return [_drawn(one) for one in values.choices]
+    if isinstance(values.low, int) and isinstance(values.high, int) and values.high - values.low < MANY:
+        return range(values.low, values.high + 1)
+    return None
 
 
 def _holds(values: Range, value: Any) -> bool:

@@ -176,6 +176,36 @@ def test_a_choice_may_be_a_list(tmp_path: Path, given: dict[str, Any], folds_giv
     assert drawn == {"hidden_layer_sizes": "[4, 2]" if given else "[100]"}  # the estimator's own default is a tuple
 
 
+@pytest.mark.parametrize("trials", [2, 5, 30])
+def test_nothing_is_tried_twice_and_a_space_that_was_tried_ends_the_search(
+    tmp_path: Path, folds_give: Any, clock: Clock, trials: int
+) -> None:
+    folds_give(lambda params, place: 1.0 if params["max_features"] == 0.5 else 0.5)
+    choices = ["sqrt", "log2", 0.5]
+    space = {"max_features": {"choices": choices}, "max_depth": {"low": 1, "high": 2}}
+    loop, lines = searching(space, {"max_features": 0.5, "max_depth": 2}, trials=trials), list[str]()
+    with progress.heard_by(lines.append):
+        (found,) = tune(loop, rows_for(loop), tmp_path / "s.db", clock)
+    tried = [(trial.params["max_features"], trial.params["max_depth"]) for trial in found.trials]
+    assert len(tried) == len(set(tried)) == min(trials, 6)
+    assert any("all of its space was tried in 6 trials" in line for line in lines) == (trials > 6)
+    before = clock.now
+    assert tune(loop, rows_for(loop), tmp_path / "s.db", clock) == (found,)
+    assert clock.now == before, "a search that came to its end is only read"
+
+
+def test_what_was_cut_short_is_tried_again(tmp_path: Path, folds_give: Any, clock: Clock) -> None:
+    loop = searching({"max_depth": {"low": 1, "high": 3}}, trials=9)
+    training = rows_for(loop)
+    folds_give(killed_at(5))
+    with pytest.raises(KeyboardInterrupt):
+        tune(loop, training, tmp_path / "s.db", clock)
+    folds_give(flat)
+    (found,) = tune(loop, training, tmp_path / "s.db", clock)
+    assert sorted(trial.params["max_depth"] for trial in found.trials if trial.state == "complete") == [1, 2, 3]
+    assert states(found).count("failed") == 1
+
+
 def test_a_lower_error_is_the_better_one(tmp_path: Path, folds_give: Any, clock: Clock) -> None:
     folds_give(lambda params, place: params["max_depth"])
     loop = searching(trials=6).model_copy(update={"promotion": a_loop(promotion={"metric": "log_loss"}).promotion})
@@ -204,6 +234,21 @@ def test_a_space_with_what_its_estimator_does_not_take_is_refused() -> None:
         ContractError, match=r"the space of DecisionTreeClassifier has depth, which it refuses: .*depth"
     ):
         search.require(searching({"depth": {"low": 1, "high": 2}}))
+
+
+@pytest.mark.parametrize(("low", "high"), [(2, 8.0), (2.0, 8)])
+def test_ends_of_which_one_is_whole_by_its_look_only_are_refused(low: float, high: float) -> None:
+    said = f"max_depth is from low = {low} to high = {high}: write both with a point, or both without for whole numbers"
+    with pytest.raises(ContractError, match=said):
+        search.require(searching({"max_depth": {"low": low, "high": high}}))
+    search.require(searching({"min_samples_leaf": {"low": 0.01, "high": 1}}))
+
+
+def test_a_recipe_that_would_get_no_trial_is_refused() -> None:
+    other = {"estimator": "sklearn.linear_model.LogisticRegression", "space": {"C": {"low": 0.1, "high": 10.0}}}
+    loop = a_loop(model={"candidates": [{"estimator": TREE, "space": SPACE}, other], "search": {"trials": 1}})
+    with pytest.raises(ContractError, match=r"model\.search\.trials = 1: expected at least 2, one for each of the"):
+        search.require(loop)
 
 
 def test_rows_that_the_metric_cannot_be_told_on_are_not_searched(tmp_path: Path) -> None:

@@ -213,6 +213,8 @@ class Training(Section):
     def _one_list(self) -> Self:
         if self.strategies and "strategy" in self.model_fields_set:
             raise ValueError("training.strategy and training.strategies are both given; keep one of the two")
+        if "strategies" in self.model_fields_set and not self.strategies:
+            raise ValueError("training.strategies names none; name what is to compete, or leave it out")
         if twice := sorted({name for name in self.strategies if self.strategies.count(name) > 1}):
             raise ValueError(f"training.strategies names {', '.join(twice)} more than once")
         if own := sorted({"epochs", "learning_rate"} & self.model_fields_set) if "fine_tune" not in self.names else []:

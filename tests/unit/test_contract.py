@@ -247,6 +247,7 @@ def test_a_loop_is_frozen() -> None:
             r"model.space.hidden_layer_sizes.choices = [^;]*: expected a list of values[^;]*$",
         ),
         # what does not go together
+        ("", "[training]\nstrategies = []\n", "training.strategies names none; name what is to compete, or leave"),
         ("", "[training]\nvalidation_share = 0.3\n", "training.validation_share is for several strategies or"),
         ("", "[promotion]\nrefit = true\n", 'promotion.refit = true needs holdout.by = "time"; rows held out by row'),
         ('entity = "user"', "[promotion]\nrefit = true\n", "rows held out by entity are never trained on, by rule"),

@@ -167,7 +167,7 @@ class _Trials:
             learnt = self._fair(recipe, learnt)
             predicted = self._predicted(recipe, learnt)
         except DriftloopError as error:  # the others may do better
-            failure = " ".join(str(error).split())[:500]
+            failure = " ".join(str(error).split())[:500].rstrip(". ")
         value = math.nan if predicted is None else self.metric(self.y, predicted)
         gain = self._gain(predicted, preferred) if predicted and preferred else None
         trial = Trial(

@@ -231,6 +231,20 @@ def test_a_champion_that_met_the_validations_owners_is_stood_in_for() -> None:
     assert scores[0] == scores[1]
 
 
+def test_a_stand_in_that_knows_other_classes_than_the_new_rows_does_not_learn_on() -> None:
+    model = {"estimator": "sklearn.ensemble.RandomForestClassifier", "params": {"n_estimators": 5, "random_state": 0}}
+    loop = a_loop(model=model, training={"strategies": ["fine_tune", "all"], "epochs": 2})
+    parts, (recipe,) = [a_part(n, 250) for n in (1, 2)], loop.model.recipes
+    champion = fit_set(loop, recipe, contest.training_set("all", parts[:1], recipe=recipe), "r")
+    aside = contest.set_aside(loop, parts)
+    old = aside.parts[0]
+    assert old.y is not None
+    old.y[:] = 1.0  # all others were validation rows
+    found = contest.hold(loop, (recipe,), aside, Base("1", champion.estimator, champion.facts)).contest
+    assert found is not None
+    assert found.trials[0].note == "beside the champion's windows the new ones have a class that it never learnt"
+
+
 # in a training
 
 

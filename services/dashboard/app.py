@@ -25,6 +25,7 @@ from services.dashboard.client import Api, ApiError
 from services.dashboard.months import COLUMNS, month_rows
 
 REFRESH_SECONDS = 5
+NOTHING = "–"  # in a cell: not measured, or not yet
 ANSWER_SECONDS = 300  # an approval may refit
 
 
@@ -62,7 +63,7 @@ def _page(folder: Path, settings: Settings, api: Api) -> None:
     right.subheader(f"Candidate and champion, val_{loop.promotion.metric}")
     right.altair_chart(_scores(table))
     found = ["schema.yaml"] * bool(table["schema.yaml"].notna().any())
-    st.dataframe(table[[*COLUMNS, *found]], width="stretch", height="content")
+    st.dataframe(table[[*COLUMNS, *found]], width="stretch", height="content", placeholder=NOTHING)
     _reigns(entries)
     _drifted(rows)
 
@@ -141,22 +142,31 @@ def _reigns(entries: Sequence[Entry]) -> None:
         {"version": f"v{r.version}", "from": r.since, "to": r.until, "by": r.by.actor, "because": r.by.reason}
         for r in reversed(reigns(entries))
     ]
-    st.dataframe(pd.DataFrame(rows), hide_index=True)
+    st.dataframe(pd.DataFrame(rows), hide_index=True, placeholder=NOTHING)
 
 
 def _shares(table: pd.DataFrame, threshold: float) -> alt.LayerChart:
     """A point a window, joined where there are several, and the threshold they are held against."""
     points = alt.Chart(table.reset_index()).mark_line(point=True, color="#d62728")
     shares = points.encode(
-        alt.X("window", title=None), alt.Y("drift share", title=None, scale=alt.Scale(domain=[0, 1]))
+        alt.X("window:N", title=None), alt.Y("drift share:Q", title=None, scale=alt.Scale(domain=[0, 1]))
     )
     return shares + alt.Chart(pd.DataFrame({"threshold": [threshold]})).mark_rule(color="#999999").encode(y="threshold")
+
+
+def _axis(scores: pd.Series) -> alt.Scale:
+    """With room above and below where all scores are one, as a first champion's: else the axis would have no length."""
+    if scores.nunique() != 1:
+        return alt.Scale(zero=False)
+    only = float(scores.iloc[0])
+    room = abs(only) / 10 or 1.0
+    return alt.Scale(domain=[only - room, only + room])
 
 
 def _scores(table: pd.DataFrame) -> alt.Chart:
     """A point a model and window, on an axis that need not begin at 0: gains are small."""
     long = table[["candidate", "champion"]].reset_index().melt("window", var_name="model", value_name="score").dropna()
-    x, y = alt.X("window", title=None), alt.Y("score", title=None, scale=alt.Scale(zero=False))
+    x, y = alt.X("window", title=None), alt.Y("score", title=None, scale=_axis(long["score"]))
     color = alt.Color("model", scale=alt.Scale(range=["#1f77b4", "#ff7f0e"]), legend=alt.Legend(orient="bottom"))
     return alt.Chart(long).mark_point(size=90, filled=True).encode(x, y, color=color)
 

@@ -100,6 +100,19 @@ def test_the_page_shows_drift_by_column_and_what_moved_of_the_newest_window_that
     assert list(moved["nulls"]) == [0.1]
 
 
+def test_one_score_stands_in_the_middle_of_an_axis_and_what_was_not_measured_is_a_dash(home):
+    decision = {"outcome": "promote", "reason": "no champion", "candidate": 21771.498988, "champion": None}
+    first = report("2024-01", champion="1", decision=decision)
+    Ledger(f"sqlite:///{home / 'ledger.db'}", "churn").promote(
+        "1", expected=None, window="2024-01", reason="no champion", actor="test", details={"report": first}
+    )
+    page = opened()
+    scores = json.loads(page.get("vega_lite_chart")[1].proto.spec)
+    assert scores["encoding"]["y"]["scale"]["domain"] == pytest.approx([19594.349, 23948.649])
+    assert page.dataframe[0].value[["drift share", "target", "champion"]].isna().all(axis=None)
+    assert [table.proto.placeholder for table in page.dataframe[:2]] == ["–", "–"]
+
+
 @pytest.mark.usefixtures("home")
 def test_a_loop_without_a_run_says_how_to_start():
     page = opened()

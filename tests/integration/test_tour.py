@@ -40,6 +40,16 @@ def test_the_committed_page_is_small_shows_plots_and_knows_no_machine(committed)
     assert not re.findall(r"/(?:tmp|home|root|work|Users|usr|var)\b|site-packages|Warning|Traceback", text)
 
 
+def test_every_feature_that_drifted_is_drawn(committed):
+    told, drawn = (
+        next(str(cell.outputs) for cell in committed.cells if cell.cell_type == "code" and word in cell.source)
+        for word in ("drift_between(", "ax.hist(")
+    )
+    (drifted,) = re.findall(r"(\d+) of \d+ features drifted", told)
+    (axes,) = re.findall(r"with (\d+) Axes", drawn)
+    assert int(axes) == int(drifted) + 1  # one for the legend
+
+
 def test_the_tour_runs_and_says_what_it_said(committed, tmp_path, monkeypatch):
     for name in ("JUPYTER_RUNTIME_DIR", "IPYTHONDIR", "TMPDIR"):  # nothing is left behind in the user's own
         monkeypatch.setenv(name, str(tmp_path))

@@ -181,7 +181,7 @@ def test_a_version_says_where_it_comes_from(loop, monitor):
     assert {f.path for f in client.list_artifacts(version.run_id)} >= pages
     assert "| feature | loss |" in version.description
     model = mlflow.models.get_model_info(version.source)
-    assert model.signature == ("fee", "usage", "plan")
+    assert [c.name for c in model.signature.inputs] == ["fee", "usage", "plan"]
 
 
 def test_prefect_shows_the_training_as_a_subflow_with_artifacts(loop, monitor):

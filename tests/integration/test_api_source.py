@@ -103,6 +103,7 @@ def test_nothing_listens() -> None:
 
 
 @pytest.mark.e2e
+@pytest.mark.long
 def test_a_real_mlflow_server_is_read_as_mlflow_s_own_client_reads_it(tmp_path: Path) -> None:
     port = free_port()
     uri = f"http://127.0.0.1:{port}"

@@ -319,6 +319,7 @@ def test_two_scores_that_are_no_numbers_agree_and_one_alone_does_not() -> None:
 # the estimators
 
 
+@pytest.mark.long
 def test_the_docs_tell_what_becomes_of_each_estimator() -> None:
     """Where this fails, `python -m tests.estimators` writes the table anew."""
     assert estimators.table() == estimators.written()

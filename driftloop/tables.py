@@ -88,7 +88,7 @@ def _require_whole_rows(window: str, filesystem: pa.fs.FileSystem, file: pa.fs.F
         if not short:
             raise
         row = short[0]  # Arrow's own words quote it, and it may tell of a person
-        said = f"row {row.number} has {row.actual_columns} fields, its header {row.expected_columns}"
+        said = f"row {row.number}: expected {row.expected_columns} fields as in its header, found {row.actual_columns}"
         raise WindowError(window, [f"{file.path} cannot be read, is it half-written? {said}"]) from None
 
 

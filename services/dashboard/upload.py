@@ -226,11 +226,12 @@ def probabilities(model: Json, prediction: Json) -> dict[str, float]:
 
 
 def free(name: str, taken: Sequence[str]) -> str:
-    number, free = 1, name
-    while free in taken:
+    """The name, or with a number behind it where it is taken."""
+    number, found = 1, name
+    while found in taken:
         number += 1
-        free = f"{name}_{number}"
-    return free
+        found = f"{name}_{number}"
+    return found
 
 
 def to_csv(upload: Upload, columns: dict[str, list[str | float]]) -> bytes:

@@ -121,8 +121,8 @@ def test_an_empty_file_is_refused(suffix: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "told"),
     [
-        (b"user_id,fee\na,1\nb,2,3,4\n", "is it half-written? row 3 has 4 fields, its header 2"),
-        (b"user_id,fee,age\na,1,30\nb,2", "is it half-written? row 3 has 2 fields, its header 3"),
+        (b"user_id,fee\na,1\nb,2,3,4\n", "is it half-written? row 3: expected 2 fields as in its header, found 4"),
+        (b"user_id,fee,age\na,1,30\nb,2", "is it half-written? row 3: expected 3 fields as in its header, found 2"),
         (b'user_id,fee\n"a,1\nb,2\n', "is it half-written?"),
         (b"user_id,fee\n\xff\xfe,1\n", "is not UTF-8 (byte 0xff at 12); save it as UTF-8"),
         (b"user_id;fee\na;1,5\n", "separates its columns by semicolons; expected commas"),
@@ -139,7 +139,7 @@ def test_a_damaged_or_foreign_csv_is_refused(content: bytes, told: str, tmp_path
 def test_a_broken_row_is_counted_and_never_quoted(tmp_path: Path) -> None:
     put("user_id,fee,plan\na,1,x\nAda Lovelace,2\n", tmp_path / "windows" / "2024-01.csv")
     (problem,) = refused(tmp_path)
-    assert "row 3 has 2 fields" in problem
+    assert "row 3: expected 3 fields as in its header, found 2" in problem
     assert "Lovelace" not in problem
 
 

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import itertools
-import json
 import pickle
 import sqlite3
 import time
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -17,10 +16,10 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from driftloop import progress
+from driftloop import progress, space
 from driftloop.artifact import score
 from driftloop.calibration import best_f1_threshold
-from driftloop.contract import Loop, Range, Recipe
+from driftloop.contract import Loop, Recipe
 from driftloop.errors import ContractError
 from driftloop.facts import SearchFacts
 from driftloop.fine_tuning import core
@@ -33,7 +32,6 @@ from driftloop.training import folds
 if TYPE_CHECKING:
     from optuna import Study
     from optuna import Trial as Running
-    from optuna.distributions import BaseDistribution
     from optuna.storages import RDBStorage
     from optuna.trial import FrozenTrial
 
@@ -42,7 +40,6 @@ STARTING_TRIALS = 5  # of which none is pruned: there is too little to prune by
 STATES: dict[str, Literal["complete", "pruned", "failed"]] = {"COMPLETE": "complete", "PRUNED": "pruned"}
 KILLED, LATE = "the process ended", "out of time"
 DRAWS = 10  # of TPE, before what it has not tried is taken in order
-MANY = 10_000  # values of a parameter are more than any search tries
 Clock = Callable[[], float]
 
 
@@ -100,24 +97,14 @@ def require(loop: Loop) -> None:
         )
     for recipe in spaces:
         for name, values in recipe.space.items():
-            _require_one_kind(recipe, name, values)
-            any_value = _plain(values.choices[0]) if values.choices else values.low
+            space.require_one_kind(recipe, name, values)
+            any_value = space.plain(values.choices[0]) if values.choices else values.low
             try:
                 build(loop, recipe.model_copy(update={"params": recipe.params | {name: any_value}}))
             except ContractError as error:
                 raise ContractError(
                     f"loop.toml: the space of {recipe.name} has {name}, which it refuses: {error}"
                 ) from None
-
-
-def _require_one_kind(recipe: Recipe, name: str, values: Range) -> None:
-    """Raise ContractError where nobody can tell whether whole numbers are meant, as with 2 and 8.0."""
-    ends = (values.low, values.high)
-    if len({type(end) for end in ends}) == 2 and all(end is not None and end == int(end) for end in ends):
-        raise ContractError(
-            f"loop.toml: the space of {recipe.name}: {name} is from low = {values.low} to high = {values.high}: write "
-            f"both with a point, or both without for whole numbers only"
-        )
 
 
 def tune(
@@ -241,7 +228,7 @@ class _Study:
         assert loop.model.search is not None, "there is a search for each study"
         self.loop, self.recipe, self.rows, self.clock = loop, recipe, rows, clock
         self.metric = METRICS[loop.promotion.metric]
-        self.space = {name: _distribution(values) for name, values in recipe.space.items()}
+        self.space = {name: space.distribution(values) for name, values in recipe.space.items()}
         key = [loop.digest, rows.fingerprint, recipe.model_dump_json(), *([sources] if sources else [])]
         self.study: Study = optuna.create_study(
             storage=storage,
@@ -301,11 +288,11 @@ class _Study:
         values = _defaults(self.loop, self.recipe) if given else self._next(done)
         if values is None:
             return None
-        inside = not given or all(_holds(one, values.get(name)) for name, one in self.recipe.space.items())
+        inside = not given or all(space.holds(one, values.get(name)) for name, one in self.recipe.space.items())
         if inside and not self.study.get_trials(deepcopy=False, states=(TrialState.WAITING,)):
-            self.study.enqueue_trial({name: _drawn(values[name]) for name in self.space})
+            self.study.enqueue_trial({name: space.drawn(values[name]) for name in self.space})
         trial = self.study.ask(self.space if inside else None)  # TPE learns nothing of what lies outside its space
-        drawn = {} if given else _given(self.recipe, trial.params)
+        drawn = {} if given else space.given(self.recipe, trial.params)
         return trial, self.recipe.params | drawn, given
 
     def _next(self, done: int) -> dict[str, Any] | None:
@@ -321,11 +308,11 @@ class _Study:
         beside.add_trials(ended)
         for again in range(DRAWS):
             # a sampler of its own for each: a search that was taken up again does not draw the same once more
-            beside.sampler = optuna.samplers.TPESampler(seed=done + again * MANY)
+            beside.sampler = optuna.samplers.TPESampler(seed=done + again * space.MANY)
             drawn = beside.ask(self.space).params
             if drawn not in tried:
                 return drawn
-        axes = [_values(one) for one in self.recipe.space.values()]
+        axes = [space.every(one) for one in self.recipe.space.values()]
         if any(axis is None for axis in axes):
             return drawn
         every = (dict(zip(self.space, one, strict=True)) for one in itertools.product(*(axis or () for axis in axes)))
@@ -392,57 +379,6 @@ def _trial(frozen: FrozenTrial) -> Trial:
 def _defaults(loop: Loop, recipe: Recipe) -> dict[str, Any]:
     """The estimator's parameters as given, and its own where none is."""
     return dict(core(build(loop, recipe)).get_params(deep=False))
-
-
-def _drawn(value: Any) -> Any:
-    """A value as Optuna stores it, which takes scalars only: a list is its JSON text."""
-    return json.dumps(value, default=str) if isinstance(value, list | tuple) else value
-
-
-def _plain(value: Any) -> Any:
-    """A choice as loop.toml has it: a list, where the frozen contract holds a tuple."""
-    return list(value) if isinstance(value, tuple) else value
-
-
-def _given(recipe: Recipe, drawn: dict[str, Any]) -> dict[str, Any]:
-    """What Optuna drew, as the estimator takes it."""
-    lists = {
-        name: {_drawn(one): _plain(one) for one in values.choices if isinstance(one, tuple)}
-        for name, values in recipe.space.items()
-    }
-    return {name: lists[name].get(value, value) for name, value in drawn.items()}
-
-
-def _distribution(values: Range) -> BaseDistribution:
-    from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
-
-    if values.choices:
-        return CategoricalDistribution([_drawn(one) for one in values.choices])
-    low, high = values.low, values.high
-    if isinstance(low, int) and isinstance(high, int):
-        return IntDistribution(low, high, log=values.log)
-    assert low is not None, "the contract holds both ends or choices"
-    assert high is not None, "the contract holds both ends or choices"
-    return FloatDistribution(low, high, log=values.log)
-
-
-def _values(values: Range) -> Sequence[Any] | None:
-    """All values of a parameter as Optuna stores them; None where they are too many to go through."""
-    if values.choices:
-        return [_drawn(one) for one in values.choices]
-    if isinstance(values.low, int) and isinstance(values.high, int) and values.high - values.low < MANY:
-        return range(values.low, values.high + 1)
-    return None
-
-
-def _holds(values: Range, value: Any) -> bool:
-    if values.choices:
-        return _drawn(value) in [_drawn(one) for one in values.choices]
-    low, high = values.low, values.high
-    assert low is not None, "the contract holds both ends or choices"
-    assert high is not None, "the contract holds both ends or choices"
-    whole = isinstance(low, int) and isinstance(high, int)
-    return isinstance(value, int if whole else int | float) and low <= value <= high
 
 
 def _key(preprocessing: Any) -> object:

@@ -31,6 +31,7 @@ REVIEWED_TYPES = (
     "catboost.core.CatBoostRegressor",
     "collections.OrderedDict",
     "driftloop.encoding.Nullable",
+    "driftloop.forest.PackedTrees",
     "functools.partial",
     "lightgbm.basic.Booster",
     "lightgbm.sklearn.LGBMClassifier",
@@ -260,9 +261,13 @@ def load_skops(file: Path) -> Any:
     import skops.io
     from skops.io.exceptions import UntrustedTypesFoundException
 
+    from driftloop import forest
+
     try:
         own = _own_types(skops.io.get_untrusted_types(file=file)) if Own.admitted().modules else []
-        return skops.io.load(file, trusted=[*REVIEWED_TYPES, *own])
+        loaded = skops.io.load(file, trusted=[*REVIEWED_TYPES, *own])
+        forest.unpack(loaded)
+        return loaded
     except UntrustedTypesFoundException as error:
         raise ArtifactError(f"{file} needs types that nobody reviewed: {error}. {WHAT_IS_TRUSTED}") from None
     except Exception as error:  # a truncated or altered zip fails in many ways deep inside skops

@@ -94,7 +94,7 @@ class Draft:
             "",
             "[model]",
             f'estimator = "sklearn.ensemble.RandomForest{estimator}"',
-            f"params = {{ n_estimators = 300, {own}random_state = 42 }}",
+            f"params = {{ n_estimators = 100, {own}random_state = 42 }}",
             "",
             "[training]",
             'strategy = "all"  # labelled windows so far; "auto" tries fewer too (docs/strategies.md)',

@@ -172,6 +172,8 @@ class Registry:
         import mlflow
         from mlflow.exceptions import MlflowException
 
+        from driftloop.forest import packed
+
         facts, files = _stored_beside(candidate)
         with (
             self._reachable(),
@@ -199,7 +201,7 @@ class Registry:
                 mlflow.log_text(candidate.evaluation, "evaluation.html")
             try:
                 info = mlflow.sklearn.log_model(
-                    candidate.estimator,
+                    packed(candidate.estimator),
                     name="model",
                     signature=_signature(facts),
                     pip_requirements=_requirements(candidate.estimator),

@@ -224,7 +224,7 @@ def test_a_regression_stream_is_monitored_through_the_flow(tmp_path, home):
         shutil.copyfile(DATA / "bike_hour" / "windows" / f"{month}.parquet", folder / "windows" / f"{month}.parquet")
     CliRunner().invoke(cli, ["init", str(folder), "--target", "cnt"], catch_exceptions=False)
     toml = (folder / "loop.toml").read_text()
-    (folder / "loop.toml").write_text(toml.replace("n_estimators = 300", "n_estimators = 50"))
+    (folder / "loop.toml").write_text(toml.replace("n_estimators = 100", "n_estimators = 50"))
 
     reports = [monitor_flow(folder, month) for month in months]
     assert reports[0]["decision"]["metric"] == "rmse"

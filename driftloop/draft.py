@@ -177,6 +177,7 @@ def survey(
     if label_file is not None and target is None:
         others = [c for c in tables[-1].columns if c != entity]
         target = str(others[0]) if len(others) == 1 else None
+    target = target or guess_target([str(column) for table in tables for column in table])
     windows = FolderWindows(folder, path, labels, entity=entity, target=target)
     return Survey(path, labels, tuple(ids), windows.read(first), _later(windows, first, ids[-1]), entity, target)
 

@@ -15,6 +15,8 @@ from driftloop.errors import ContractError, WindowError
 from driftloop.frame import categories
 from driftloop.storage import answering
 
+CODED_ROWS = 10_000
+
 
 def read_table(
     window: str,
@@ -52,6 +54,25 @@ def read_table(
         raise WindowError(window, [f"{file.path} cannot be read, is it half-written? {error}"]) from None
     except OSError as error:
         raise WindowError(window, [f"{file.path} cannot be read: {error}"]) from None
+
+
+def codes(filesystem: pa.fs.FileSystem, file: pa.fs.FileInfo) -> list[str]:
+    """The columns of a .csv file with numbers such as 01, which are names: counts are not written so.
+
+    Looked at are its first CODED_ROWS rows. Nothing is told of a file that cannot be read.
+    """
+    if file.extension.lower() != "csv":
+        return []
+    try:
+        with answering(file.path), filesystem.open_input_stream(file.path) as stream:
+            table = pd.read_csv(stream, dtype=str, nrows=CODED_ROWS)
+    except (ValueError, OSError):  # pandas' errors are ValueErrors; read_table says what is wrong with it
+        return []
+    return [str(name) for name in table if _are_codes(table[name].dropna())]
+
+
+def _are_codes(cells: pd.Series) -> bool:
+    return bool(cells.str.fullmatch(r"\d+").all() and cells.str.fullmatch(r"0\d+").any())
 
 
 def _require_whole_rows(window: str, filesystem: pa.fs.FileSystem, file: pa.fs.FileInfo) -> None:

@@ -19,7 +19,7 @@ from driftloop.digests import Digests
 from driftloop.errors import ContractError, Unreachable, WindowError
 from driftloop.settings import Settings, without_password
 from driftloop.storage import answering, locate, shown
-from driftloop.tables import column_names, join, read_table
+from driftloop.tables import codes, column_names, join, read_table
 
 if TYPE_CHECKING:
     import sqlalchemy as sa
@@ -61,7 +61,7 @@ def open_windows(loop: Loop, folder: Path, settings: Settings | None = None) -> 
         loop.windows.labels,
         entity=loop.entity,
         target=loop.target,
-        words=loop.features.categorical if loop.features else (),
+        words=loop.features.categorical if loop.features else None,
         digests=Digests(settings.home / "digests") if settings else None,
     )
     if loop.windows.source == "files":
@@ -87,7 +87,8 @@ def none_yet(loop: Loop, folder: Path) -> str:
 class FolderWindows:
     """Windows as files ``path/2024-01.parquet|.csv`` or folders of tables joined one-to-one on the entity.
 
-    ``words``: columns that are text whatever the cells of a file look like.
+    ``words``: columns that are text whatever the cells of a file look like; None where nobody has said yet, then those
+    of codes such as 01, the target not among them.
     """
 
     def __init__(
@@ -98,7 +99,7 @@ class FolderWindows:
         *,
         entity: str | None,
         target: str | None,
-        words: Sequence[str] = (),
+        words: Sequence[str] | None = None,
         digests: Digests | None = None,
     ) -> None:
         self.entity, self.target, self.words = entity, target, words
@@ -152,7 +153,12 @@ class FolderWindows:
         files = self.window_files(window)
         if not files:
             raise WindowError(window, [f"{self.root}/{window} holds no .csv or .parquet table"])
-        return {f.base_name: read_table(window, self.files, f, self.entity, self.words) for f in files}
+        return {f.base_name: read_table(window, self.files, f, self.entity, self._words(f)) for f in files}
+
+    def _words(self, file: pa.fs.FileInfo) -> Sequence[str]:
+        if self.words is not None:
+            return self.words
+        return [name for name in codes(self.files, file) if name != self.target]
 
     def window_files(self, window: str) -> list[pa.fs.FileInfo]:
         """The window's tables, in the order of their names."""

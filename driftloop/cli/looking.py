@@ -63,17 +63,18 @@ def init(
         raise ContractError(f"{folder} is not a folder. Put your windows into {folder}/windows/ and run again.")
     if file.exists() and not force:
         raise ContractError(f"{file} is there already; edit it, or replace it with --force.")
-    seen = draft.survey(folder, entity=given["entity"], target=target, path=given["windows"], labels=given["labels"])
-    rows, target = seen.rows, seen.target
-    if target is None and draft.guess_target(list(rows.columns)) is None and sys.stdin.isatty():
-        target = click.prompt("Which column is to be predicted?", type=click.Choice([str(c) for c in rows.columns]))
+    place = {"entity": given["entity"], "path": given["windows"], "labels": given["labels"]}
+    seen = draft.survey(folder, target=target, **place)
+    if seen.target is None and sys.stdin.isatty():
+        columns = click.Choice([str(c) for c in seen.rows.columns])
+        seen = draft.survey(folder, target=click.prompt("Which column is to be predicted?", type=columns), **place)
     drawn = draft.infer(
-        rows,
+        seen.rows,
         seen.later,
         name=name or draft.loop_name(folder),
         path=seen.path,
         labels=seen.labels,
-        target=target,
+        target=seen.target,
         task=given["task"],
         positive=draft.spelled(given["positive"]) if given["positive"] is not None else None,
         entity=seen.entity,
@@ -90,7 +91,7 @@ def init(
     click.echo(
         f"Wrote {file}: {drawn.task} loop {drawn.name!r} on {drawn.target!r}, {len(drawn.features.numeric)} numeric "
         f"and {len(drawn.features.categorical)} categorical features, holdout by {drawn.holdout}, "
-        f"{len(seen.ids)} windows.\n{_ownerless(rows, drawn.entity)}{small}{schema}"
+        f"{len(seen.ids)} windows.\n{_ownerless(seen.rows, drawn.entity)}{small}{schema}"
         f"Read it through, then: {command('check', folder)}"
     )
 

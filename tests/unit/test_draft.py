@@ -379,6 +379,19 @@ def test_tables_that_share_no_key_are_refused_in_words(tmp_path: Path) -> None:
         draft.survey(tmp_path, entity=None, target=None)
 
 
+def test_numbers_with_a_leading_zero_are_codes(tmp_path: Path) -> None:
+    """Also where the first window holds no letter among them; the target's are what the loop will read them as."""
+    half = N // 2
+    coded = table(level=["0", "12"] * half, rate=["0.5", "07.5"] * half, churn=["00", "01"] * half)
+    write(coded.assign(store=[None, "02"] * half), tmp_path / "windows" / "2024-01.csv")
+    write(coded.assign(store=["10", "11"] * half), tmp_path / "windows" / "2024-02.csv")
+    found = draft.survey(tmp_path, entity=None, target=None)
+    drawn = draft.infer(found.rows, found.later, name="x", path=found.path, target=found.target)
+    assert (drawn.target, drawn.positive) == ("churn", 1)
+    assert "store" in drawn.features.categorical
+    assert {"level", "rate"} <= set(drawn.features.numeric)
+
+
 @pytest.mark.parametrize("make", [None, "windows", "labels"])
 def test_a_folder_without_windows_says_what_was_expected(make: str | None, tmp_path: Path) -> None:
     if make:

@@ -1,4 +1,4 @@
-# Each target does the set-up it needs. A fresh machine needs Python 3.11+, make and git only.
+# Each target does the set-up it needs. A fresh machine needs Python 3.11 to 3.13, make and git only.
 PYTHON ?= python3
 BIN := .venv/bin
 LOCKS := dev api flows dashboard
@@ -19,7 +19,7 @@ export PYTHONDONTWRITEBYTECODE =  # processes start by the dozen, and each would
 setup: .venv/.complete
 
 .venv/.complete: requirements/uv.txt requirements/dev.txt pyproject.toml
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "driftloop needs Python 3.11 or later; name one with make PYTHON=...")'
+	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14) and "driftloop needs Python 3.11 to 3.13; name one with make PYTHON=...")'
 	@echo "Setting up .venv (once) ..."
 	@$(PYTHON) -m venv .venv
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/uv.txt

@@ -1,7 +1,7 @@
 """``make bench``: measure, print the tables, and write them to benchmarks/RESULTS.md.
 
-``python -m benchmarks SECTION …`` measures some sections only and replaces them in that file; its head goes on telling
-of the last whole run. The loop is measured on the two StreamFlow months of DRIFTLOOP_REAL_DATA (default
+``python -m benchmarks SECTION …`` measures some sections only and replaces them in that file; each tells its day.
+The loop is measured on the two StreamFlow months of DRIFTLOOP_REAL_DATA (default
 ../shared/data) where they are there, else on two generated months of the bundled loop. Ours and the peer run in turn;
 ratios are taken pair by pair.
 """
@@ -42,12 +42,16 @@ def main() -> None:
     if strange := set(asked) - set(SECTIONS):
         parser.error(f"no section {', '.join(sorted(strange))}; there are {', '.join(SECTIONS)}")
     apply_defaults(os.environ)
-    text = "\n".join(SECTIONS[name]() for name in asked or SECTIONS)
+    text = "\n".join(_dated(SECTIONS[name]()) for name in asked or SECTIONS)
     if asked:
         RESULTS.write_text(_replaced(RESULTS.read_text(encoding="utf-8"), text), encoding="utf-8")
     else:
         RESULTS.write_text(f"{_head()}\n{text}", encoding="utf-8")
     print(text)
+
+
+def _dated(section: str) -> str:
+    return re.sub(r"^## .*$", rf"\g<0>\n\nMeasured on {datetime.now(UTC):%Y-%m-%d}.", section, flags=re.MULTILINE)
 
 
 def _replaced(old: str, new: str) -> str:
@@ -63,7 +67,7 @@ def _parts(text: str) -> dict[str, str]:
 def _head() -> str:
     return f"""# Results
 
-Printed by `make bench` on {datetime.now(UTC):%Y-%m-%d}: {os.cpu_count()} cores, {platform.machine()}, CPython \
+Printed by `make bench`: {os.cpu_count()} cores, {platform.machine()}, CPython \
 {platform.python_version()}; {", ".join(f"{name} {version(name)}" for name in LIBRARIES)}.
 """
 

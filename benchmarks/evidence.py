@@ -30,7 +30,7 @@ from driftloop.training import compare
 
 STREAMFLOW = Path(__file__).parents[1] / "data" / "streamflow"
 MONTHS = 500
-TREES = 50  # of the loop's 300, so that a thousand forests take a minute and a half
+TREES = 50  # half the loop's, so that a thousand forests take a minute and a half
 TRAINING_ROWS = 2000  # what the bundled loop's first month of 2,500 customers leaves to train on
 AA_ROWS = (500, 1400, 5000)  # a fifth of the bundled loop's month, of the public StreamFlow month, of 25,000 customers
 GAINS = (0.01, 0.02, 0.05)

@@ -97,8 +97,7 @@ def adopt(
     if against := against_serving(made.serving, policy_of(work.loop)):
         work.registry.mark(number, str(against[0]), str(against[1]))
         raise DriftloopError(
-            f"{adopted.source} is version {number} and not champion: {against[1]} "
-            f"({made.serving.problem or f'{made.serving.latency_ms:.3g} ms a row, {made.serving.size_mb:.3g} MB'})."
+            f"{adopted.source} is version {number} and not champion: {against[1]} ({made.serving.found})."
         )
     entry = work.ledger.promote(
         number,

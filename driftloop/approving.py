@@ -88,7 +88,7 @@ def roll_back(work: Workspace, to: str | None, by: str, why: str) -> Entry:
     tried = _tried(work, target)
     require_same_task(work.loop, Champion(target, work.model(target)))
     if against := against_serving(tried.serving, policy_of(work.loop)):
-        raise DriftloopError(f"version {target} cannot take over: {against[1]}{_because(tried)}")
+        raise DriftloopError(f"version {target} cannot take over: {against[1]} ({tried.serving.found}).")
     entry = work.ledger.promote(
         target,
         expected=now,
@@ -194,11 +194,6 @@ def _end(work: Workspace, asked: Entry, by: str, reason: str) -> Entry:
     )
     follow(work, entry)
     return entry
-
-
-def _because(tried: Registered) -> str:
-    found = tried.serving
-    return f" ({found.problem or f'{found.latency_ms:.3g} ms a row, {found.size_mb:.3g} MB'})."
 
 
 def report_of(entry: Entry) -> Json:

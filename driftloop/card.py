@@ -219,7 +219,8 @@ def _calibration(facts: Facts) -> str:
         return ""
     if facts.threshold is None:
         return "**Threshold.** The training rows were too few to choose one: it says yes from 0.5 on."
-    return f"**Threshold.** It says yes from {facts.threshold:.3f} on, where F1 was best on folds of the training rows."
+    chosen = "where F1 was best on training rows, each scored by what had not learnt from it"
+    return f"**Threshold.** It says yes from {facts.threshold:.3f} on, {chosen}."
 
 
 def _serving(decision: PromotionDecision) -> str:

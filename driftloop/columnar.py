@@ -300,11 +300,6 @@ def compare(reference: Summary, current: Summary, column: Column) -> ColumnDrift
     return ColumnDrift(column.name, column.test or test.title, score, threshold, test.beyond(score, threshold))
 
 
-def measure(reference: Side, current: Side, columns: Sequence[Column], threads: int = 1) -> tuple[ColumnDrift, ...]:
-    """Compare every column, ``threads`` at a time."""
-    return judged(reference, current, columns, compare, threads)
-
-
 def judged(
     reference: Side, current: Side, columns: Sequence[Column], judge: Judge[T], threads: int = 1
 ) -> tuple[T, ...]:

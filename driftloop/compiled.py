@@ -46,7 +46,7 @@ class Compiled:
         """float64: the probability of the positive label or the value, shape (rows,); of each class, (rows, labels).
 
         ``numbers`` is float64 (rows, numeric features), a null NaN; ``words`` holds category strings, dtype object
-        (rows, categorical features), a null frame.MISSING; each in the order of the facts. A score is NaN where the
+        (rows, categorical features), a null category.MISSING; each in the order of the facts. A score is NaN where the
         native pipeline refuses the row because a value is too large for it.
         """
         given = {}

@@ -27,7 +27,7 @@ class Calibration:
     """How often a label is there, by the score: logistic regression on the score's logit, bent at quantiles.
 
     ``knots`` are where it bends, as many as the labels can carry; ``low`` and ``high`` what a score of 0 or 1 counts
-    as. ``covariance`` is that of the ``weights``, ``pull`` what each row it was learnt from adds to them.
+    as. ``weights`` are those of its columns, ``pull`` what each row it was learnt from adds to them.
     """
 
     low: float

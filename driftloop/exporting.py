@@ -31,7 +31,7 @@ class Exported:
 
 
 def export(estimator: Pipeline, facts: Facts, rows: pd.DataFrame) -> Exported:
-    """Compile what training.build made and fitted; ``rows`` (the features as columns, see frame.features) and odd ones
+    """Compile what recipe.build made and fitted; ``rows`` (the features as columns, see frame.features) and odd ones
     made from them are scored both ways.
 
     Never raises for what cannot be compiled or does not agree: the version then says so and serves natively.

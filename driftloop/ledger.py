@@ -73,7 +73,7 @@ class Ledger:
 
         ``guard`` sees all rows right before this one is added, and raises where they no longer allow it.
         """
-        assert kind not in REIGNS, "what changes the champion states which one it replaces: use promote or roll_back"
+        assert kind not in REIGNS, "what changes the champion states which one it replaces: use promote"
         return self._append(Entry(self.loop, 0, NEVER, kind, window, version, actor, reason, details), guard)
 
     def promote(
@@ -109,7 +109,7 @@ class Ledger:
         return self._append(Entry(self.loop, 0, NEVER, kind, window, version, actor, reason, details), still_expected)
 
     def champion(self) -> str | None:
-        """The version of the last promotion or rollback."""
+        """The version of the last promotion, rollback or adoption."""
         reign = self.last_reign()
         return reign.version if reign else None
 

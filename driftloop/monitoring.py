@@ -123,11 +123,6 @@ def require_newer(window: str, serving: Serving | None) -> None:
         )
 
 
-def read_current(work: Workspace, window: str) -> Window:
-    """The window's checked rows. Raises WindowError."""
-    return work.read(window)
-
-
 def beside_champion(current: Window, champion: Champion) -> Window:
     """The window with what is new to the champion among its notes. Raises WindowError when its labels are."""
     facts = champion.artifact.facts

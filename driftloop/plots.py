@@ -102,7 +102,7 @@ def grid_of(timeline: Timeline) -> Grid:
         windows=tuple(f"{a.window} (ref.)" if a.state == "reference" else a.window for a in timeline.windows),
         notes=tuple(arrival.state for arrival in timeline.windows),
         names=tuple(column.name for column in shown),
-        excess=tuple(tuple(row[w].excess if w in row else np.nan for w in windows) for row in cells),
+        excess=tuple(tuple(row[w].drift.excess if w in row else np.nan for w in windows) for row in cells),
         drifted=tuple(tuple(w in row and row[w].drift.drifted for w in windows) for row in cells),
         left=len(timeline.columns) - len(shown),
     )

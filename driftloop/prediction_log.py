@@ -142,11 +142,6 @@ def spool_folder(loop: Loop, settings: Settings) -> Path:
     return settings.home / "serving" / loop.name / "spool"
 
 
-def records_of(line: bytes) -> list[Record]:
-    """The rows of one spooled request, none where it failed. Raises ValueError for a line that is no request."""
-    return _records(_line(line))
-
-
 def _line(line: bytes) -> dict[str, Any]:
     """What a spool's line says. Raises ValueError for one that was cut off, or is none of ours."""
     said = json.loads(line)

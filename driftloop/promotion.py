@@ -84,6 +84,11 @@ class ServingCheck:
     latency_ms: float | None = None
     size_mb: float | None = None
 
+    @property
+    def found(self) -> str:
+        """The problem, else what was measured."""
+        return self.problem or f"{self.latency_ms:.3g} ms a row, {self.size_mb:.3g} MB"
+
 
 @dataclass(frozen=True)
 class PromotionDecision:

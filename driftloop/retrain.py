@@ -46,6 +46,15 @@ class ColumnDrift:
     threshold: float
     drifted: bool
 
+    @property
+    def excess(self) -> float:
+        """How far beyond the threshold: above 1 for a drifted column, whether its score is a distance or a p-value."""
+        small_is_drift = self.drifted == (self.score < self.threshold)
+        over, under = (self.threshold, self.score) if small_is_drift else (self.score, self.threshold)
+        if over == under:
+            return 1.0
+        return over / under if under else math.inf
+
 
 @dataclass(frozen=True)
 class Drift:
@@ -239,15 +248,9 @@ def counted(drift: Drift, importance: Mapping[str, float], min_importance: float
         return column.drifted and (min_importance is None or known is None or abs(known) > min_importance)
 
     def rank(column: ColumnDrift) -> tuple[float, float]:
-        return abs(importance.get(column.name, 0.0)), _excess(column)
+        return abs(importance.get(column.name, 0.0)), column.excess
 
     return tuple(sorted(filter(counts, drift.columns), key=rank, reverse=True))
-
-
-def _excess(column: ColumnDrift) -> float:
-    """How many times beyond its threshold; a p-value drifts below it, a distance above."""
-    low, high = sorted((column.score, column.threshold))
-    return math.inf if low <= 0 else high / low
 
 
 def _share(drift: Drift, counting: Sequence[ColumnDrift]) -> float:

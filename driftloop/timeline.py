@@ -6,8 +6,6 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
-import numpy as np
-
 from driftloop.change import Change, change_json, change_of, said
 from driftloop.columnar import Column, Summary
 from driftloop.retrain import ColumnDrift
@@ -45,16 +43,6 @@ class Cell:
     window: str
     drift: ColumnDrift
     newer: bool
-
-    @property
-    def excess(self) -> float:
-        """How far beyond the threshold: above 1 for a drifted column, whether its score is a distance or a p-value."""
-        score, threshold = self.drift.score, self.drift.threshold
-        small_is_drift = self.drift.drifted == (score < threshold)
-        over, under = (threshold, score) if small_is_drift else (score, threshold)
-        if over == under:
-            return 1.0
-        return over / under if under else np.inf
 
 
 @dataclass(frozen=True)
@@ -237,7 +225,11 @@ def most_drifted_first(columns: Iterable[Track]) -> tuple[Track, ...]:
 
     def weight(column: Track) -> tuple[int, int, float]:
         since = sum(cell.drift.drifted for cell in column.since)
-        return since, sum(cell.drift.drifted for cell in column.cells), max((c.excess for c in column.cells), default=0)
+        return (
+            since,
+            sum(cell.drift.drifted for cell in column.cells),
+            max((c.drift.excess for c in column.cells), default=0),
+        )
 
     return tuple(sorted(columns, key=weight, reverse=True))
 

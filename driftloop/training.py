@@ -121,7 +121,8 @@ def fit(loop: Loop, windows: Sequence[str], training: Window, rule: HoldoutRule)
 
 
 def fit_set(loop: Loop, recipe: Recipe, learnt: TrainingSet, rule: str) -> Candidate:
-    """Fit the recipe on a training set; a binary one's threshold is chosen on folds of the same rows.
+    """Fit the recipe on a training set; a binary one's threshold is chosen on the same rows, on folds or a forest's
+    out-of-bag trees.
 
     Raises DriftloopError when the estimator refuses them.
     """

@@ -124,7 +124,6 @@ def _answered(folder: Path, doing: str, answer: Callable[[Workspace], Entry]) ->
     with opened(folder, doing) as work:
         from driftloop import following
 
-        following.heal(work)
         following.tell(work, os.environ)  # what a killed answer left unsaid
         entry = answer(work)
         following.tell(work, os.environ)

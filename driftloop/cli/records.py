@@ -56,8 +56,9 @@ def status(found: Json, folder: Path, ledger: str) -> None:
     if left := [window for window, state in states.items() if state in ("new", "training unfinished")]:
         counted = Counter(states[window] for window in left)
         what = ", ".join(f"{count} {state}" for state, count in counted.items())
-        which = "" if left[-1] == max(states) else f" --window {left[0]}"
-        console.print(f"{what}. Next: driftloop {f'monitor {folder}{which}' if len(left) == 1 else f'replay {folder}'}")
+        which = () if left[-1] == max(states) else ("--window", left[0])
+        to_type = command("monitor", folder, *which) if len(left) == 1 else command("replay", folder)
+        console.print(f"{what}. Next: {escape(to_type)}")
 
 
 def _beside_baseline(metrics: dict[str, float]) -> list[str]:

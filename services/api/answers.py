@@ -82,12 +82,17 @@ class Trouble(BaseModel):
 
 
 class Live(BaseModel):
-    """A version's answers in the log; ``value`` is null while labels do not tell."""
+    """A version's answers in the log; ``value`` is null while labels do not tell.
+
+    It is that ``on`` so many of the labelled rows; ``unread`` are labels that are none of the task's.
+    """
 
     rows: int
     labelled: int
     metric: str
     value: float | None
+    on: int
+    unread: int
 
 
 class Shadow(BaseModel):

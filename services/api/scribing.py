@@ -216,12 +216,13 @@ class Scribing:
 
 
 def _live(store: Store, loop: Loop, labels: tuple[str, ...] | None) -> dict[str, Any]:
-    """By version: rows, labelled rows, and the metric where labels tell one."""
+    """By version what answers.Live has."""
     counts = store.counts()
     if any(labelled for _, labelled in counts.values()):
-        return {one.version: asdict(one) for one in standing_by_version(store, loop, labels=labels)}
-    metric = LIVE_METRIC[loop.task]
-    return {v: {"rows": rows, "labelled": 0, "metric": metric, "value": None} for v, (rows, _) in counts.items()}
+        found = [asdict(one) for one in standing_by_version(store, loop, labels=labels)]
+        return {one.pop("version"): one for one in found}
+    unknown = {"labelled": 0, "metric": LIVE_METRIC[loop.task], "value": None, "on": 0, "unread": 0}
+    return {version: {"rows": rows} | unknown for version, (rows, _) in counts.items()}
 
 
 def teller(loop: Loop) -> Tell:

@@ -51,7 +51,6 @@ class Approvals(FastAPI):
 
         with self.answering:
             work = open_workspace(self.folder, self.settings)
-            following.heal(work)
             following.tell(work, os.environ)  # what a killed answer left unsaid
             entry = given(work)
             following.tell(work, os.environ)

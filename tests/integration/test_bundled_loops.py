@@ -116,7 +116,7 @@ def test_the_same_number_of_rows_makes_the_same_bytes(tmp_path, name):
     assert all(file.read_bytes() == (tmp_path / "two" / "windows" / file.name).read_bytes() for file in files)
 
 
-def test_no_block_and_no_customer_comes_twice(tmp_path):
+def test_no_block_and_no_customer_comes_twice():
     for name, entity in (("housing", "block"), ("churn", "customer_id")):
         rows = pd.concat(rows for _, rows in script(name, "generate").windows(50))
         assert rows[entity].is_unique

@@ -11,7 +11,7 @@ from threading import Thread
 import pytest
 from prefect.task_runners import ThreadPoolTaskRunner
 
-from driftloop.columnar import Column, compare, measure
+from driftloop.columnar import Column, compare, judged
 from driftloop.contract import Compute
 from driftloop.errors import ContractError, DriftloopError, Unreachable
 from driftloop.monitoring import drift_between
@@ -53,7 +53,7 @@ def test_a_worker_killed_midway_changes_nothing_in_the_result(cluster, tmp_path)
     killer.start()
     found = measure_by(Compute(runner="dask", address=cluster))(before, now, COLUMNS, compare)
     killer.join()
-    assert found == measure(before, now, COLUMNS, threads=2)
+    assert found == judged(before, now, COLUMNS, compare, threads=2)
     others = [reader for reader in before.readers("feefee") if reader != os.getpid()]
     assert len(others) == 2, "another worker read it again"
     assert killed[0] in others
@@ -121,7 +121,7 @@ def test_ray_gives_the_same(prefect_api, tmp_path):
     finally:
         ray.shutdown()
     assert os.getpid() not in before.readers("fee")
-    assert found == measure(before, now, COLUMNS)
+    assert found == judged(before, now, COLUMNS, compare)
 
 
 @pytest.mark.parametrize("runner", ["dask", "ray"])

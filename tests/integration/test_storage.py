@@ -55,7 +55,7 @@ def test_a_loop_is_drawn_up_checked_and_monitored_on_storage(bucket, tmp_path, l
     assert bucket.key not in told
 
 
-def test_what_is_stored_is_told_apart_without_being_read(bucket, monkeypatch):
+def test_what_is_stored_is_told_apart_without_being_read(bucket):
     deliver(bucket, "2024-01", month(1))
     windows = on(bucket.url("windows"), bucket.url("labels"))
     digest = windows.digest("2024-01")
@@ -98,7 +98,7 @@ def test_a_key_in_the_address_is_refused_and_not_repeated(tmp_path):
     assert "AKIA" not in told
 
 
-def test_an_unknown_option_of_an_address_is_named(tmp_path):
+def test_an_unknown_option_of_an_address_is_named():
     with pytest.raises(ContractError, match=r"windows\.path = .*Unexpected query parameter in S3 URI: 'endpoint'"):
         on("s3://bucket/windows?endpoint=there")
 

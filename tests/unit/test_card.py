@@ -158,7 +158,7 @@ def test_the_slices_judged_are_a_table_and_the_others_are_named() -> None:
 
 def test_a_card_says_from_which_probability_on_the_model_says_yes() -> None:
     chosen = model_card(some_facts(threshold=0.375), beaten(), None)
-    assert "**Threshold.** It says yes from 0.375 on, where F1 was best on folds of the training rows." in chosen
+    assert "**Threshold.** It says yes from 0.375 on, where F1 was best on training rows, each scored by what" in chosen
     assert "The training rows were too few to choose one: it says yes from 0.5 on." in model_card(
         some_facts(threshold=None), beaten(), None
     )

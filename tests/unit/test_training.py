@@ -159,7 +159,7 @@ def test_a_forest_grows_on_all_cores_unless_told_otherwise(params: dict[str, Any
 
 
 def test_an_estimator_is_not_given_a_parameter_it_warns_about() -> None:
-    a_candidate(a_loop(model={"estimator": "sklearn.linear_model.LogisticRegression"}))
+    assert build(a_loop(model={"estimator": "sklearn.linear_model.LogisticRegression"}))["model"].n_jobs is None
 
 
 def test_a_value_the_estimator_refuses_is_an_error_with_its_name() -> None:

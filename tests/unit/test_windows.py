@@ -474,6 +474,6 @@ def test_all_windows_come_through_one_port(tmp_path: Path) -> None:
         pd.testing.assert_frame_equal(port.read("2024-01"), ROWS)
 
 
-def test_a_table_without_a_window_says_so(tmp_path: Path) -> None:
+def test_a_table_without_a_window_says_so() -> None:
     loop = a_loop(windows={"sql": "sqlite:///none.db", "table": "snapshots", "period": "as_of"})
     assert none_yet(loop, Path("homes")) == "homes has no window yet: table snapshots holds no row."

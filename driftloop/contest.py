@@ -17,7 +17,7 @@ from driftloop.holdout import HoldoutRule
 from driftloop.metrics import METRICS, Predictions
 from driftloop.paired import Gain, paired_gain
 from driftloop.strategy import Base, TrainingSet, joined, other_classes, training_set
-from driftloop.training import Encodings, comparable, fitted, threshold_of
+from driftloop.training import Encodings, comparable, fitted, recipe_of, threshold_of
 
 MIN_ROWS = 30  # of fewer validation rows a bound says little, least of all the bootstrap's
 Parts = Sequence[Window]  # the training rows of each labelled window, oldest first, without the holdout's
@@ -144,7 +144,7 @@ class _Trials:
     def _set(self, strategy: str, recipe: Recipe) -> TrainingSet:
         return training_set(strategy, self.parts, recipe=recipe, base=self.base, seed=self.loop.name)
 
-    def _fair(self, recipe: Recipe, learnt: TrainingSet) -> TrainingSet:
+    def _fair(self, learnt: TrainingSet) -> TrainingSet:
         """The set without a base that knows the validation rows' owners."""
         if learnt.base is None or self.loop.holdout.by == "time":
             return learnt
@@ -153,7 +153,7 @@ class _Trials:
         if not known:
             return replace(learnt, base=None, note="the windows that the champion learnt from are gone")
         rows = TrainingSet("all", tuple(part.id for part in known), joined(known))
-        model = fitted(self.loop, recipe, rows)
+        model = fitted(self.loop, recipe_of(self.loop, learnt.base.facts), rows)
         if why := other_classes(model, learnt.rows):
             return replace(learnt, base=None, note=f"beside the champion's windows the new ones {why}")
         return replace(learnt, base=replace(learnt.base, estimator=model))
@@ -164,7 +164,7 @@ class _Trials:
         progress.tell(f"trying {recipe.name} by {learnt.strategy}")
         began, predicted, failure = time.perf_counter(), None, None
         try:
-            learnt = self._fair(recipe, learnt)
+            learnt = self._fair(learnt)
             predicted = self._predicted(recipe, learnt)
         except DriftloopError as error:  # the others may do better
             failure = " ".join(str(error).split())[:500].rstrip(". ")

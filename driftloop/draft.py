@@ -15,14 +15,13 @@ from driftloop.contract import Features, Label, Loop
 from driftloop.errors import ContractError, WindowError
 from driftloop.frame import categories, positive_label
 from driftloop.storage import shown
-from driftloop.tables import read_table
+from driftloop.tables import MOST_KINDS, read_table
 from driftloop.windows import SUFFIXES, FolderWindows, open_windows
 
 TARGET_NAMES = ("target", "label", "y", "churn", "churn_label", "class", "outcome")
 MOST_CLASSES = 20  # of a target that --task does not speak of; `frame` takes more
 FEW = 10  # owners whose rows come again and again; a share of fewer cannot be held out
 ENOUGH = 300  # rows of a window with which the default policy hardly ever takes chance for drift, see docs/triggers.md
-MANY = 50  # a string column with more distinct values than this, in most rows its own, names rows and is no category
 
 
 @dataclass(frozen=True)
@@ -364,7 +363,7 @@ def _numbers_rows(column: pd.Series) -> bool:
 
 def _names_categories(column: pd.Series) -> bool:
     """Whether a text column holds categories: few enough, and any at all."""
-    few = max(2, min(MANY, len(column) // 2))
+    few = max(2, min(MOST_KINDS, len(column) // 2))
     return _is_text(column) and bool(column.notna().any()) and categories(column).nunique() <= few
 
 

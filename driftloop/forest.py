@@ -20,7 +20,7 @@ class PackedTrees(Sequence[Any]):
     """What can stand in the place of a forest's ``estimators_``.
 
     ``first`` is the first tree but for its arrays. ``nodes`` and ``values`` are those of all trees, of which each has
-    its ``counts``; ``depths`` and ``seeds`` have one number a tree.
+    its ``counts``; ``seeds`` has one number a tree.
     """
 
     def __init__(self, trees: Sequence[Any]) -> None:
@@ -28,7 +28,6 @@ class PackedTrees(Sequence[Any]):
         del self.first.tree_
         grown = [tree.tree_ for tree in trees]
         self.seeds = np.array([tree.random_state for tree in trees])
-        self.depths = np.array([tree.max_depth for tree in grown])
         self.counts = np.array([tree.node_count for tree in grown])
         self.nodes = np.concatenate([tree.__getstate__()["nodes"] for tree in grown])
         self.values = np.concatenate([tree.value for tree in grown])
@@ -44,12 +43,12 @@ class PackedTrees(Sequence[Any]):
 
     @cached_property
     def trees(self) -> list[Any]:
-        """As they were. Raises ValueError where a node leads out of its tree, or back: scikit-learn would follow."""
+        """As they were. Raises ValueError where a node leads elsewhere than in a tree: scikit-learn would follow."""
         in_common, features = vars(self.first), self.first.n_features_in_
         n_classes = np.atleast_1d(getattr(self.first, "n_classes_", 1)).astype(np.intp)
-        self._require_sound()
+        depths = self._depths()
         trees = []
-        for seed, depth, count, end in zip(self.seeds, self.depths, self.counts, self.counts.cumsum(), strict=True):
+        for seed, depth, count, end in zip(self.seeds, depths, self.counts, self.counts.cumsum(), strict=True):
             arrays, own = Tree(features, n_classes, self.first.n_outputs_), slice(end - count, end)
             state = {"max_depth": depth, "node_count": count, "nodes": self.nodes[own], "values": self.values[own]}
             arrays.__setstate__(state)
@@ -58,17 +57,24 @@ class PackedTrees(Sequence[Any]):
             trees.append(tree)
         return trees
 
-    def _require_sound(self) -> None:
-        starts = self.counts.cumsum() - self.counts
-        place = np.arange(len(self.nodes)) - np.repeat(starts, self.counts)
-        inner = self.nodes["left_child"] != TREE_LEAF
-        nodes, place, size = self.nodes[inner], place[inner], np.repeat(self.counts, self.counts)[inner]
-        feature = nodes["feature"]
-        sound = (feature >= 0) & (feature < self.first.n_features_in_)
-        for child in (nodes["left_child"], nodes["right_child"]):
-            sound &= (child > place) & (child < size)  # a node is numbered before its children
-        if not sound.all():
-            raise ValueError("a node of its trees leads out of its tree, or back")
+    def _depths(self) -> np.ndarray:
+        """Of each tree, shape (trees,). Raises ValueError as ``trees``."""
+        roots = self.counts.cumsum() - self.counts
+        if not len(self.counts) or (self.counts < 1).any() or self.counts.sum() != len(self.nodes):
+            raise ValueError("its trees have other nodes than it says")
+        inner = np.flatnonzero(self.nodes["left_child"] != TREE_LEAF)
+        tree = np.repeat(np.arange(len(self.counts)), self.counts)[inner]
+        children = np.array([self.nodes[side][inner] + roots[tree] for side in ("left_child", "right_child")])
+        inside = (children > inner) & (children < (roots + self.counts)[tree])  # a node comes before its children
+        feature = self.nodes["feature"][inner]
+        known = (feature >= 0) & (feature < self.first.n_features_in_)
+        if not (inside.all() and known.all()) or (np.bincount(children.ravel()) > 1).any():
+            raise ValueError("a node of its trees leads out of its tree, back or where another does")
+        below, depth, level = np.full((2, len(self.nodes)), TREE_LEAF), np.zeros(len(self.nodes), dtype=np.intp), roots
+        below[:, inner] = children
+        while len(level := below[:, level][below[:, level] != TREE_LEAF]):
+            depth[level] = depth.max() + 1
+        return np.maximum.reduceat(depth, roots)
 
 
 def packed(pipeline: Pipeline) -> Pipeline:

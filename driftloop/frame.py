@@ -54,6 +54,27 @@ class Window:
     def labelled_rows(self) -> int:
         return 0 if self.y is None else int(self.y.notna().sum())
 
+    @property
+    def in_time(self) -> Window:
+        """The rows in the order of their times, which they have."""
+        assert self.timestamp is not None, "asked where the holdout is by time"
+        if self.timestamp.is_monotonic_increasing:
+            return self
+        order = self.timestamp.argsort(kind="stable").to_numpy()
+
+        def put(column: T | None) -> T | None:
+            return None if column is None else column.iloc[order].reset_index(drop=True)
+
+        return replace(
+            self,
+            X=self.X.iloc[order].reset_index(drop=True),
+            y=put(self.y),
+            entity=put(self.entity),
+            timestamp=put(self.timestamp),
+            slicing=put(self.slicing),
+            of=None,
+        )
+
     def where(self, mask: np.ndarray) -> Window:
         """The rows under a boolean mask of shape (rows,)."""
         if mask.all():

@@ -176,8 +176,7 @@ def _searched(work: Workspace, parts: Sequence[Window], base: Base | None) -> tu
     from driftloop import search
 
     strategy = next((name for name in loop.training.names if name != "fine_tune"), "fine_tune")
-    ordered = [search.in_time(part) for part in parts]
-    learnt = training_set(strategy, ordered, recipe=loop.model.recipes[0], base=base, seed=loop.name)
+    learnt = training_set(strategy, parts, recipe=loop.model.recipes[0], base=base, seed=loop.name)
     store = work.settings.home / "searches" / f"{loop.name}.db"
     return () if learnt.base else search.tune(loop, learnt.rows, store, sources=work.sources)
 

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 Weights = NDArray[np.float64]
 
-CLIP = 10.0  # no row counts more than ten times the mean: a few would decide all
+CLIP = 10.0  # times the mean, before the mean is made 1 again: a few rows would decide all
 FOLDS = 5
 DOMAIN_ROWS = 20_000  # what the domain classifier learns from at most, each time
 BINS = 10

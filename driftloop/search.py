@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import itertools
+import json
 import pickle
 import sqlite3
 import time
@@ -23,7 +24,7 @@ from driftloop.contract import Loop, Recipe
 from driftloop.errors import ContractError
 from driftloop.facts import SearchFacts
 from driftloop.fine_tuning import core
-from driftloop.frame import T, Window
+from driftloop.frame import Window
 from driftloop.holdout import row_keys
 from driftloop.metrics import METRICS, Predictions
 from driftloop.recipe import build
@@ -145,26 +146,6 @@ def _opened(store: Path) -> sqlite3.Connection:
     return connection
 
 
-def in_time(part: Window) -> Window:
-    """The rows of a window in the order of their times, where they have such."""
-    if part.timestamp is None or part.timestamp.is_monotonic_increasing:
-        return part  # as pieces of one frame, which is then not put together again
-    order = part.timestamp.argsort(kind="stable").to_numpy()
-
-    def put(column: T | None) -> T | None:
-        return None if column is None else column.iloc[order].reset_index(drop=True)
-
-    return replace(
-        part,
-        X=part.X.iloc[order].reset_index(drop=True),
-        y=put(part.y),
-        entity=put(part.entity),
-        timestamp=put(part.timestamp),
-        slicing=put(part.slicing),
-        of=None,
-    )
-
-
 @dataclass(frozen=True)
 class Part:
     """One fold: which rows are learnt from, and which are scored. Places of rows, shape (rows,)."""
@@ -284,7 +265,8 @@ class _Study:
         """
         from optuna.trial import TrialState
 
-        given = not any(t.params == self.recipe.params and t.why not in (KILLED, LATE) for t in self.trials)
+        first = _told(self.recipe.params)
+        given = not any(_told(t.params) == first and t.why not in (KILLED, LATE) for t in self.trials)
         values = _defaults(self.loop, self.recipe) if given else self._next(done)
         if values is None:
             return None
@@ -379,6 +361,11 @@ def _trial(frozen: FrozenTrial) -> Trial:
 def _defaults(loop: Loop, recipe: Recipe) -> dict[str, Any]:
     """The estimator's parameters as given, and its own where none is."""
     return dict(core(build(loop, recipe)).get_params(deep=False))
+
+
+def _told(params: dict[str, Any]) -> str:
+    """What tells parameters apart: NaN is not equal to itself."""
+    return json.dumps(params, sort_keys=True, default=str)
 
 
 def _key(preprocessing: Any) -> object:

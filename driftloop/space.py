@@ -16,7 +16,13 @@ MANY = 10_000  # values of a parameter are more than any search tries
 
 
 def require_one_kind(recipe: Recipe, name: str, values: Range) -> None:
-    """Raise ContractError where nobody can tell whether whole numbers are meant, as with 2 and 8.0."""
+    """Raise ContractError where choices are the same, or nobody can tell whether whole numbers are meant: 2 and 8.0."""
+    for n, one in enumerate(values.choices):
+        if same := [other for other in values.choices[:n] if drawn(other) == drawn(one)]:
+            raise ContractError(
+                f"loop.toml: the space of {recipe.name}: {name} has {same[0]!r} and {one!r} among its choices, which "
+                f"Python takes for the same: leave one out"
+            )
     ends = (values.low, values.high)
     if len({type(end) for end in ends}) == 2 and all(end is not None and end == int(end) for end in ends):
         raise ContractError(

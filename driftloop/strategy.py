@@ -80,14 +80,14 @@ def joined(parts: Sequence[Window]) -> Window:
     if whole and all(part.of is whole for part in parts) and sum(len(part.X) for part in parts) == len(whole.X):
         return whole
     if len(parts) == 1:
-        return replace(parts[0], timestamp=None, of=None)
+        return replace(parts[0], of=None)
     return replace(
         parts[-1],
         X=pd.concat([part.X for part in parts], ignore_index=True),
         y=_joined([part.y for part in parts]),
         entity=_joined([part.entity for part in parts]),
         slicing=_joined([part.slicing for part in parts]),
-        timestamp=None,
+        timestamp=_joined([part.timestamp for part in parts]),
         left_out=sum(part.left_out for part in parts),
         of=None,
     )
@@ -113,7 +113,7 @@ def pieces(windows: Sequence[Window], masks: Sequence[NDArray[np.bool_]]) -> tup
                 X=numbered(whole.X.iloc[start:end]),
                 y=piece(whole.y),
                 entity=piece(whole.entity),
-                timestamp=None if window.timestamp is None else numbered(window.timestamp[mask]),
+                timestamp=piece(whole.timestamp),
                 slicing=piece(whole.slicing),
                 of=whole,
             )

@@ -16,6 +16,7 @@ from driftloop.frame import categories
 from driftloop.storage import answering
 
 CODED_ROWS = 10_000
+MOST_KINDS = 50  # of categories whose cells have to tell that they are some
 
 
 def read_table(
@@ -57,7 +58,7 @@ def read_table(
 
 
 def codes(filesystem: pa.fs.FileSystem, file: pa.fs.FileInfo) -> list[str]:
-    """The columns of a .csv file with numbers such as 01, which are names: counts are not written so.
+    """The columns of a .csv file with numbers such as 01, of one width and few kinds: counts are not written so.
 
     Looked at are its first CODED_ROWS rows. Nothing is told of a file that cannot be read.
     """
@@ -72,7 +73,8 @@ def codes(filesystem: pa.fs.FileSystem, file: pa.fs.FileInfo) -> list[str]:
 
 
 def _are_codes(cells: pd.Series) -> bool:
-    return bool(cells.str.fullmatch(r"\d+").all() and cells.str.fullmatch(r"0\d+").any())
+    one_width = cells.str.fullmatch(r"\d{2,}").all() and cells.str.len().nunique() == 1
+    return bool(one_width and cells.str.startswith("0").any() and cells.nunique() <= MOST_KINDS)
 
 
 def _require_whole_rows(window: str, filesystem: pa.fs.FileSystem, file: pa.fs.FileInfo) -> None:

@@ -23,7 +23,7 @@ from driftloop.errors import ContractError, DriftloopError
 from driftloop.evidence import Evidence
 from driftloop.facts import Facts
 from driftloop.frame import Window
-from driftloop.holdout import HoldoutRule
+from driftloop.holdout import HoldoutRule, row_keys
 from driftloop.importance import Importance
 from driftloop.metrics import Predictions, Score, metrics_of
 from driftloop.paired import detectable_gain, paired_gain
@@ -106,10 +106,12 @@ def split(windows: Sequence[Window], rule: HoldoutRule) -> tuple[Window, Window]
 
 
 def split_parts(windows: Sequence[Window], rule: HoldoutRule) -> tuple[tuple[Window, ...], Window]:
-    """(training rows of each window, holdout rows of the newest), all labelled."""
-    newest = windows[-1]
+    """(training rows of each window, holdout rows of the newest), all labelled; by time in the order of their times."""
     for window in windows:
         _labels(window)
+    if rule.by == "time":
+        windows = [window.in_time for window in windows]
+    newest = windows[-1]
     masks = [rule.mask(window, newest=window is newest) for window in windows]
     parts = pieces(windows, [~mask for mask in masks])
     return parts, replace(newest.where(masks[-1]), left_out=0)  # what was left out is counted once, with the parts
@@ -299,10 +301,18 @@ def fitted(loop: Loop, recipe: Recipe, learnt: TrainingSet, encodings: Encodings
 
 
 def threshold_of(loop: Loop, recipe: Recipe, learnt: TrainingSet) -> float | None:
-    """The F1-optimal threshold of out-of-fold probabilities; None for other tasks, and where a fold lacks a class."""
+    """The F1-optimal threshold of out-of-fold probabilities; None for other tasks, and where a fold lacks a class.
+
+    By entity that of the base, where there is one.
+    """
     if loop.task != "binary":
         return None
-    fold = folds(learnt.rows, in_order=loop.holdout.by == "time")
+    if learnt.base and loop.holdout.by == "entity":
+        return learnt.base.facts.threshold  # it knows older rows of any owner that a fold would hold back
+    rows = learnt.rows
+    if loop.holdout.by == "row" and rows.entity is None:
+        rows = replace(rows, entity=row_keys(rows.X))
+    fold = folds(rows, in_order=loop.holdout.by == "time")
     used = learnt.where(fold >= 0)
     fold, y = fold[fold >= 0], _labels(used.rows).to_numpy()
     if any(len(np.unique(y[fold != held])) < 2 or not (fold == held).any() for held in range(FOLDS)):
@@ -317,14 +327,15 @@ def threshold_of(loop: Loop, recipe: Recipe, learnt: TrainingSet) -> float | Non
 def out_of_bag(loop: Loop, pipeline: Pipeline, rows: Window) -> np.ndarray | None:
     """The event's probability for each training row by the trees of a forest that did not draw it, shape (rows,).
 
-    None where that would not be honest or is not there: the rows of one owner, or of one time, tell of each other;
-    another estimator; fewer than BAGGED_TREES trees. Costs no fit, where folds cost three.
+    None where that would not be honest or is not there: the rows of one owner, or of one time, tell of each other, and
+    so do duplicates; another estimator; fewer than BAGGED_TREES trees. Costs no fit, where folds cost three.
     """
     forest = pipeline["model"]
-    apart = loop.holdout.by != "time" and (rows.entity is None or rows.entity.is_unique)
-    if loop.task != "binary" or not apart or not isinstance(forest, RandomForestClassifier | ExtraTreesClassifier):
+    if loop.task != "binary" or not isinstance(forest, RandomForestClassifier | ExtraTreesClassifier):
         return None
     if not forest.bootstrap or len(forest.estimators_) < BAGGED_TREES or rows.y is None or rows.y.nunique() < 2:
+        return None
+    if loop.holdout.by == "time" or not (row_keys(rows.X) if rows.entity is None else rows.entity).is_unique:
         return None
     encoded = np.asarray(pipeline[:-1].transform(rows.X), dtype=np.float32)
     event, total, votes = list(forest.classes_).index(1), np.zeros(len(encoded)), np.zeros(len(encoded))
@@ -341,16 +352,24 @@ def folds(training: Window, *, in_order: bool, count: int = FOLDS, most: int = F
     """The fold of each row, shape (rows,), from 0 to ``count``; -1 for rows left out so that ``most`` or so are in one.
 
     An entity's rows share a fold, else its neighbours would tell its label. Without entities, ``in_order`` makes
-    folds blocks in the rows' order, of the newest rows; else they are drawn with a fixed seed.
+    folds blocks in the rows' order, of the newest rows, those of one instant in one; else they are drawn with a fixed
+    seed.
     """
     n = len(training.X)
     if in_order and training.entity is None:
         place = np.arange(n) - max(0, n - most)
-        return np.where(place < 0, -1, place * count // (place[-1] + 1))
+        block = np.where(place < 0, -1, place * count // (place[-1] + 1))
+        return block if training.timestamp is None else block[_first_of_its_instant(training.timestamp.to_numpy())]
     owner = np.arange(n) if training.entity is None else pd.factorize(training.entity)[0]
     owners = int(owner.max()) + 1
     place = np.random.default_rng(0).permutation(owners)[owner]
     return np.where(place < owners * min(1.0, most / n), place % count, -1)
+
+
+def _first_of_its_instant(times: np.ndarray) -> np.ndarray:
+    """The place of the first row of each row's instant, shape (rows,)."""
+    first = np.append(True, times[1:] != times[:-1])
+    return np.maximum.accumulate(np.where(first, np.arange(len(times)), 0))
 
 
 def evaluate(loop: Loop, window: Window, predictions: Predictions) -> dict[str, float]:

@@ -141,10 +141,18 @@ class Checks:
     rules: list[Rule] = field(default_factory=list)
     columns: dict[str, list[pa.Check]] = field(default_factory=dict)
     table: list[pa.Check] = field(default_factory=list)
+    held: dict[int, pd.Series] = field(default_factory=dict)
 
     def add(self, on: list[pa.Check], rule: Rule, build: Callable[..., pa.Check], *args: Any, **options: Any) -> None:
         on.append(build(*args, error=str(len(self.rules)), n_failure_cases=1, **options))
         self.rules.append(rule)
+
+    def add_told(self, on: list[pa.Check], rule: Rule, held: pd.Series) -> None:
+        """A rule of which is known whether each row holds it: pandera cannot name the null of a category."""
+        from pandera.pandas import Check
+
+        self.held[len(self.rules)] = held
+        self.add(on, rule, Check, _constant(held=bool(held.all())))
 
     def broken(self, values: pd.DataFrame) -> Iterator[tuple[Rule, np.ndarray | None]]:
         """The rules that do not hold, in order, each with the places of the rows that break it."""
@@ -156,7 +164,7 @@ class Checks:
             pa.DataFrameSchema(columns, checks=self.table).validate(values, lazy=True, inplace=True)
         except pa.errors.SchemaErrors as found:
             failed = {int(error.check.error): error.check_output for error in found.schema_errors}
-            for number, held in sorted(failed.items()):
+            for number, held in sorted((failed | {n: self.held[n] for n in failed if n in self.held}).items()):
                 assert held is not None, f"the check of {self.rules[number]} itself failed"
                 single = isinstance(held, pd.Series)
                 yield self.rules[number], held.index[~held.astype(bool)].to_numpy() if single else None
@@ -194,15 +202,15 @@ def _add_column(checks: Checks, name: str, column: Column, values: pd.Series, wr
     def rule(check: str, level: Level, expected: str) -> Rule:
         return Rule(name, check, level, f"column {name}: expected {expected}")
 
-    right, present = pd.Series(~wrong), values.notna() | wrong
+    present = values.notna() | wrong
     expected = EXPECTED[column.type]
     if wrong.any() and not values.notna().any():  # no matter of single rows: it is another column
         checks.add(made, rule("type", "error", f"{expected}, found none"), Check, lambda _: False)
     else:
-        checks.add(made, rule("type", "error", expected), Check, lambda _: right, ignore_na=False)
+        checks.add_told(made, rule("type", "error", expected), pd.Series(~wrong))
     for nulls in column.nulls:
         if nulls.max == 0:
-            checks.add(made, rule("nulls", nulls.level, "no null"), Check, lambda _: present, ignore_na=False)
+            checks.add_told(made, rule("nulls", nulls.level, "no null"), present)
         else:
             share = 1 - float(present.mean())
             said = f"at most {nulls.max:.1%} null, found {share:.1%}"
@@ -230,7 +238,7 @@ def _add_table(checks: Checks, schema: Schema, rows: pd.DataFrame, arrival: Arri
             continue
         name = " and ".join(unique.columns)
         rule = Rule(name, "unique", unique.level, f"expected each {name} once")
-        checks.add(checks.table, rule, Check, _once(rows[list(unique.columns)]), ignore_na=False)
+        checks.add_told(checks.table, rule, _once(rows[list(unique.columns)]))
     for fresh in schema.fresh:
         stale = None if newest is None else _stale(fresh, arrival, newest)  # its column tells
         checks.add(checks.table, Rule("", "fresh", fresh.level, stale or ""), Check, _constant(held=stale is None))
@@ -240,9 +248,9 @@ def _constant(*, held: bool) -> Callable[[object], bool]:
     return lambda _: bool(held)
 
 
-def _once(keys: pd.DataFrame) -> Callable[[object], pd.Series]:
+def _once(keys: pd.DataFrame) -> pd.Series:
     """Whether each row is the only one with its key, as it stands; a null is a matter of its own."""
-    return lambda _: ~keys.duplicated(keep=False) | keys.isna().any(axis=1)
+    return ~keys.duplicated(keep=False) | keys.isna().any(axis=1)
 
 
 def _stale(fresh: Fresh, arrival: Arrival, newest: Newest) -> str | None:

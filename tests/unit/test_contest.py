@@ -231,6 +231,25 @@ def test_a_champion_that_met_the_validations_owners_is_stood_in_for() -> None:
     assert scores[0] == scores[1]
 
 
+def test_the_stand_in_has_the_champions_parameters_not_those_just_searched_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    sgd = "sklearn.linear_model.SGDClassifier"
+    model = {"estimator": sgd, "params": {"loss": "log_loss"}, "space": {"alpha": {"low": 0.01, "high": 0.1}}}
+    loop = a_loop(model=model | {"search": {"trials": 1}}, training={"strategies": ["fine_tune", "all"], "epochs": 1})
+    was, now = (
+        loop.model.recipes[0].model_copy(update={"params": {"loss": "log_loss", "alpha": a}}) for a in (0.02, 0.09)
+    )
+    parts, made = [a_part(n, 250) for n in (1, 2)], list[Any]()
+    champion = fit_set(loop, was, contest.training_set("all", parts[:1], recipe=was), "r")
+
+    def spied(loop: Loop, recipe: Any, learnt: Any, *more: Any) -> Any:
+        made.append((learnt.strategy, recipe.params["alpha"]))
+        return fitted(loop, recipe, learnt, *more)
+
+    monkeypatch.setattr(contest, "fitted", spied)
+    contest.hold(loop, (now,), contest.set_aside(loop, parts), Base("1", champion.estimator, champion.facts))
+    assert made == [("all", 0.02), ("fine_tune", 0.09), ("all", 0.09)]  # the second is the stand-in, learning on
+
+
 def test_a_stand_in_that_knows_other_classes_than_the_new_rows_does_not_learn_on() -> None:
     model = {"estimator": "sklearn.ensemble.RandomForestClassifier", "params": {"n_estimators": 5, "random_state": 0}}
     loop = a_loop(model=model, training={"strategies": ["fine_tune", "all"], "epochs": 2})

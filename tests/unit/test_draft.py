@@ -383,13 +383,21 @@ def test_numbers_with_a_leading_zero_are_codes(tmp_path: Path) -> None:
     """Also where the first window holds no letter among them; the target's are what the loop will read them as."""
     half = N // 2
     coded = table(level=["0", "12"] * half, rate=["0.5", "07.5"] * half, churn=["00", "01"] * half)
+    coded = coded.assign(steps=["00", "123"] * half)  # of one width are codes
     write(coded.assign(store=[None, "02"] * half), tmp_path / "windows" / "2024-01.csv")
     write(coded.assign(store=["10", "11"] * half), tmp_path / "windows" / "2024-02.csv")
     found = draft.survey(tmp_path, entity=None, target=None)
     drawn = draft.infer(found.rows, found.later, name="x", path=found.path, target=found.target)
     assert (drawn.target, drawn.positive) == ("churn", 1)
     assert "store" in drawn.features.categorical
-    assert {"level", "rate"} <= set(drawn.features.numeric)
+    assert {"level", "rate", "steps"} <= set(drawn.features.numeric)
+
+
+def test_numbers_of_many_kinds_are_none(tmp_path: Path) -> None:
+    rows = pd.DataFrame({"amount": [f"{n * 7919 % 1000:04}" for n in range(200)], "churn": [True, False] * 100})
+    write(rows, tmp_path / "windows" / "2024-01.csv")
+    found = draft.survey(tmp_path, entity=None, target=None)
+    assert draft.infer(found.rows, name="x", path=found.path).features.numeric == ("amount",)
 
 
 @pytest.mark.parametrize("make", [None, "windows", "labels"])

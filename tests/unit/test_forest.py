@@ -93,13 +93,13 @@ def test_trees_that_differ_in_more_are_stored_as_they_are() -> None:
 
 @pytest.mark.parametrize(
     ("field", "value"),
-    [("left_child", 0), ("left_child", 10**6), ("right_child", -1), ("feature", 4), ("feature", -2)],
+    [("left_child", 0), ("left_child", 10**6), ("left_child", 5), ("right_child", -1), ("feature", 4), ("feature", -2)],
 )
 def test_a_tree_that_leads_astray_is_refused(field: str, value: int) -> None:
     """scikit-learn would read elsewhere in memory, or go round for ever."""
     changed = packed(fitted(RandomForestClassifier))
     changed["model"].estimators_.nodes[field][0] = value
-    with pytest.raises(ArtifactError, match="leads out of its tree, or back"):
+    with pytest.raises(ArtifactError, match="leads out of its tree, back or where another does"):
         load_skops(io.BytesIO(skops.io.dumps(changed)))
 
 
@@ -107,4 +107,12 @@ def test_trees_of_more_columns_than_the_forest_has_are_refused() -> None:
     changed = packed(fitted(RandomForestClassifier))
     changed["model"].estimators_.first.n_features_in_ = 9
     with pytest.raises(ArtifactError, match="other columns than the forest"):
+        load_skops(io.BytesIO(skops.io.dumps(changed)))
+
+
+def test_a_tree_without_a_node_is_refused() -> None:
+    changed = packed(fitted(RandomForestClassifier))
+    changed["model"].estimators_.counts = np.append(changed["model"].estimators_.counts, 0)
+    changed["model"].estimators_.seeds = np.append(changed["model"].estimators_.seeds, 0)
+    with pytest.raises(ArtifactError, match="other nodes than it says"):
         load_skops(io.BytesIO(skops.io.dumps(changed)))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -13,13 +14,14 @@ import optuna
 import pandas as pd
 import pytest
 from sklearn.compose import ColumnTransformer
+from sklearn.tree import DecisionTreeClassifier
 
 from driftloop import progress, search
 from driftloop.contract import Loop, Recipe
 from driftloop.errors import ContractError
 from driftloop.frame import Window
 from driftloop.holdout import HoldoutRule
-from driftloop.search import Searched, in_time, parts, tune
+from driftloop.search import Searched, parts, tune
 from driftloop.strategy import joined
 from driftloop.training import split, split_parts
 from tests.fakes import a_loop, a_window, some_rows
@@ -51,6 +53,14 @@ def made_once(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(search, "_opened", copied)
         yield
+
+
+class Lenient(DecisionTreeClassifier):
+    """Takes a parameter that it has no use for."""
+
+    def __init__(self, odd: float = 0.0, max_depth: int | None = None) -> None:
+        super().__init__(max_depth=max_depth, random_state=0)
+        self.odd = odd
 
 
 class Clock:
@@ -234,6 +244,20 @@ def test_a_space_with_what_its_estimator_does_not_take_is_refused() -> None:
         ContractError, match=r"the space of DecisionTreeClassifier has depth, which it refuses: .*depth"
     ):
         search.require(searching({"depth": {"low": 1, "high": 2}}))
+
+
+@pytest.mark.parametrize("choices", [[1, 0.5, 1.0], ["a", True, 1]])
+def test_choices_that_are_the_same_to_python_are_refused(choices: list[Any]) -> None:
+    with pytest.raises(ContractError, match=r"max_depth has (1|True) and 1(\.0)? among its choices"):
+        search.require(searching({"max_depth": {"choices": choices}}))
+
+
+def test_what_is_no_number_is_tried_once_as_it_is_given(tmp_path: Path) -> None:
+    space = {"max_depth": {"low": 1, "high": 4}}
+    model = {"estimator": "tests.unit.test_search.Lenient", "params": {"odd": math.nan}, "space": space}
+    loop = a_loop(model=model | {"search": {"trials": 3}})
+    (found,) = tune(loop, rows_for(loop), tmp_path / "s.db")
+    assert len({trial.params.get("max_depth") for trial in found.trials}) == 3
 
 
 @pytest.mark.parametrize(("low", "high"), [(2, 8.0), (2.0, 8)])
@@ -438,12 +462,20 @@ def test_rows_are_put_in_the_order_of_their_times_and_not_copied_where_they_are_
     loop = a_loop(timestamp="day", holdout={"by": "time"}, model=searching().model)
     days = pd.date_range("2024-01-01", periods=100)
     ordered = split_parts([a_window(some_rows(100).assign(day=days), loop)], HoldoutRule.of(loop))[0]
-    assert joined([in_time(part) for part in ordered]) is ordered[0].of
-    mixed = a_window(some_rows(100).assign(day=days[::-1]), loop)
-    put = in_time(mixed)
-    assert put.timestamp is not None
-    assert put.timestamp.tolist() == days.tolist()
-    assert put.X["fee"].tolist() == mixed.X["fee"].tolist()[::-1]
+    assert joined(ordered) is ordered[0].of
+    mixed = split_parts([a_window(some_rows(100).assign(day=days[::-1]), loop)], HoldoutRule.of(loop))[0]
+    assert mixed[0].timestamp is not None
+    assert mixed[0].timestamp.tolist() == days[:80].tolist()
+    assert mixed[0].X["fee"].tolist() == some_rows(100)["fee"].tolist()[:19:-1]
+
+
+def test_by_time_the_rows_of_one_instant_are_in_one_fold() -> None:
+    loop = a_loop(timestamp="day", holdout={"by": "time"}, model=searching().model)
+    days = pd.date_range("2024-01-01", periods=10).repeat(10)
+    training, _ = split([a_window(some_rows(100).assign(day=days), loop)], HoldoutRule.of(loop))
+    for part in parts(loop, training, 2):
+        assert training.timestamp is not None
+        assert training.timestamp[part.learnt].max() < training.timestamp[part.held].min()
 
 
 def test_by_row_duplicates_share_a_fold() -> None:

@@ -37,6 +37,7 @@ from driftloop.training import (
     evaluate,
     fit,
     fit_set,
+    fitted,
     folds,
     out_of_bag,
     ranges,
@@ -45,6 +46,7 @@ from driftloop.training import (
     split,
     split_parts,
     statistics,
+    threshold_of,
     with_base,
 )
 from tests.fakes import a_candidate, a_loop, a_window, some_facts, some_rows
@@ -321,6 +323,35 @@ def test_the_threshold_of_a_holdout_by_time_comes_from_folds_in_order() -> None:
     assert candidate.facts.threshold is None  # without the last block no event is left to train on
 
 
+def test_by_time_the_order_of_the_file_makes_no_difference() -> None:
+    loop = a_loop(entity=None, timestamp="day", holdout={"by": "time", "share": 0.25})
+    rows = some_rows(400).assign(day=pd.date_range("2024-01-01", periods=400))
+    shuffled = rows.sample(frac=1, random_state=0)
+    assert trained(loop, shuffled)[0].facts.threshold == trained(loop, rows)[0].facts.threshold
+
+
+def test_duplicates_share_a_fold_of_the_threshold(monkeypatch: pytest.MonkeyPatch) -> None:
+    met: list[bool] = []
+    original = fitted
+
+    def spied(loop: Loop, recipe: Any, learnt: Any, *more: Any) -> Any:
+        copies = learnt.rows.X["fee"].value_counts()
+        met.append(bool((copies == 3).all()))
+        return original(loop, recipe, learnt, *more)
+
+    monkeypatch.setattr("driftloop.training.fitted", spied)
+    rows = pd.concat([some_rows(60)] * 3)
+    trained(a_loop(entity=None, holdout={"by": "row"}), rows)
+    assert met == [True] * (1 + FOLDS)
+
+
+def test_a_base_that_knows_the_owners_keeps_its_threshold() -> None:
+    recipe = LOOP.model.recipes[0]
+    candidate, known, _ = trained(rows=some_rows(200))
+    base = Base("1", candidate.estimator, candidate.facts.model_copy(update={"threshold": 0.123}))
+    assert threshold_of(LOOP, recipe, TrainingSet("fine_tune", ("2024-01",), known, base=base)) == 0.123
+
+
 def test_the_quartiles_of_the_training_rows_go_with_the_version() -> None:
     candidate, training, _ = trained()
     assert candidate.facts.quartiles.keys() == {"fee"}
@@ -569,6 +600,8 @@ def test_where_rows_tell_of_each_other_a_tree_that_did_not_draw_one_knows_too_mu
     shared = replace(training, entity=pd.Series([f"u{n // 2}" for n in range(len(training.X))]))
     in_order = loop.model_copy(update={"holdout": loop.holdout.model_copy(update={"by": "time"})})
     assert out_of_bag(loop, candidate.estimator, shared) is None
+    twice = replace(training, entity=None, X=pd.concat([training.X[::2]] * 2, ignore_index=True)[: len(training.X)])
+    assert out_of_bag(loop, candidate.estimator, twice) is None
     assert out_of_bag(in_order, candidate.estimator, training) is None
 
 

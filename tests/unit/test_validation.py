@@ -40,6 +40,17 @@ NUMBERS = "error: column fee: expected numbers, none of them infinite"
 FEE = "columns: {fee: {type: number, %s}}"
 
 
+@pytest.mark.parametrize("others", [("basic", "family"), (True, False), ("basic", "unheard of")])
+def test_a_null_among_categories(others: tuple[Any, ...]) -> None:
+    rows = fees(1, 2, 3, 4).assign(plan=pd.Series([*others, None, pd.NA], dtype=object))
+    found = judged(
+        rows,
+        "columns: {plan: {type: category, nulls: {max: 0, level: error}, categories: {one_of: [basic, family]}}}",
+    )
+    assert "error: column plan: expected no null, not so in 2 rows" in sentences(found)
+    assert np.flatnonzero(found.bad).tolist() == [2, 3]
+
+
 @pytest.mark.parametrize(
     ("values", "check", "told", "bad"),
     [

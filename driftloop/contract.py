@@ -50,14 +50,17 @@ class Section(BaseModel):
     )
 
 
+Name = Annotated[str, Field(min_length=1)]
+
+
 class Windows(Section):
     """Where windows come from: a folder (or ``s3://`` prefix), one table of a database, or the prediction log.
 
     With the log each completed ``calendar`` period is a window; the folder then holds what came before the log.
     """
 
-    path: str = "windows"
-    labels: str | None = None
+    path: Name = "windows"
+    labels: Name | None = None
     sql: str | None = None
     table: str | None = None
     period: str | None = None
@@ -386,10 +389,10 @@ class Loop(Section):
 
     name: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")]
     task: Task
-    target: str
+    target: Name
     positive: Label | None = None
-    entity: str | None = None
-    timestamp: str | None = None
+    entity: Name | None = None
+    timestamp: Name | None = None
     windows: Windows = Windows()
     features: Features | None = None
     model: Model
@@ -412,6 +415,15 @@ class Loop(Section):
         refit = isinstance(data["holdout"], dict) and data["holdout"]["by"] == "time"
         metric = DEFAULT_METRIC.get(str(data.get("task")), "")
         return _filled(data, "promotion", {"metric": metric, "refit": refit})
+
+    @model_validator(mode="after")
+    def _a_column_each(self) -> Self:
+        roles = [column for column in (self.target, self.entity, self.timestamp) if column is not None]
+        if len(set(roles)) < len(roles):
+            raise ValueError(
+                f"target, entity and timestamp name {', '.join(roles)}: expected a column of its own for each"
+            )
+        return self
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
@@ -584,11 +596,13 @@ def _sentence(error: Any) -> str:
         return f"{key} is not a known key; check its spelling against the reference in docs/loop-toml.md"
     if error["type"] == "missing":
         return f"{key} is missing; it is required"
-    message = error["msg"].removeprefix("Value error, ")
+    message = str(error["msg"]).removeprefix("Value error, ")
     if error["type"] == "string_pattern_mismatch" and key.startswith("training.strateg"):
         message = (
             'expected "all", "latest", "rolling:3", "mix:0.7", "fine_tune", "reweight", "reweight:segments" or "auto"'
         )
+    if error["type"] == "value_error" and not key:
+        return message
     if key.startswith("alerts") or isinstance(error["input"], dict):
         return f"{key}: {message}"  # an address may hold a token, and a section's text says nothing of two of its keys
-    return message if error["type"] == "value_error" and not key else f"{key} = {error['input']!r}: {message}"
+    return f"{key} = {error['input']!r}: {message}"

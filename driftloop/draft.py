@@ -236,6 +236,11 @@ def infer(
             raise ContractError(
                 f"--{role} {column}: there is no such column; the window has {', '.join(map(str, rows.columns))}."
             )
+    given = [column for column in (target, entity, timestamp) if column is not None]
+    if len(set(given)) < len(given):
+        raise ContractError(
+            f"--target, --entity and --timestamp name {', '.join(given)}: expected a column of its own for each"
+        )
     target = target or guess_target(list(rows.columns))
     if target is None:
         raise ContractError(

@@ -28,7 +28,11 @@ class WindowError(DriftloopError):
 
     def __reduce__(self) -> tuple[type[WindowError], tuple[str, list[str]]]:
         # Prefect sends a task's exception through pickle; the default would call us with one string.
-        return WindowError, (self.window, self.problems)
+        return type(self), (self.window, self.problems)
+
+
+class TooLate(WindowError):
+    """It is older than what the champion learnt from: there is nothing to mend."""
 
 
 class LabelsNotReady(DriftloopError):

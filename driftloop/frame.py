@@ -138,13 +138,13 @@ def categories(column: pd.Series) -> pd.Series:
 def features(rows: pd.DataFrame, numeric: Sequence[str], categorical: Sequence[str]) -> pd.DataFrame:
     """The model's input: ``numeric`` as float64 and ``categorical`` as category strings, in that order.
 
-    Raises ValueError naming the column when a numeric one holds something else.
+    Raises ValueError naming the column when a numeric one holds something else, or a categorical one lists.
     """
     columns = {}
     for name in numeric:
         columns[name] = _numbers(rows[name], f"column {name}")
     for name in categorical:
-        columns[name] = categories(rows[name])
+        columns[name] = _words(rows[name], f"column {name}")
     return pd.DataFrame(columns, index=rows.index)
 
 
@@ -157,7 +157,14 @@ def _numbers(column: pd.Series, what: str) -> pd.Series:
         raise ValueError(f"{what}: expected numbers, {error}") from None
 
 
-def _times(column: pd.Series, name: str) -> pd.Series:
+def _words(column: pd.Series, what: str) -> pd.Series:
+    try:
+        return categories(column)
+    except TypeError as error:
+        raise ValueError(f"{what}: expected categories, found what is none ({error})") from None
+
+
+def times(column: pd.Series, name: str) -> pd.Series:
     """Dates as they are, or text in ISO 8601: any other form would be guessed, and differently from month to month."""
     if pd.api.types.is_numeric_dtype(column):
         raise ValueError(f"timestamp {name}: expected dates or ISO 8601 text, found numbers such as {column.iloc[0]}")
@@ -190,7 +197,7 @@ def check(rows: pd.DataFrame, loop: Loop, window: str) -> Window:
         X = features(rows, loop.columns.numeric, loop.columns.categorical)
         y = target(rows[loop.target], loop) if loop.target in rows else None
         labels = _labels(rows[loop.target], loop) if loop.target in rows else None
-        timestamp = _times(rows[loop.timestamp], loop.timestamp) if loop.timestamp else None
+        timestamp = times(rows[loop.timestamp], loop.timestamp) if loop.timestamp else None
     except (ValueError, TypeError) as error:
         raise WindowError(window, [str(error)]) from None
     problems = _value_problems(X, y, loop)

@@ -12,7 +12,7 @@ from driftloop.contract import Loop
 from driftloop.drift import DriftReport
 from driftloop.engine import Compare, by_columns, by_evidently, engine_for, in_threads
 from driftloop.entry import Entry, Kind
-from driftloop.errors import ContractError, WindowError
+from driftloop.errors import ContractError, TooLate, WindowError
 from driftloop.facts import Adopted, Facts
 from driftloop.frame import Window
 from driftloop.frame import unseen as unseen_categories
@@ -115,11 +115,12 @@ def validation(work: Workspace, window: str) -> Json | None:
 
 
 def require_newer(window: str, serving: Serving | None) -> None:
-    """Raise WindowError for a window older than the champion's training data."""
+    """Raise TooLate for a window older than the champion's training data."""
     if serving and window < serving.windows[-1]:
-        raise WindowError(
+        known = f"it is older than {serving.windows[-1]}, the newest window that champion {serving.version} knows"
+        raise TooLate(
             window,
-            [f"it is older than {serving.windows[-1]}, the newest window that champion {serving.version} knows"],
+            [f"{known}: too late to be monitored; trainings from now on take it in as it is"],
         )
 
 
@@ -223,7 +224,7 @@ def read_labelled(
                 continue
             labels = labels or read.labels
             if several:
-                _require_shared(read, labels)
+                require_spelled_alike(read, labels, work.loop.task)
             else:
                 read = _of_labels(read, labels, work.loop.task)
             work.rule.check(read.labelled)
@@ -240,23 +241,25 @@ def read_labelled(
 def _of_labels(window: Window, labels: tuple[str, ...] | None, task: str) -> Window:
     """The window with its target in terms of ``labels``.
 
-    Raises WindowError where a class is new, and where 0 and 1 have become no and yes: the event could be the other one.
+    Raises WindowError where a class is new, or as require_spelled_alike.
     """
-    if not (window.labels and labels) or window.labels == labels:
-        return window
-    if task == "multiclass":
+    if labels and task == "multiclass":
         return window.among(labels)
-    raise _spelled_otherwise(window, labels)
+    require_spelled_alike(window, labels, task)
+    return window
 
 
-def _require_shared(window: Window, labels: tuple[str, ...] | None) -> None:
-    if window.labels and labels and not set(window.labels) & set(labels):
-        raise _spelled_otherwise(window, labels)
+def require_spelled_alike(window: Window, labels: tuple[str, ...] | None, task: str) -> None:
+    """Raise WindowError where 0 and 1 have become no and yes: the event could be the other one.
 
-
-def _spelled_otherwise(window: Window, labels: tuple[str, ...]) -> WindowError:
-    here, there = " and ".join(window.labels or ()), " and ".join(labels)
-    return WindowError(window.id, [f"its labels are {here}, those of the other windows {there}"])
+    Of several classes a window may lack some, as long as it shares one with ``labels``, those of other windows.
+    """
+    if not (window.labels and labels):
+        return
+    alike = set(window.labels) & set(labels) if task == "multiclass" else window.labels == labels
+    if not alike:
+        here, there = " and ".join(window.labels), " and ".join(labels)
+        raise WindowError(window.id, [f"its labels are {here}, those of the other windows {there}"])
 
 
 def newest_labelled(work: Workspace, until: str, champion: Champion | None) -> Window | None:
@@ -318,7 +321,7 @@ def record_quarantine(work: Workspace, error: WindowError, champion: str | None)
     """Put a window aside: its report, in the ledger once per content."""
     key = run_key(work, error.window)
     report = window_report(work.loop.name, error.window, reason="quarantined", champion=champion)
-    report["quarantine"] = {"problems": error.problems}
+    report["quarantine"] = {"problems": error.problems, "late": isinstance(error, TooLate)}
     if found := validation(work, error.window):
         report["validation"] = found
     seen = [e for e in work.ledger.entries(error.window) if e.kind is Kind.QUARANTINE]

@@ -74,9 +74,9 @@ def _measured(entries: Sequence[Entry], *parts: str) -> dict[str, Any] | None:
 
 
 def passed_by(ids: Sequence[str], entries: Sequence[Entry]) -> set[str]:
-    """The windows never monitored and older than the newest the champion was trained on: it is too late for them."""
+    """The windows not monitored that are older than the newest the champion learnt from: it is too late for them."""
     champion = _champion(entries)
-    known = {entry.window for entry in entries}
+    known = {entry.window for entry in entries if entry.kind is not Kind.QUARANTINE}
     return {i for i in ids if champion and i < champion["trained_on"][-1] and i not in known}
 
 

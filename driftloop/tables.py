@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 from collections.abc import Sequence
 from functools import reduce
 
@@ -36,11 +37,14 @@ def read_table(
                 _require_whole_rows(window, filesystem, file)
                 with filesystem.open_input_stream(file.path) as stream:
                     # "007" read as a number in one window and as text in another would be two entities, or categories
-                    return pd.read_csv(stream, dtype=dict.fromkeys([*words, *([entity] if entity else [])], str))
+                    rows = pd.read_csv(stream, dtype=dict.fromkeys([*words, *([entity] if entity else [])], str))
+                if entity in rows:
+                    rows[entity] = _as_text(rows[entity])  # "7.0" is what 7 becomes beside a null
+                return rows
         # each column is handed over and its memory given back, or the rows would be there twice
         with answering(file.path):
             read = pa.parquet.read_table(file.path, filesystem=filesystem)
-        table: pd.DataFrame = read.to_pandas(split_blocks=True, self_destruct=True)
+        table: pd.DataFrame = read.to_pandas(split_blocks=True, self_destruct=True, ignore_metadata=True)
         del read
         pa.default_memory_pool().release_unused()
         if entity in table:
@@ -84,13 +88,19 @@ def _require_whole_rows(window: str, filesystem: pa.fs.FileSystem, file: pa.fs.F
     """
     with filesystem.open_input_stream(file.path) as stream:
         header = stream.read(1 << 16).partition(b"\n")[0]
+    if header.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        raise WindowError(window, [f"{file.path} is not UTF-8 but UTF-16; save it as UTF-8"])
     for other, name in ((b";", "semicolons"), (b"\t", "tabs")):
         if b"," not in header and other in header:
             raise WindowError(
                 window, [f"{file.path} separates its columns by {name}; expected commas. Save it with commas"]
             )
-    if not header:
+    if not header.strip():
         return  # pandas says that it is empty
+    with filesystem.open_input_stream(file.path) as stream:
+        names = pd.read_csv(stream, header=None, nrows=1, dtype=str).iloc[0].dropna()
+    if (twice := names[names.duplicated()]).size:  # pandas would give the second one another name
+        raise WindowError(window, [f"{file.path} has the column {twice.iloc[0]} more than once"])
     short: list[pa.csv.InvalidRow] = []
 
     def told(row: pa.csv.InvalidRow) -> str:

@@ -11,7 +11,7 @@ import click
 
 from driftloop.cli import options
 from driftloop.cli.options import as_json, loop_dir, print_json
-from driftloop.errors import ContractError, DriftloopError, command
+from driftloop.errors import ContractError, DriftloopError, WindowError, command
 
 TASKS = ("binary", "multiclass", "regression")  # contract.Task; --help does without pydantic
 
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from driftloop.contract import Loop
     from driftloop.entry import Entry
     from driftloop.ledger import Verified
+    from driftloop.reading import Reading
 
 
 @click.command()
@@ -51,7 +52,7 @@ def init(
       driftloop init bank --target y --positive yes
       driftloop init bank --schema --force
     """
-    from driftloop import draft
+    from driftloop import contract, draft, frame
 
     if only_schema:
         _only_schema(folder, force, [name, target, *given.values()])
@@ -80,6 +81,15 @@ def init(
         entity=seen.entity,
         timestamp=given["timestamp"],
     )
+    try:
+        loop = contract.parse(drawn.toml)
+        frame.target(seen.rows[loop.target], loop)
+        if loop.timestamp:
+            frame.times(seen.rows[loop.timestamp], loop.timestamp)
+    except ValueError as error:
+        asked = {"target": target, **{role: given[role] for role in ("task", "positive", "entity", "timestamp")}}
+        told = ", ".join(f"--{role} {value}" for role, value in asked.items() if value is not None)
+        raise ContractError(f"{folder} makes no loop{f' with {told}' if told else ''}: {error}.") from None
     try:
         file.write_text(drawn.toml, encoding="utf-8")
     except OSError as error:
@@ -144,7 +154,7 @@ def check(folder: Path, as_json: bool) -> None:
     """
     from rich.progress import track
 
-    from driftloop import draft, frame, golden, reading, recipe, schema, search, training
+    from driftloop import draft, golden, reading, recipe, schema, search, training
     from driftloop.cli import render
     from driftloop.storage import shown
     from driftloop.windows import none_yet, open_windows
@@ -160,25 +170,16 @@ def check(folder: Path, as_json: bool) -> None:
     found: list[dict[str, Any]] = []
     seen: dict[str, set[str]] = {}
     labels: set[str] = set()
+    first: tuple[str, ...] | None = None
     before: reading.Before = {}
     for name in track(windows.ids(), "checking", transient=True, console=render.progress_console()):
-        row: dict[str, Any] = {"window": name, "rows": None, "labelled": None, "problems": [], "notes": []}
         read = reading.read(windows, name, loop, rules, before)
+        found.append(_looked_at(name, read, loop, seen, first))
         if rules:
-            row["validation"] = read.report(loop)
-        if read.window is None:
-            row["problems"] = list(read.problems)
-        else:
-            window = read.window
-            row |= {
-                "rows": len(window.X),
-                "labelled": window.labelled_rows,
-                "notes": [*window.notes, *frame.unseen(window, seen)],
-            }
-            labels |= set(window.labels or ())
-            for column in loop.columns.categorical:
-                seen[column] = seen.get(column, set()) | set(window.X[column])
-        found.append(row)
+            found[-1]["validation"] = read.report(loop)
+        if read.window:
+            first = first or read.window.labels
+            labels |= set(read.window.labels or ())
     if labels:
         cases.require_labels(sorted(labels), loop.task, str(folder / golden.FILE))
     for note in cases.unseen(seen):
@@ -194,9 +195,32 @@ def check(folder: Path, as_json: bool) -> None:
         raise DriftloopError(f"{len(bad)} of {len(found)} windows would be quarantined; mend them and check again.")
 
 
+def _looked_at(
+    name: str, read: Reading, loop: Loop, seen: dict[str, set[str]], labels: tuple[str, ...] | None
+) -> dict[str, Any]:
+    """What `check` says of a window; ``labels`` are those of the windows before, ``seen`` their categories, and its."""
+    from driftloop import frame, monitoring
+
+    row: dict[str, Any] = {"window": name, "rows": None, "labelled": None, "problems": [*read.problems], "notes": []}
+    if (window := read.window) is None:
+        return row
+    try:
+        monitoring.require_spelled_alike(window, labels, loop.task)
+    except WindowError as error:
+        row["problems"] = error.problems
+    notes = [*window.notes, *frame.unseen(window, seen)]
+    for column in loop.columns.categorical:
+        seen[column] = seen.get(column, set()) | set(window.X[column])
+    return row | {"rows": len(window.X), "labelled": window.labelled_rows, "notes": notes}
+
+
 def _check_values(loop: Loop, ids: list[str]) -> None:
     """Raise ContractError for what only the windows, or Prefect, can tell is wrong in loop.toml."""
     from driftloop import references
+
+    if all(name.isdecimal() for name in ids) and len({len(name) for name in ids}) > 1:
+        said = f"the windows come in the order {', '.join(ids[:5])}{', …' if len(ids) > 5 else ''}, as text sorts"
+        click.echo(f"Noted: {said}: name them with as many digits each where another order is meant.", err=True)
 
     references.require(loop, ids)
     if loop.schedule:

@@ -68,6 +68,7 @@ def feedback(folder: Path, file: Path, as_json: bool) -> None:
     loop = contract.load(folder)
     store = require_store(loop, options.settings())
     table, empty = _label_table(file, loop)
+    _require_known(table["label"], file, folder)
     labels = [(str(i), int(row), _plain(label)) for i, row, label in table.itertuples(index=False)]
     unknown = store.label(labels)
     report: dict[str, Any] = {"loop": loop.name, "labels": len(labels), "unknown": unknown, "without_label": empty}
@@ -115,6 +116,22 @@ def _label_table(file: Path, loop: Loop) -> tuple[pd.DataFrame, int]:
     if problems:
         raise ContractError(f"{file} {'; '.join(problems)}.")
     return given, len(table) - len(given)
+
+
+def _require_known(labels: pd.Series, file: Path, folder: Path) -> None:
+    """Raise ContractError for a label that the champion never learnt, as POST /feedback does."""
+    from driftloop.compiled import read_facts
+    from driftloop.frame import categories
+    from driftloop.workspace import open_workspace
+
+    work = open_workspace(folder, options.settings())
+    version = work.ledger.champion()
+    if version is None:
+        return
+    place = work.registry.download(version, work.settings.home / "models" / work.loop.name / version)
+    known = read_facts(place).labels
+    if known and (strange := sorted(set(categories(labels)) - set(known))):
+        raise ContractError(f"{file} holds the label {', '.join(strange)}: expected {' or '.join(known)}.")
 
 
 def _plain(label: Any) -> Any:

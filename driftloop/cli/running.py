@@ -116,10 +116,11 @@ COMMANDS = (monitor, train, replay)
 
 def _quarantined(report: dict[str, Any], folder: Path) -> str:
     problems = "; ".join(report["quarantine"]["problems"])
-    return (
-        f"Window {report['window']} is quarantined: {problems.rstrip('.')}. Mend it, loop.toml or schema.yaml, and run "
-        f"`{command('monitor', folder)} --window {report['window']}` again."
-    )
+    said = f"Window {report['window']} is quarantined: {problems.rstrip('.')}."
+    if report["quarantine"]["late"]:
+        return said
+    again = f"{command('monitor', folder)} --window {report['window']}"
+    return f"{said} Mend it, loop.toml or schema.yaml, and run `{again}` again."
 
 
 class Flows:

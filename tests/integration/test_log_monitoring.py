@@ -10,7 +10,7 @@ from click.testing import CliRunner
 
 from driftloop.cli.__main__ import cli
 from driftloop.entry import Kind
-from driftloop.errors import DriftloopError
+from driftloop.errors import ContractError, DriftloopError
 from driftloop.prediction_log import Record, nanoseconds, open_store
 from tests.integration.conftest import month
 
@@ -107,6 +107,16 @@ def test_labels_of_a_file_are_taken_in_and_unknown_ones_counted(logged):
     assert "3 labels taken in." in said.stdout
     assert "1 name a row that is not in the log" in said.stderr
     assert "1 rows held no label" in said.stderr
+
+
+def test_a_label_that_the_champion_never_learnt_is_refused(monitor, logged):
+    monitor("2024-01")
+    store = serve(logged, "2024-02-10", month(2, rows=40))
+    file = logged.folder / "came-back.csv"
+    file.write_text("request_id,label\n2024-02-10-0,perhaps\n")
+    with pytest.raises(ContractError, match="holds the label perhaps: expected False or True"):
+        run("feedback", logged.folder, file)
+    assert store.read()["feedback"].isna().all()
 
 
 def test_labels_of_a_parquet_file_name_a_row_of_a_batch(logged):

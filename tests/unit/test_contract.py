@@ -254,6 +254,8 @@ def test_a_loop_is_frozen() -> None:
         ('entity = "user"', "[promotion]\nslices = ['user']\n", "promotion.slices names user; expected columns"),
         ("", "[holdout]\nby = 'entity'\n", 'holdout.by = "entity" needs entity = "<column>"'),
         ("", "[holdout]\nby = 'time'\n", 'holdout.by = "time" needs timestamp = "<column>"'),
+        ('entity = "left"', "", "target, entity and timestamp name left, left: expected a column of its own for each"),
+        ('entity = ""', "", "entity = '': String should have at least 1 character"),
         ("", "[features]\nnumeric = []\n", "features names no column"),
         ("", "[features]\nnumeric = ['fee', 'fee']\n", "features lists fee more than once"),
         ("", "[features]\nnumeric = ['fee']\ncategorical = ['fee']\n", "features lists fee more than once"),

@@ -249,6 +249,47 @@ def run(*args: object) -> tuple[int, str]:
     return (done.exit_code, done.output) if not done.exception else (1, f"{done.output}{done.exception}")
 
 
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        (("--target", "left", "--entity", "left"), "expected a column of its own for each"),
+        (("--target", "left", "--positive", "maybe"), "the positive label maybe is not among ['False', 'True']"),
+        (("--target", "left", "--timestamp", "fee"), "timestamp fee: expected dates or ISO 8601 text"),
+        (("--target", "fee", "--task", "binary"), "expected two labels for task binary"),
+        (("--target", "plan", "--task", "regression"), "target plan: expected numbers"),
+        (("--target", "left", "--name", "no name"), "name = 'no name'"),
+    ],
+)
+def test_init_writes_nothing_that_the_next_command_would_refuse(
+    options: tuple[str, ...], told: str, bench: Path
+) -> None:
+    code, said = run("init", bench, *options)
+    assert code != 0
+    assert told in said
+    assert not (bench / "loop.toml").exists()
+
+
+@pytest.mark.parametrize("names", [("8", "10"), ("2024-01", "2024-02")])
+def test_check_notes_windows_whose_numbers_sort_as_text(names: tuple[str, str], tmp_path: Path) -> None:
+    (tmp_path / "windows").mkdir()
+    for name in names:
+        some_rows().to_csv(tmp_path / "windows" / f"{name}.csv", index=False)
+    run("init", tmp_path, "--target", "left")
+    assert ("in the order 10, 8, as text sorts" in run("check", tmp_path)[1]) == (names[0] == "8")
+
+
+def test_check_finds_labels_that_are_spelled_otherwise(bench: Path) -> None:
+    run("init", bench, "--target", "left")
+    (bench / "schema.yaml").unlink()
+    toml = (bench / "loop.toml").read_text().splitlines()
+    (bench / "loop.toml").write_text("\n".join(line for line in toml if not line.startswith("positive")))
+    newest = max((bench / "windows").iterdir())
+    some_rows().assign(left=some_rows()["left"].map({True: "yes", False: "no"})).to_csv(newest, index=False)
+    code, said = run("check", bench)
+    assert code == 1
+    assert "its labels are no and yes" in " ".join(said.split())
+
+
 def test_init_writes_a_schema_that_all_windows_pass(bench: Path) -> None:
     code, said = run("init", bench, "--target", "left")
     assert (code, "schema.yaml: what rows look like, learnt from 120 rows of 2 windows" in said) == (0, True)

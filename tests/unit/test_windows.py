@@ -111,6 +111,25 @@ def test_a_half_written_parquet_is_refused(tmp_path: Path) -> None:
     assert "2024-01.parquet cannot be read, is it half-written?" in problem
 
 
+def test_a_number_for_an_owner_is_the_same_beside_a_null(tmp_path: Path) -> None:
+    """A null among whole numbers makes floats of them, which pandas writes as 7.0."""
+    rows = ROWS.assign(user_id=[1000.0 + n for n in range(len(ROWS))])
+    put(rows, tmp_path / "windows" / "2024-01.csv")
+    put(
+        rows.assign(user_id=rows["user_id"].astype(int), left=True)[["user_id", "left"]],
+        tmp_path / "labels/2024-01.csv",
+    )
+    found = windows(tmp_path).read("2024-01")
+    assert found["user_id"].tolist() == [str(1000 + n) for n in range(len(ROWS))]
+    assert found["left"].all()
+
+
+def test_a_column_that_pandas_kept_as_its_index_is_one(tmp_path: Path) -> None:
+    (tmp_path / "windows").mkdir()
+    ROWS.set_index("user_id").to_parquet(tmp_path / "windows" / "2024-01.parquet")
+    assert set(windows(tmp_path).read("2024-01")) == set(ROWS)
+
+
 @pytest.mark.parametrize("suffix", ["csv", "parquet"])
 def test_an_empty_file_is_refused(suffix: str, tmp_path: Path) -> None:
     put("", tmp_path / "windows" / f"2024-01.{suffix}")
@@ -125,10 +144,12 @@ def test_an_empty_file_is_refused(suffix: str, tmp_path: Path) -> None:
         (b"user_id,fee,age\na,1,30\nb,2", "is it half-written? row 3: expected 3 fields as in its header, found 2"),
         (b'user_id,fee\n"a,1\nb,2\n', "is it half-written?"),
         (b"user_id,fee\n\xff\xfe,1\n", "is not UTF-8 (byte 0xff at 12); save it as UTF-8"),
+        ("user_id,fee\na,1\n".encode("utf-16"), "is not UTF-8 but UTF-16; save it as UTF-8"),
+        (b"user_id,fee,fee\na,1,2\n", "has the column fee more than once"),
         (b"user_id;fee\na;1,5\n", "separates its columns by semicolons; expected commas"),
         (b"user_id\tfee\na\t1.5\n", "separates its columns by tabs; expected commas"),
     ],
-    ids=["ragged", "cut off", "open quote", "not utf-8", "semicolons", "tabs"],
+    ids=["ragged", "cut off", "open quote", "not utf-8", "utf-16", "twice", "semicolons", "tabs"],
 )  # fmt: skip
 def test_a_damaged_or_foreign_csv_is_refused(content: bytes, told: str, tmp_path: Path) -> None:
     put(content, tmp_path / "windows" / "2024-01.csv")

@@ -242,7 +242,7 @@ def _ours(files: tuple[Path, Path], state: Path | None) -> Callable[[], Measured
         (windows, reference), (_, current) = (side(file) for file in files)
         if state:
             reference = kept(reference, state / "summaries", [windows.digest(files[0].stem)])
-        found = columnar.measure(reference, current, columns, THREADS)
+        found = columnar.judged(reference, current, columns, columnar.compare, THREADS)
         return {"drifted": sum(column.drifted for column in found)}
 
     return measure

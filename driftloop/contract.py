@@ -590,13 +590,19 @@ def parse(text: str, source: str = "loop.toml") -> Loop:
         raise ContractError(f"{source}: " + "; ".join(_sentence(e) for e in error.errors())) from None
 
 
+# of what pydantic says in Python's terms
+EXPECTED = {"tuple_type": "expected a list", "dict_type": "expected a table", "model_type": "expected a table"}
+
+
 def _sentence(error: Any) -> str:
     key = ".".join(str(part) for part in error["loc"])
     if error["type"] == "extra_forbidden":
         return f"{key} is not a known key; check its spelling against the reference in docs/loop-toml.md"
     if error["type"] == "missing":
         return f"{key} is missing; it is required"
-    message = str(error["msg"]).removeprefix("Value error, ")
+    message = EXPECTED.get(error["type"], str(error["msg"]).removeprefix("Value error, "))
+    if key == "name" and error["type"] == "string_pattern_mismatch":
+        message = "expected at most 100 letters, digits, points, underscores and hyphens, the first a letter or digit"
     if error["type"] == "string_pattern_mismatch" and key.startswith("training.strateg"):
         message = (
             'expected "all", "latest", "rolling:3", "mix:0.7", "fine_tune", "reweight", "reweight:segments" or "auto"'

@@ -321,7 +321,7 @@ def record_quarantine(work: Workspace, error: WindowError, champion: str | None)
     """Put a window aside: its report, in the ledger once per content."""
     key = run_key(work, error.window)
     report = window_report(work.loop.name, error.window, reason="quarantined", champion=champion)
-    report["quarantine"] = {"problems": error.problems, "late": isinstance(error, TooLate)}
+    report["quarantine"] = {"problems": error.problems} | ({"late": True} if isinstance(error, TooLate) else {})
     if found := validation(work, error.window):
         report["validation"] = found
     seen = [e for e in work.ledger.entries(error.window) if e.kind is Kind.QUARANTINE]

@@ -117,7 +117,7 @@ COMMANDS = (monitor, train, replay)
 def _quarantined(report: dict[str, Any], folder: Path) -> str:
     problems = "; ".join(report["quarantine"]["problems"])
     said = f"Window {report['window']} is quarantined: {problems.rstrip('.')}."
-    if report["quarantine"]["late"]:
+    if report["quarantine"].get("late"):
         return said
     again = f"{command('monitor', folder)} --window {report['window']}"
     return f"{said} Mend it, loop.toml or schema.yaml, and run `{again}` again."

@@ -210,7 +210,7 @@ def both(before, now, numeric, categorical, tests):
         theirs = drift.measure(before, now, numeric, categorical, tests=tests).drift
     asked = {name: (test.test, test.threshold) for name, test in tests.items()}
     columns = [Column(name, name in numeric, *asked.get(name, ())) for name in [*numeric, *categorical]]
-    ours = columnar.measure(Table(before), Table(now), columns, threads=2)
+    ours = columnar.judged(Table(before), Table(now), columns, columnar.compare, threads=2)
     return theirs, ours
 
 
@@ -245,7 +245,7 @@ def test_a_test_that_does_not_fit_stops_both_engines_with_what_to_do():
     ):
         drift.measure(before, now, [], ["plan"], tests=tests)
     with pytest.raises(DriftloopError, match=r"test fisher_exact gives no drift score for column plan: .* 60 and 80"):
-        columnar.measure(Table(before), Table(now), [Column("plan", numeric=False, test="fisher_exact")])
+        columnar.judged(Table(before), Table(now), [Column("plan", False, "fisher_exact")], columnar.compare)
 
 
 @pytest.mark.realdata

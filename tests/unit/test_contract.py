@@ -199,8 +199,8 @@ def test_a_loop_is_frozen() -> None:
         ("", "[drift]\nthreshold = 'high'\n", "drift.threshold = 'high': .*valid number"),
         ("", "[trigger]\ncooldown = 1.5\n", "trigger.cooldown = 1.5: .*valid integer"),
         ("timestamp = 3", "", "timestamp = 3: .*valid string"),
-        ("holdout = 3", "", "holdout = 3: .*valid dictionary"),
-        ("", "[features]\nnumeric = 'fee'\n", "features.numeric = 'fee': .*valid tuple"),
+        ("holdout = 3", "", "holdout = 3: expected a table"),
+        ("", "[features]\nnumeric = 'fee'\n", "features.numeric = 'fee': expected a list"),
         # out of range
         ("", "[drift]\nthreshold = 1.5\n", "drift.threshold = 1.5: .*less than or equal to 1"),
         ("", "[drift]\nthreshold = nan\n", "drift.threshold = nan: "),

@@ -501,7 +501,7 @@ def test_a_window_is_quarantined_once_per_content(work: Workspace) -> None:
     error = WindowError("2024-02", ["column fee is missing"])
     reports = [monitoring.record_quarantine(work, error, "1") for _ in range(2)]
     assert reports[0] == reports[1]
-    assert reports[0]["quarantine"] == {"problems": ["column fee is missing"], "late": False}
+    assert reports[0]["quarantine"] == {"problems": ["column fee is missing"]}
     tables(work)["2024-02"] = some_rows(seed=8)
     monitoring.record_quarantine(work, error, "1")
     assert [e.kind for e in work.ledger.entries()] == [Kind.QUARANTINE] * 2

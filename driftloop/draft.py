@@ -174,9 +174,10 @@ def survey(
         tables.append(given)
     entity = entity or (_shared_key(tables) if len(tables) > 1 else None)
     if label_file is not None and target is None:
-        others = [c for c in tables[-1].columns if c != entity]
-        target = str(others[0]) if len(others) == 1 else None
-    target = target or guess_target([str(column) for table in tables for column in table])
+        others = [str(c) for c in tables[-1].columns if c != entity]
+        target = others[0] if len(others) == 1 else guess_target(others)
+    elif target is None:
+        target = guess_target([str(column) for table in tables for column in table])
     windows = FolderWindows(folder, path, labels, entity=entity, target=target)
     return Survey(path, labels, tuple(ids), windows.read(first), _later(windows, first, ids[-1]), entity, target)
 

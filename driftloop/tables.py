@@ -44,9 +44,11 @@ def read_table(
         # each column is handed over and its memory given back, or the rows would be there twice
         with answering(file.path):
             read = pa.parquet.read_table(file.path, filesystem=filesystem)
-        table: pd.DataFrame = read.to_pandas(split_blocks=True, self_destruct=True, ignore_metadata=True)
+        table: pd.DataFrame = read.to_pandas(split_blocks=True, self_destruct=True)
         del read
         pa.default_memory_pool().release_unused()
+        if any(name is not None for name in table.index.names):
+            table = table.reset_index()  # pandas wrote a column of the file as its index
         if entity in table:
             table[entity] = _as_text(table[entity])
         return table

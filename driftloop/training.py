@@ -352,24 +352,27 @@ def folds(training: Window, *, in_order: bool, count: int = FOLDS, most: int = F
     """The fold of each row, shape (rows,), from 0 to ``count``; -1 for rows left out so that ``most`` or so are in one.
 
     An entity's rows share a fold, else its neighbours would tell its label. Without entities, ``in_order`` makes
-    folds blocks in the rows' order, of the newest rows, those of one instant in one; else they are drawn with a fixed
-    seed.
+    folds blocks in the rows' order, of the newest rows, those of one instant in one unless it fills it; else they are
+    drawn with a fixed seed.
     """
     n = len(training.X)
     if in_order and training.entity is None:
-        place = np.arange(n) - max(0, n - most)
-        block = np.where(place < 0, -1, place * count // (place[-1] + 1))
-        return block if training.timestamp is None else block[_first_of_its_instant(training.timestamp.to_numpy())]
+        kept = min(n, most)
+        block = np.arange(kept) * count // kept
+        if training.timestamp is not None:
+            block = _by_instant(block, training.timestamp.iloc[n - kept :])
+        return np.append(np.full(n - kept, -1), block)
     owner = np.arange(n) if training.entity is None else pd.factorize(training.entity)[0]
     owners = int(owner.max()) + 1
     place = np.random.default_rng(0).permutation(owners)[owner]
     return np.where(place < owners * min(1.0, most / n), place % count, -1)
 
 
-def _first_of_its_instant(times: np.ndarray) -> np.ndarray:
-    """The place of the first row of each row's instant, shape (rows,)."""
-    first = np.append(True, times[1:] != times[:-1])
-    return np.maximum.accumulate(np.where(first, np.arange(len(times)), 0))
+def _by_instant(block: np.ndarray, times: pd.Series) -> np.ndarray:
+    """Each row in the block of the first one of its instant, shape (rows,); as they were where one would be empty."""
+    first = np.where(times.ne(times.shift()), np.arange(len(times)), 0)
+    together: np.ndarray = block[np.maximum.accumulate(first)]
+    return together if len(np.unique(together)) == len(np.unique(block)) else block
 
 
 def evaluate(loop: Loop, window: Window, predictions: Predictions) -> dict[str, float]:

@@ -119,6 +119,18 @@ def test_a_label_that_the_champion_never_learnt_is_refused(monitor, logged):
     assert store.read()["feedback"].isna().all()
 
 
+def test_labels_are_taken_in_while_mlflow_is_down(monitor, logged, monkeypatch):
+    monitor("2024-01")
+    store = serve(logged, "2024-02-10", month(2, rows=40))
+    file = logged.folder / "came-back.csv"
+    file.write_text("request_id,label\n2024-02-10-0,True\n")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://127.0.0.1:9")
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    done = run("feedback", logged.folder, file)
+    assert (done.exit_code, "nobody looked whether the champion knows these labels" in done.stderr) == (0, True)
+    assert store.read()["feedback"].tolist()[0] is True
+
+
 def test_labels_of_a_parquet_file_name_a_row_of_a_batch(logged):
     import pandas as pd
 

@@ -251,6 +251,16 @@ def test_folds_in_order_are_blocks(n: int) -> None:
     assert counts.max() - counts.min() <= 1
 
 
+@pytest.mark.parametrize("zone", [None, "UTC"])
+def test_an_instant_that_would_leave_a_block_empty_is_cut(zone: str | None) -> None:
+    n = FOLDS * 10
+    few = pd.Series(pd.date_range("2024-01-01", periods=2, tz=zone).repeat(n // 2))
+    many = pd.Series(pd.date_range("2024-01-01", periods=n // 2, tz=zone).repeat(2))
+    cut, whole = (folds(replace(rows_of(None, n), timestamp=times), in_order=True) for times in (few, many))
+    assert np.bincount(cut).tolist() == [10] * FOLDS
+    assert (whole[::2] == whole[1::2]).all()
+
+
 def test_of_many_rows_in_order_the_newest_are_used() -> None:
     fold = folds(rows_of(None, FOLD_ROWS + 1000), in_order=True)
     assert (fold[:1000] == -1).all()

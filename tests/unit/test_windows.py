@@ -130,6 +130,15 @@ def test_a_column_that_pandas_kept_as_its_index_is_one(tmp_path: Path) -> None:
     assert set(windows(tmp_path).read("2024-01")) == set(ROWS)
 
 
+def test_an_index_without_a_name_is_no_column(tmp_path: Path) -> None:
+    (tmp_path / "windows").mkdir()
+    rows = pd.concat([ROWS.assign(code=pd.array([2**60 + 1] * len(ROWS), dtype="Int64"))] * 2)
+    rows[1:].to_parquet(tmp_path / "windows" / "2024-01.parquet")
+    found = windows(tmp_path).read("2024-01")
+    assert set(found) == {*ROWS, "code"}
+    assert found["code"].iloc[0] == 2**60 + 1
+
+
 @pytest.mark.parametrize("suffix", ["csv", "parquet"])
 def test_an_empty_file_is_refused(suffix: str, tmp_path: Path) -> None:
     put("", tmp_path / "windows" / f"2024-01.{suffix}")

@@ -143,8 +143,8 @@ class Checks:
     table: list[pa.Check] = field(default_factory=list)
     held: dict[int, pd.Series] = field(default_factory=dict)
 
-    def add(self, on: list[pa.Check], rule: Rule, build: Callable[..., pa.Check], *args: Any, **options: Any) -> None:
-        on.append(build(*args, error=str(len(self.rules)), n_failure_cases=1, **options))
+    def add(self, on: list[pa.Check], rule: Rule, build: Callable[..., pa.Check], *args: Any) -> None:
+        on.append(build(*args, error=str(len(self.rules)), n_failure_cases=1))
         self.rules.append(rule)
 
     def add_told(self, on: list[pa.Check], rule: Rule, held: pd.Series) -> None:
@@ -164,7 +164,8 @@ class Checks:
             pa.DataFrameSchema(columns, checks=self.table).validate(values, lazy=True, inplace=True)
         except pa.errors.SchemaErrors as found:
             failed = {int(error.check.error): error.check_output for error in found.schema_errors}
-            for number, held in sorted((failed | {n: self.held[n] for n in failed if n in self.held}).items()):
+            for number in sorted(failed):
+                held = self.held.get(number, failed[number])
                 assert held is not None, f"the check of {self.rules[number]} itself failed"
                 single = isinstance(held, pd.Series)
                 yield self.rules[number], held.index[~held.astype(bool)].to_numpy() if single else None

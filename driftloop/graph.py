@@ -88,6 +88,9 @@ def graph(estimator: Pipeline, facts: Facts, *, exactly: bool = True, guarded: b
             made.node("Gather", [given, column], "plain", axis=1)
         else:
             made.node("Reshape", [given, made.constant("flat", [-1], np.int64)], "plain")
+    if facts.labels:  # a forest's shares may add up to a little more than 1
+        made.node("Cast", [plain], "unbounded", to=TensorProto.DOUBLE)
+        plain = made.node("Clip", ["unbounded", made.constant("none", 0), made.constant("all", 1)], "share")
     if guarded:
         made.node("Cast", [encoded], "rounded", to=TensorProto.FLOAT)
         made.node("IsInf", ["rounded"], "infinite")

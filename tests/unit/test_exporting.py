@@ -331,3 +331,19 @@ def test_a_refused_export_leaves_a_candidate_that_serves_natively() -> None:
     again = replace(candidate, facts=candidate.facts.model_copy(update={"compiled": found.facts}))
     assert again.compiled is None
     assert found.facts.tolerance == TOLERANCE
+
+
+def test_no_probability_is_above_1() -> None:
+    """Of so many shares each is rounded, and where all trees agree they add up to a little more."""
+    loop = a_loop(
+        model={
+            "estimator": "sklearn.ensemble.RandomForestClassifier",
+            "params": {"n_estimators": 100, "random_state": 0},
+        }
+    )
+    window = frame.check(rows(), loop, "2024-01")
+    fitted = training.fit(loop, ["2024-01"], window, HoldoutRule.of(loop))
+    made = export(fitted.estimator, fitted.facts, window.X)
+    assert made.content is not None
+    found = Compiled(made.content).score(*arrays(window.X, fitted.facts))
+    assert ((found >= 0) & (found <= 1)).all()

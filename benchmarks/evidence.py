@@ -26,7 +26,7 @@ from driftloop.frame import Window
 from driftloop.metrics import Array, Predictions
 from driftloop.promotion import Comparison, Outcome, PromotionPolicy, decide_promotion
 from driftloop.recipe import build
-from driftloop.training import compare
+from driftloop.scores import compare
 
 STREAMFLOW = Path(__file__).parents[1] / "data" / "streamflow"
 MONTHS = 500

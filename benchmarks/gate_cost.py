@@ -29,8 +29,9 @@ from driftloop.frame import Window
 from driftloop.holdout import HoldoutRule
 from driftloop.metrics import METRICS, Predictions
 from driftloop.promotion import Outcome, decide_promotion
+from driftloop.scores import comparable, compare
 from driftloop.strategy import TrainingSet, joined, window_limit
-from driftloop.training import Candidate, comparable, compare, fit_set, refit, split
+from driftloop.training import Candidate, fit_set, refit, split
 
 ROOT = Path(__file__).parents[1]
 STARTING_SHARE = 5  # the first champion learns from the first fifth of the windows

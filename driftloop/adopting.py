@@ -38,9 +38,10 @@ from driftloop.monitoring import holdout_of, newest_labelled
 from driftloop.promoting import check_serving, compiled, kept_of, tags_of, weighed
 from driftloop.promotion import against_serving
 from driftloop.report import training_json
+from driftloop.scores import comparable, evaluate
 from driftloop.settings import without_password
 from driftloop.strategy import TrainingSet, joined
-from driftloop.training import Candidate, comparable, described, evaluate
+from driftloop.training import Candidate, described
 from driftloop.trees import BOOSTED, HISTOGRAM
 from driftloop.workspace import Workspace
 

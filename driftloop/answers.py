@@ -18,7 +18,7 @@ from driftloop.holdout import unseen
 from driftloop.metrics import METRICS, Array, Predictions
 from driftloop.paired import EXACT, Spread, lower_bound, spread
 from driftloop.retrain import ColumnDrift, Estimate, Performance
-from driftloop.training import comparable, evaluate
+from driftloop.scores import comparable, evaluate
 from driftloop.workspace import Champion, Workspace
 
 if TYPE_CHECKING:

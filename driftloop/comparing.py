@@ -16,8 +16,9 @@ from driftloop.frame import Window
 from driftloop.metrics import METRICS
 from driftloop.monitoring import read_labelled
 from driftloop.report import Json
+from driftloop.scores import evaluate
 from driftloop.strategy import Base, TrainingSet, joined, training_set
-from driftloop.training import Candidate, evaluate, fit_set, require_strategies, split_parts
+from driftloop.training import Candidate, fit_set, require_strategies, split_parts
 from driftloop.workspace import Workspace
 
 OLD = "old model"

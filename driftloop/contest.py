@@ -16,8 +16,9 @@ from driftloop.frame import Window
 from driftloop.holdout import HoldoutRule
 from driftloop.metrics import METRICS, Predictions
 from driftloop.paired import Gain, paired_gain
+from driftloop.scores import comparable
 from driftloop.strategy import Base, TrainingSet, joined, other_classes, training_set
-from driftloop.training import Encodings, comparable, fitted, recipe_of, threshold_of
+from driftloop.training import Encodings, fitted, recipe_of, threshold_of
 
 MIN_ROWS = 30  # of fewer validation rows a bound says little, least of all the bootstrap's
 Parts = Sequence[Window]  # the training rows of each labelled window, oldest first, without the holdout's
@@ -119,9 +120,8 @@ class _Trials:
 
     def __init__(self, loop: Loop, aside: Aside, base: Base | None) -> None:
         assert aside.validation is not None, "without validation rows there is no contest"
-        assert aside.validation.y is not None, "validation rows are labelled"
         self.loop, self.parts, self.validation, self.base = loop, aside.parts, aside.validation, base
-        self.metric, self.y = METRICS[loop.promotion.metric], aside.validation.y.to_numpy()
+        self.metric, self.y = METRICS[loop.promotion.metric], aside.validation.truth.to_numpy()
         self.encodings = Encodings()
 
     def all(self, recipes: Sequence[Recipe]) -> list[_Tried]:
@@ -186,8 +186,7 @@ class _Trials:
         return predicted, _Tried(recipe, trial, low, failure)
 
     def _predicted(self, recipe: Recipe, learnt: TrainingSet) -> Predictions | None:
-        assert learnt.rows.y is not None, "training rows are labelled"
-        if learnt.rows.y.nunique() < 2:
+        if learnt.rows.truth.nunique() < 2:
             return None
         model = fitted(self.loop, recipe, learnt, self.encodings)
         found = Predictions(score(model, self.validation.X, self.loop.task, self.validation.labels))

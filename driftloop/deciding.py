@@ -25,7 +25,7 @@ from driftloop.promotion import (
 )
 from driftloop.reigns import waiting
 from driftloop.report import Json, decision_json, training_json
-from driftloop.training import compare
+from driftloop.scores import compare
 from driftloop.workspace import Champion, Workspace
 
 ATTEMPTS = 10

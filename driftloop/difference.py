@@ -13,7 +13,7 @@ from driftloop.frame import Window
 from driftloop.monitoring import drift_between, holdout_of, newest_labelled, require_rule, require_same_task
 from driftloop.promoting import stored
 from driftloop.report import Json, drift_json
-from driftloop.training import comparable
+from driftloop.scores import comparable
 from driftloop.workspace import Champion, Workspace
 
 DATA = (

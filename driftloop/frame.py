@@ -55,6 +55,13 @@ class Window:
         return 0 if self.y is None else int(self.y.notna().sum())
 
     @property
+    def truth(self) -> pd.Series:
+        """``y`` of labelled rows. Raises ValueError where there is none."""
+        if self.y is None:
+            raise ValueError(f"window {self.id} has no labels here; take its labelled rows first")
+        return self.y
+
+    @property
     def in_time(self) -> Window:
         """The rows in the order of their times, which they have."""
         assert self.timestamp is not None, "asked where the holdout is by time"

@@ -30,10 +30,10 @@ from driftloop.retrain import (
     TriggerPolicy,
     decide_retrain,
 )
+from driftloop.scores import comparable
 from driftloop.sides import Rows, Stored, stored
 from driftloop.summaries import kept
 from driftloop.timeline import Timeline
-from driftloop.training import comparable
 from driftloop.workspace import Champion, Serving, Workspace
 
 

@@ -24,11 +24,12 @@ from driftloop.monitoring import read_labelled, require_rule, require_same_task
 from driftloop.promotion import ServingCheck
 from driftloop.registry import library_versions
 from driftloop.report import Json, window_report
+from driftloop.scores import baseline, evaluate
 from driftloop.serving_check import Request
 from driftloop.settings import without_password
 from driftloop.storage import shown
 from driftloop.strategy import Base, TrainingSet, joined, training_set, window_limit
-from driftloop.training import Candidate, baseline, evaluate, fit_set, recipe_of, refit, split_parts
+from driftloop.training import Candidate, fit_set, recipe_of, refit, split_parts
 from driftloop.workspace import Champion, Workspace
 
 if TYPE_CHECKING:
@@ -154,7 +155,6 @@ def train(work: Workspace, data: TrainingData, champion: Champion | None = None)
     candidate = fit_set(loop, chosen.recipe, learnt, str(work.rule))
     scores = score(candidate.estimator, data.holdout.X, loop.task, candidate.facts.labels)
     predicted = predictions(scores, candidate.facts)
-    assert data.holdout.y is not None, "its rows are labelled"
     found = {
         "metrics": evaluate(loop, data.holdout, predicted),
         "baseline": baseline(loop, learnt.rows, data.holdout),
@@ -162,7 +162,7 @@ def train(work: Workspace, data: TrainingData, champion: Champion | None = None)
         "search": next((one.facts for one in searched if one.recipe == chosen.recipe and not learnt.base), None),
     }
     facts = candidate.facts.model_copy(update=found)
-    plots = evaluation.page(facts, data.holdout.y.to_numpy(), predicted)
+    plots = evaluation.page(facts, data.holdout.truth.to_numpy(), predicted)
     kept = kept_of(loop, data.holdout, scores)
     judged = replace(candidate, facts=facts, evaluation=plots, searched=searched, evidence=kept)
     return weighed(loop, compiled(judged, data.holdout.X), data.holdout)
@@ -195,8 +195,7 @@ def _base(champion: Champion | None) -> Base | None:
 
 def kept_of(loop: Loop, holdout: Window, scores: np.ndarray) -> Evidence:
     """What a version keeps of the labelled holdout that it gave ``scores`` on; of a regression with its errors."""
-    assert holdout.y is not None, "it was scored on these rows"
-    kept = evidence.keep(holdout.y.to_numpy(), scores)
+    kept = evidence.keep(holdout.truth.to_numpy(), scores)
     if loop.task != "regression":
         return kept
     X = holdout.X.iloc[evidence.drawn(len(scores))]
@@ -211,13 +210,12 @@ def compiled(candidate: Candidate, rows: pd.DataFrame) -> Candidate:
 
 def weighed(loop: Loop, candidate: Candidate, holdout: Window) -> Candidate:
     """The candidate with what its features matter to its score on the holdout, which is labelled."""
-    assert holdout.y is not None, "it was scored on these rows"
     facts = candidate.facts
 
     def predict(X: pd.DataFrame) -> Predictions:  # not by the graph, which takes longer for rows by the thousand
         return predictions(score(candidate.estimator, X, facts.task, facts.labels), facts)
 
-    found = permutation_importance(loop.promotion.metric, holdout.X, holdout.y.to_numpy(), predict)
+    found = permutation_importance(loop.promotion.metric, holdout.X, holdout.truth.to_numpy(), predict)
     if found is None:
         return candidate
     return replace(candidate, facts=facts.model_copy(update={"importance": found.means}), importance=found)

@@ -165,8 +165,7 @@ def parts(loop: Loop, training: Window, count: int) -> list[Part]:
     elif training.entity is None:
         training = replace(training, entity=row_keys(training.X))
     fold = folds(training, in_order=in_order, count=count + in_order, most=SEARCH_ROWS)
-    assert training.y is not None, "training rows are labelled"
-    y, found = training.y.to_numpy(), []
+    y, found = training.truth.to_numpy(), []
     for held in range(int(in_order), count + in_order):
         learnt = (fold >= 0) & ((fold < held) if in_order else (fold != held))
         part = Part(np.flatnonzero(learnt), np.flatnonzero(fold == held))
@@ -190,8 +189,7 @@ class Rows:
         preprocessing = build(self.loop, recipe)[:-1]
         if (named := _key(preprocessing)) != self._preprocessing:
             self._encoded, self._preprocessing = {}, named
-        part, X, y = self.parts[place], self.training.X, self.training.y
-        assert y is not None, "training rows are labelled"
+        part, X, y = self.parts[place], self.training.X, self.training.truth
         labels = y.astype(int).to_numpy() if self.loop.task != "regression" else y.to_numpy()
         if place not in self._encoded:
             learnt = preprocessing.fit_transform(X.iloc[part.learnt], labels[part.learnt])

@@ -212,10 +212,9 @@ def _fine_tune(parts: Sequence[Window], recipe: Recipe, base: Base | None) -> Tr
 
 def other_classes(estimator: Any, rows: Window) -> str | None:
     """Why a fitted classifier cannot learn on from these rows: it would rename its classes, or forget one of them."""
-    assert rows.y is not None, "training rows are labelled"
     if not hasattr(estimator, "classes_"):
         return None
-    known, new = set(estimator.classes_), set(rows.y)
+    known, new = set(estimator.classes_), set(rows.truth)
     return None if known == new else "lack a class" if known - new else "have a class that it never learnt"
 
 

@@ -1,4 +1,4 @@
-"""From labelled windows to a fitted candidate, and from two models to a comparison on the holdout."""
+"""From labelled windows to a fitted candidate."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from sklearn.utils.validation import has_fit_parameter
 
 from driftloop import fine_tuning
 from driftloop.artifact import predictions, score
-from driftloop.calibration import best_f1_threshold, calibration_error
+from driftloop.calibration import best_f1_threshold
 from driftloop.category import MISSING
 from driftloop.contract import Loop, Recipe
 from driftloop.encoding import fit_transform
@@ -25,11 +25,9 @@ from driftloop.facts import Facts
 from driftloop.frame import Window
 from driftloop.holdout import HoldoutRule, row_keys
 from driftloop.importance import Importance
-from driftloop.metrics import Predictions, Score, metrics_of
-from driftloop.paired import detectable_gain, paired_gain
-from driftloop.promotion import Comparison
+from driftloop.metrics import Predictions
 from driftloop.recipe import build, in_one_thread, require_learnt
-from driftloop.slices import NO_SLICES, SlicePolicy, compare_slices, quartiles
+from driftloop.slices import quartiles
 from driftloop.strategy import TrainingSet, joined, pieces
 
 if TYPE_CHECKING:
@@ -108,7 +106,7 @@ def split(windows: Sequence[Window], rule: HoldoutRule) -> tuple[Window, Window]
 def split_parts(windows: Sequence[Window], rule: HoldoutRule) -> tuple[tuple[Window, ...], Window]:
     """(training rows of each window, holdout rows of the newest), all labelled; by time in the order of their times."""
     for window in windows:
-        _labels(window)
+        assert len(window.truth) == len(window.X), "a label a row"
     if rule.by == "time":
         windows = [window.in_time for window in windows]
     newest = windows[-1]
@@ -133,7 +131,7 @@ def fit_set(loop: Loop, recipe: Recipe, learnt: TrainingSet, rule: str) -> Candi
     if scores is None:
         threshold = threshold_of(loop, recipe, learnt)
     else:
-        threshold = best_f1_threshold(_labels(learnt.rows).to_numpy(), scores, learnt.weights)
+        threshold = best_f1_threshold(learnt.rows.truth.to_numpy(), scores, learnt.weights)
     return described(loop, recipe, learnt, rule, threshold, pipeline)
 
 
@@ -278,7 +276,7 @@ class Encodings:
 
 def fitted(loop: Loop, recipe: Recipe, learnt: TrainingSet, encodings: Encodings | None = None) -> Pipeline:
     """The recipe's pipeline, or the set's base, after it has learnt. Raises DriftloopError."""
-    X, y = learnt.rows.X, _labels(learnt.rows)
+    X, y = learnt.rows.X, learnt.rows.truth
     y = y if loop.task == "regression" else y.astype(int)
     try:
         if learnt.base:
@@ -314,7 +312,7 @@ def threshold_of(loop: Loop, recipe: Recipe, learnt: TrainingSet) -> float | Non
         rows = replace(rows, entity=row_keys(rows.X))
     fold = folds(rows, in_order=loop.holdout.by == "time")
     used = learnt.where(fold >= 0)
-    fold, y = fold[fold >= 0], _labels(used.rows).to_numpy()
+    fold, y = fold[fold >= 0], used.rows.truth.to_numpy()
     if any(len(np.unique(y[fold != held])) < 2 or not (fold == held).any() for held in range(FOLDS)):
         return None
     scores = np.empty(len(y))
@@ -373,92 +371,6 @@ def _by_instant(block: np.ndarray, times: pd.Series) -> np.ndarray:
     first = np.where(times.ne(times.shift()), np.arange(len(times)), 0)
     together: np.ndarray = block[np.maximum.accumulate(first)]
     return together if len(np.unique(together)) == len(np.unique(block)) else block
-
-
-def evaluate(loop: Loop, window: Window, predictions: Predictions) -> dict[str, float]:
-    """Every metric of the task on labelled rows. Raises DriftloopError where the loop's own metric is undefined."""
-    values = _metrics(loop, window, predictions)
-    if loop.promotion.metric not in values:
-        raise DriftloopError(
-            f"{loop.promotion.metric} is undefined on the {len(_labels(window))} labelled rows of window {window.id}: "
-            f"they lack a class, or hold one value only"
-        )
-    return values
-
-
-def baseline(loop: Loop, training: Window, window: Window) -> dict[str, float]:
-    """The metrics on labelled rows of the one answer that the training labels alone give.
-
-    Classes: their shares as the probabilities, and the majority's label. Regression: the mean, for mae too.
-    """
-    y = _labels(training)
-    if loop.task == "multiclass":
-        assert training.labels is not None, "a multiclass target's places are places among its labels"
-        answer = np.bincount(y.astype(int), minlength=len(training.labels)) / len(y)
-    else:
-        answer = np.array(y.mean())
-    return _metrics(loop, window, Predictions(np.broadcast_to(answer, (len(window.X), *answer.shape))))
-
-
-def _metrics(loop: Loop, window: Window, predictions: Predictions) -> dict[str, float]:
-    """Those that are defined on the window's labelled rows."""
-    y = _labels(window).to_numpy()
-    values = {name: metric(y, predictions) for name, metric in metrics_of(loop.task).items()}
-    if loop.task == "binary":
-        values["calibration_error"] = calibration_error(y, predictions.scores)
-    if loop.task == "multiclass":  # of the label that it says
-        right = (y == predictions.labels).astype(float)
-        values["calibration_error"] = calibration_error(right, predictions.scores.max(axis=1))
-    return {name: value for name, value in values.items() if np.isfinite(value)}
-
-
-def compare(
-    loop: Loop,
-    holdout: Window,
-    candidate: Predictions,
-    champion: Predictions,
-    cuts: Mapping[str, Sequence[float]],
-) -> Comparison:
-    """Score both models on the same holdout rows, paired, on all of them and by slice.
-
-    ``cuts`` are the reference's quartiles. Raises DriftloopError where the rows are too few for the metric.
-    """
-    metric, y, policy = loop.promotion.metric, _labels(holdout).to_numpy(), loop.promotion
-    scores = [
-        Score(metric, evaluate(loop, holdout, predicted)[metric], len(y), holdout.fingerprint)
-        for predicted in (candidate, champion)
-    ]
-    try:
-        gain = paired_gain(metric, y, candidate, champion, policy.confidence)
-    except ValueError as error:
-        raise DriftloopError(
-            f"the {len(y)} holdout rows of window {holdout.id} cannot carry a comparison: {error}."
-        ) from error
-    by_slice = SlicePolicy(policy.slices, policy.max_slice_drop, policy.min_slice_rows)
-    return Comparison(
-        candidate=scores[0],
-        champion=scores[1],
-        gain_low=gain.lower,
-        detectable=detectable_gain(gain.standard_error, policy.delta, policy.confidence),
-        slices=NO_SLICES
-        if holdout.slicing is None
-        else compare_slices(metric, holdout.slicing, y, candidate, champion, cuts, by_slice, policy.confidence),
-    )
-
-
-def comparable(loop: Loop, holdout: Window) -> bool:
-    """Whether the holdout can carry a comparison: rows enough for the metric and its bound to be defined."""
-    counts = _labels(holdout).value_counts()
-    if loop.task == "multiclass":
-        every = len(counts) == len(holdout.labels or ()) and counts.min() >= 2
-        return every if loop.promotion.metric == "auc_ovr" else bool(counts.sum() >= 2)
-    return len(counts) == 2 and counts.min() >= 2 if loop.task == "binary" else counts.sum() >= 2 and len(counts) > 1
-
-
-def _labels(window: Window) -> pd.Series:
-    if window.y is None:
-        raise ValueError(f"window {window.id} has no labels here; take its labelled rows first")
-    return window.y
 
 
 def _json_row(row: dict[Any, Any]) -> dict[str, float | str | None]:

@@ -15,7 +15,7 @@ from driftloop.contract import Loop, Recipe
 from driftloop.frame import Window
 from driftloop.metrics import Predictions
 from driftloop.recipe import build
-from driftloop.training import baseline, evaluate
+from driftloop.scores import baseline, evaluate
 from driftloop.windows import Windows, open_windows
 
 SHARE, SEED = 0.2, 42

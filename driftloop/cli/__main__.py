@@ -10,7 +10,7 @@ from typing import NoReturn
 import click
 
 from driftloop import __version__
-from driftloop.cli import answering, looking, processes, production, running
+from driftloop.cli import answering, init, looking, processes, production, running
 from driftloop.errors import DriftloopError
 from driftloop.settings import apply_defaults
 
@@ -35,6 +35,7 @@ def cli(context: click.Context, debug: bool) -> None:
 
 
 for command in (
+    init.init,
     *looking.COMMANDS,
     *running.COMMANDS,
     *answering.COMMANDS,

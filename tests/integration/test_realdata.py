@@ -20,8 +20,9 @@ from driftloop.frame import MISSING
 from driftloop.holdout import HoldoutRule
 from driftloop.metrics import Predictions
 from driftloop.recipe import build
+from driftloop.scores import evaluate
 from driftloop.settings import Settings
-from driftloop.training import evaluate, split
+from driftloop.training import split
 from driftloop.windows import open_windows
 from driftloop.workspace import open_workspace
 

@@ -19,8 +19,9 @@ from driftloop.errors import ChampionMoved
 from driftloop.holdout import HoldoutRule
 from driftloop.promotion import PromotionReason
 from driftloop.registry import Registry
+from driftloop.scores import evaluate
 from driftloop.settings import Settings
-from driftloop.training import Candidate, evaluate, fit, split
+from driftloop.training import Candidate, fit, split
 from driftloop.workspace import Champion
 from tests.fakes import FakeChecks, FakeRegistry, FakeWindows, ServingFrom, a_loop, a_window, some_rows
 from tests.integration import racers

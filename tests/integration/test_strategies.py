@@ -7,7 +7,7 @@ import pytest
 
 from benchmarks.gate_cost import Stream, is_there, loop_of, windows_of
 from benchmarks.strategies import PUBLIC, loss_of_auto, next_window
-from driftloop.training import comparable
+from driftloop.scores import comparable
 
 pytestmark = [
     pytest.mark.realdata,

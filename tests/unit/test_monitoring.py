@@ -19,9 +19,10 @@ from driftloop.ledger import Ledger
 from driftloop.registry import Registry
 from driftloop.report import trigger_json, window_report
 from driftloop.retrain import ColumnQuality, Drift, Performance, TriggerPolicy
+from driftloop.scores import evaluate
 from driftloop.settings import Settings
 from driftloop.sides import Rows, columns_of
-from driftloop.training import evaluate, split
+from driftloop.training import split
 from driftloop.windows import open_windows
 from driftloop.workspace import Champion, Serving, Workspace
 from tests.fakes import FakeRegistry, FakeWindows, a_candidate, a_loop, a_window, some_rows, stored

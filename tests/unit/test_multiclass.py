@@ -26,9 +26,10 @@ from driftloop.holdout import HoldoutRule
 from driftloop.live import live_metrics
 from driftloop.metrics import Predictions, metrics_of
 from driftloop.prediction_log import Record
+from driftloop.scores import baseline, comparable, compare, evaluate
 from driftloop.slices import SlicePolicy, compare_slices
 from driftloop.strategy import TrainingSet
-from driftloop.training import Candidate, comparable, compare, evaluate
+from driftloop.training import Candidate
 from services.api.answers import answer, answer_types
 from services.api.champion import Champion
 from services.api.explaining import explainer
@@ -368,4 +369,4 @@ def test_a_training_set_without_a_class_still_tells_a_baseline_of_all() -> None:
     window = a_window(raw(), loop)
     assert window.y is not None
     learnt = TrainingSet("all", ("1",), replace(window, y=window.y.where(window.y != 1, 0)))
-    assert training.baseline(loop, learnt.rows, window)["accuracy"] == pytest.approx((window.y == 0).mean())
+    assert baseline(loop, learnt.rows, window)["accuracy"] == pytest.approx((window.y == 0).mean())

@@ -13,7 +13,7 @@ from driftloop.contract import Training
 from driftloop.entry import Kind
 from driftloop.errors import ContractError, HoldoutMismatch, LabelsNotReady
 from driftloop.promotion import Outcome, PromotionReason
-from driftloop.training import baseline
+from driftloop.scores import baseline
 from driftloop.workspace import Champion, Workspace
 from tests.fakes import FakeChecks, FakeRegistry, FakeWindows, ServingFrom, a_loop, a_workspace, some_rows
 

@@ -25,16 +25,13 @@ from driftloop.live import mean_shifts
 from driftloop.metrics import Predictions, metrics_of
 from driftloop.paired import paired_gain
 from driftloop.recipe import build
+from driftloop.scores import baseline, comparable, compare, evaluate
 from driftloop.slices import NO_SLICES, quartiles
 from driftloop.strategy import Base, TrainingSet, joined, pieces, training_set, window_limit
 from driftloop.training import (
     FOLD_ROWS,
     FOLDS,
     Candidate,
-    baseline,
-    comparable,
-    compare,
-    evaluate,
     fit,
     fit_set,
     fitted,

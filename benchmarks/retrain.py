@@ -31,6 +31,10 @@ MILLION, SMALL, COLUMNS, WINDOWS, WORDS = 1_000_000, 1_000, 25, 4, (0, 5)
 MODELS = {
     "LogisticRegression": ("sklearn.linear_model.LogisticRegression", {}),
     "HistGradientBoosting": ("sklearn.ensemble.HistGradientBoostingClassifier", {"random_state": 0}),
+    "RandomForest, 100 trees, leaves of 5": (
+        "sklearn.ensemble.RandomForestClassifier",
+        {"min_samples_leaf": 5, "random_state": 0},
+    ),
     "RandomForest, 100 trees": ("sklearn.ensemble.RandomForestClassifier", {"random_state": 0}),
     "RandomForest, 300 trees": ("sklearn.ensemble.RandomForestClassifier", {"n_estimators": 300, "random_state": 0}),
 }

@@ -135,7 +135,7 @@ def categories(column: pd.Series) -> pd.Series:
     >>> categories(pd.Series([True, None, "true", 2.0, "fibre"], dtype=object)).tolist()
     ['True', '(missing)', 'True', '2', 'fibre']
     """
-    if column.dtype == object and len({type(value) for value in column.dropna()}) > 1:
+    if column.dtype == object and len(set(map(type, column.dropna()))) > 1:
         column = column.map(category, na_action="ignore")  # True == 1 == 1.0: factorize would take them for one
     codes, distinct = pd.factorize(column)
     names = np.array([*(category(value) for value in distinct), MISSING], dtype=object)

@@ -184,11 +184,7 @@ class Registry:
             ) as run,
         ):
             mlflow.log_params(dict(params))
-            mlflow.log_metrics(metrics_json(facts) | facts.search_metrics)
-            if facts.effective_rows is not None:
-                mlflow.log_metric("effective_rows", facts.effective_rows)
             if facts.contest:
-                mlflow.log_metrics({f"contest_{t.name}": t.score for t in facts.contest.trials if t.score is not None})
                 mlflow.log_table(facts.contest.table(), "contest.json")
             for found in candidate.searched:
                 self._log_trials(found, run.info)
@@ -218,6 +214,7 @@ class Registry:
                     f"the fitted {type(candidate.estimator['model']).__name__} cannot be stored without pickle: it "
                     f"holds {held}. {WHAT_IS_TRUSTED}; or choose other parameters, or another estimator."
                 ) from error
+            mlflow.log_metrics(_metrics(facts), model_id=info.model_id)  # those there before it MLflow reads one by one
             with TemporaryDirectory() as folder:
                 for name, content in files.items():
                     (file := Path(folder) / name).write_bytes(content)
@@ -315,6 +312,14 @@ def library_versions() -> Mapping[str, str]:
     from importlib.metadata import version
 
     return {name: version(name) for name in LIBRARIES}
+
+
+def _metrics(facts: Facts) -> dict[str, float]:
+    found = metrics_json(facts) | facts.search_metrics
+    if facts.effective_rows is not None:
+        found["effective_rows"] = facts.effective_rows
+    trials = facts.contest.trials if facts.contest else ()
+    return found | {f"contest_{trial.name}": trial.score for trial in trials if trial.score is not None}
 
 
 def _stored_beside(candidate: Candidate) -> tuple[Facts, dict[str, bytes]]:

@@ -144,8 +144,9 @@ def _prepare() -> Callable[[Any], Any]:
         from sklearn.preprocessing import OrdinalEncoder
 
         import driftloop.artifact
-        import driftloop.recipe
-        import driftloop.trees  # noqa: F401
+        import driftloop.forest
+        import driftloop.promotion
+        import driftloop.recipe  # noqa: F401
 
         OrdinalEncoder().fit_transform(pd.DataFrame({"x": ["a"]}))  # imports more when it is first used
     return lambda asked: try_version(*asked)

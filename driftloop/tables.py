@@ -172,4 +172,4 @@ def join(window: str, tables: dict[str, pd.DataFrame], entity: str | None) -> pd
         problems.append(f"column {shared[shared.duplicated()].iloc[0]} stands in more than one table")
     if problems:
         raise WindowError(window, problems)
-    return reduce(lambda left, right: left.merge(right, on=entity, validate="1:1"), tables.values())
+    return reduce(lambda left, right: left.merge(right, on=entity), tables.values())

@@ -44,10 +44,9 @@ STEPS = {  # what the table names, and the functions whose time it is
     "threshold by folds": ("training.threshold_of",),
     "threshold out of bag": ("training.out_of_bag",),
     "ONNX export": ("promoting.export",),
-    "importance": ("promoting.permutation_importance",),
     "plots": ("evaluation.page",),
     "registering": ("promoting.register",),
-    "serving check": ("promoting.check_serving",),
+    "serving check, importance": ("promoting.try_and_weigh",),
 }
 TRIALS = 12
 
@@ -62,12 +61,12 @@ def section() -> str:
 
 Of 7,043 customers ({"StreamFlow" if "streamflow" in months else "generated"}) with 19 features, of which a fifth is
 held out: from the window's files to a version that a clean process has loaded and scored (`promoting.training_data`,
-`train`, `register`, `check_serving`), in a warm process that has not read the window. In it: reading and checking the
+`train`, `register`, `try_and_weigh`), in a warm process that has not read the window. In it: reading and checking the
 rows, splitting off the holdout, MLflow's writes. Not in it: drift before it, decision and promotion after it, Prefect,
 the start of Python. Seconds of the middle one of {REPEATS} runs. *Fit* is preprocessing and estimator on all training
 rows, *reading* `training_data`; that and the columns after it are part of *beside the fit*, which also has the steps
 too small for a column. A threshold takes three more fits, on folds, or a forest's own trees: *beside all fits* is
-without the folds'.
+without the folds'. What features matter is found out while the clean process tries the version.
 
 | estimator | whole | fit | beside the fit | beside all fits | {" | ".join(name for name in STEPS if name != "fit")} |
 |---|---|---|---|---|{"---|" * (len(STEPS) - 1)}
@@ -142,7 +141,7 @@ def _time(folder: str, months: str, name: str) -> dict[str, float]:
             data = promoting.training_data(work, work.newest(), None)
             candidate = promoting.train(work, data)
             version = promoting.register(work, candidate, work.newest()).number
-            made = promoting.check_serving(work, candidate, version, data.holdout.X)
+            made = promoting.try_and_weigh(work, candidate, version, data.holdout)
             spent["whole"] = time.perf_counter() - began
         if made.serving.problem:
             sys.exit(made.serving.problem)

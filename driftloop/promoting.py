@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING
@@ -137,7 +138,7 @@ def require_comparable(work: Workspace, champion: Champion, data: TrainingData) 
 
 
 def train(work: Workspace, data: TrainingData, champion: Champion | None = None) -> Candidate:
-    """A fitted candidate with its score on the holdout and which features that rests on.
+    """A fitted candidate with its score on the holdout.
 
     Of several recipes or strategies the one that a contest on validation rows chose. It is compiled if that makes no
     difference to it. ``champion``: what fine_tune goes on from.
@@ -165,7 +166,7 @@ def train(work: Workspace, data: TrainingData, champion: Champion | None = None)
     plots = evaluation.page(facts, data.holdout.truth.to_numpy(), predicted)
     kept = kept_of(loop, data.holdout, scores)
     judged = replace(candidate, facts=facts, evaluation=plots, searched=searched, evidence=kept)
-    return weighed(loop, compiled(judged, data.holdout.X), data.holdout)
+    return compiled(judged, data.holdout.X)
 
 
 def _searched(work: Workspace, parts: Sequence[Window], base: Base | None) -> tuple[Searched, ...]:
@@ -226,6 +227,17 @@ def check_serving(work: Workspace, candidate: Candidate, version: str, rows: pd.
     scores = score(candidate.estimator, rows, work.loop.task, candidate.facts.labels)
     found = work.checks.check(Request(work.settings, work.loop.name, version, rows, scores))
     return Registered(candidate, version, found)
+
+
+def try_and_weigh(work: Workspace, candidate: Candidate, version: str, holdout: Window) -> Registered:
+    """``check_serving``; which features the score rests on is found out meanwhile, and kept with the version."""
+    with ThreadPoolExecutor(1) as beside:  # it waits for the clean process
+        checked = beside.submit(check_serving, work, candidate, version, holdout.X)
+        known = weighed(work.loop, candidate, holdout)
+        made = replace(checked.result(), candidate=known)
+    if known.importance:
+        work.registry.keep_importance(version, known.importance)
+    return made
 
 
 def stored(work: Workspace, version: str) -> Artifact:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from driftloop import blank
 from driftloop.artifact import WHAT_IS_TRUSTED, trusted_types, unreviewed
 from driftloop.card import WAITS
-from driftloop.compiled import FILE
+from driftloop.compiled import FILE, IMPORTANCE
 from driftloop.errors import ArtifactError, ContractError, NotInRegistry, Unreachable
 from driftloop.facts import Version
 from driftloop.report import metrics_json
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from mlflow.models.model import ModelInfo
 
     from driftloop.facts import Facts
+    from driftloop.importance import Importance
     from driftloop.search import Searched
     from driftloop.training import Candidate
 
@@ -191,8 +192,7 @@ class Registry:
             if report:
                 mlflow.log_text(report, "drift_report.html")
             if candidate.importance:
-                mlflow.log_dict(candidate.importance.json(), "importance.json")
-                mlflow.log_text(candidate.importance.page(), "importance.html")
+                self._log_importance(run.info.run_id, candidate.importance)
             if candidate.evaluation:
                 mlflow.log_text(candidate.evaluation, "evaluation.html")
             try:
@@ -221,6 +221,18 @@ class Registry:
                     self.client.log_model_artifact(info.model_id, str(file))
             version = self._create_version(info, run.info.run_id, tags)
         return Version(version, run.info.run_id)
+
+    def keep_importance(self, version: str, importance: Importance) -> None:
+        """What was found of a version's features once it was there: beside its run to be seen, and with its model."""
+        with self._reachable(), TemporaryDirectory() as folder:
+            made = self.client.get_model_version(self.name, version)
+            (file := Path(folder) / IMPORTANCE).write_text(json.dumps(importance.json()), encoding="utf-8")
+            self.client.log_model_artifact(str(made.source).removeprefix("models:/"), str(file))  # its model_id is None
+            self._log_importance(str(made.run_id), importance)
+
+    def _log_importance(self, run_id: str, importance: Importance) -> None:
+        self.client.log_dict(run_id, importance.json(), IMPORTANCE)
+        self.client.log_text(run_id, importance.page(), "importance.html")
 
     def _log_trials(self, found: Searched, parent: RunInfo) -> None:
         """A run a trial, below the one of the training; with the times it had, for it is over."""

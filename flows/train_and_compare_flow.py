@@ -41,7 +41,7 @@ def train_and_compare_flow(loop_dir: Path, window: str | None = None, verdict: i
         candidate = tasks.train(work, data, champion)
         version = tasks.register(work, candidate, window)
         record("candidate.registered", version=version.number, rows=candidate.facts.rows)
-        made = tasks.check_serving(work, candidate, version.number, data.holdout.X)
+        made = tasks.try_and_weigh(work, candidate, version.number, data.holdout)
         record("candidate.tried", version=version.number, problem=made.serving.problem, ms=made.serving.latency_ms)
         decision, entry = tasks.decide_and_record(work, made, data, window, details)
         record("promotion.decided", version=entry.version, outcome=str(decision.outcome), reason=str(decision.reason))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -18,6 +18,7 @@ from driftloop.errors import NotInRegistry
 from driftloop.facts import Facts, Version
 from driftloop.frame import Window
 from driftloop.holdout import HoldoutRule
+from driftloop.importance import Importance
 from driftloop.ledger import Ledger
 from driftloop.promotion import ServingCheck
 from driftloop.registry import CHAMPION, Registry
@@ -141,6 +142,11 @@ class FakeRegistry:
         number = str(len(self.candidates))
         self.tags[number] = dict(tags)
         return Version(number, f"run-{number}")
+
+    def keep_importance(self, version: str, importance: Importance) -> None:
+        weighed, place = self.candidates[int(version) - 1], int(version) - 1
+        facts = weighed.facts.model_copy(update={"importance": importance.means})
+        self.candidates[place] = replace(weighed, facts=facts, importance=importance)
 
     def explain(self, version: str, decision: Mapping[str, Any], card: str) -> None:
         self.cards[version] = card

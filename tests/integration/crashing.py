@@ -86,7 +86,7 @@ def train(work: Workspace, window: str, reached: Any) -> None:
     candidate = promoting.train(work, data)
     version = promoting.register(work, candidate, window)
     reached("register")
-    made = promoting.check_serving(work, candidate, version.number, data.holdout.X)
+    made = promoting.try_and_weigh(work, candidate, version.number, data.holdout)
     details = promoting.asked_by(work, window, verdict.seq)
     _, entry = deciding.decide_and_record(work, made, data, window, details)
     following.follow(work, entry)

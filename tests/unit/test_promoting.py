@@ -36,7 +36,7 @@ def training_data(work: Workspace, window: str) -> promoting.TrainingData:
 def made(work: Workspace, data: promoting.TrainingData, window: str) -> promoting.Registered:
     candidate = promoting.train(work, data)
     version = promoting.register(work, candidate, window).number
-    return promoting.check_serving(work, candidate, version, data.holdout.X)
+    return promoting.try_and_weigh(work, candidate, version, data.holdout)
 
 
 def tables(work: Workspace) -> Any:
@@ -90,8 +90,8 @@ def test_a_candidate_stands_beside_the_baseline_of_its_training_rows_and_has_its
     assert "ROC" in candidate.evaluation
 
 
-def test_a_candidate_says_which_features_its_score_rests_on(work: Workspace) -> None:
-    candidate = promoting.train(work, training_data(work, "2024-01"))
+def test_a_version_says_which_features_its_score_rests_on(work: Workspace) -> None:
+    candidate = made(work, training_data(work, "2024-01"), "2024-01").candidate
     assert candidate.importance is not None
     assert candidate.facts.importance == candidate.importance.means
     assert set(candidate.facts.importance) == {"fee", "plan"}

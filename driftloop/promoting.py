@@ -224,17 +224,21 @@ def weighed(loop: Loop, candidate: Candidate, holdout: Window) -> Candidate:
 
 def check_serving(work: Workspace, candidate: Candidate, version: str, rows: pd.DataFrame) -> Registered:
     """Load the version in a clean process as the API would, and see that it scores ``rows`` as the candidate did."""
+    return Registered(candidate, version, work.checks.check(_question(work, candidate, version, rows)))
+
+
+def _question(work: Workspace, candidate: Candidate, version: str, rows: pd.DataFrame) -> Request:
     scores = score(candidate.estimator, rows, work.loop.task, candidate.facts.labels)
-    found = work.checks.check(Request(work.settings, work.loop.name, version, rows, scores))
-    return Registered(candidate, version, found)
+    return Request(work.settings, work.loop.name, version, rows, scores)
 
 
 def try_and_weigh(work: Workspace, candidate: Candidate, version: str, holdout: Window) -> Registered:
     """``check_serving``; which features the score rests on is found out meanwhile, and kept with the version."""
+    question = _question(work, candidate, version, holdout.X)
     with ThreadPoolExecutor(1) as beside:  # it waits for the clean process
-        checked = beside.submit(check_serving, work, candidate, version, holdout.X)
+        answer = beside.submit(work.checks.check, question)
         known = weighed(work.loop, candidate, holdout)
-        made = replace(checked.result(), candidate=known)
+        made = Registered(known, version, answer.result())
     if known.importance:
         work.registry.keep_importance(version, known.importance)
     return made

@@ -9,6 +9,8 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING
 
+from threadpoolctl import threadpool_limits
+
 from driftloop import contest, error_model, evaluation, evidence, progress
 from driftloop.artifact import Artifact, predictions, score
 from driftloop.contract import Loop
@@ -235,7 +237,8 @@ def _question(work: Workspace, candidate: Candidate, version: str, rows: pd.Data
 def try_and_weigh(work: Workspace, candidate: Candidate, version: str, holdout: Window) -> Registered:
     """``check_serving``; which features the score rests on is found out meanwhile, and kept with the version."""
     question = _question(work, candidate, version, holdout.X)
-    with ThreadPoolExecutor(1) as beside:  # it waits for the clean process
+    # one thread waits for the clean process; OpenMP's own, more than the processors left, would wait for each other
+    with ThreadPoolExecutor(1) as beside, threadpool_limits(1):
         answer = beside.submit(work.checks.check, question)
         known = weighed(work.loop, candidate, holdout)
         made = Registered(known, version, answer.result())

@@ -59,9 +59,8 @@ class Draft:
     def toml(self) -> str:
         """A commented loop.toml."""
         estimator = "Regressor" if self.task == "regression" else "Classifier"
-        # a leaf of one row says 0 or 1: probabilities are better from larger ones, which make a third of the nodes
-        leaf = "" if self.task == "regression" else "min_samples_leaf = 5, "
-        own = leaf + ('class_weight = "balanced", ' if self.task == "binary" else "")
+        # a leaf of one row says 0 or 1; balanced weights would make what larger ones say anything but a probability
+        own = "" if self.task == "regression" else "min_samples_leaf = 5, "
         metric = contract.DEFAULT_METRIC[self.task]
         unit = ", in the target's units" if self.task == "regression" else ""
         lines = [

@@ -71,7 +71,7 @@ def _aa_month(number: int) -> Pair:
     seeds = [3 * number + k for k in range(3)]
     holdout = _draw(seeds[2], max(AA_ROWS))
     candidate, champion = (Predictions(_trained_score(seed, holdout)) for seed in seeds[:2])
-    y, found = _truth(holdout), {}
+    y, found = holdout.truth.to_numpy(), {}
     for n in AA_ROWS:
         first = np.arange(len(y)) < n
         found[n] = compare(_loop(), holdout.where(first), candidate[first], champion[first], {})
@@ -101,12 +101,7 @@ def _trained_score(seed: int, holdout: Window) -> Array:
         update={"params": {**given.params, "n_estimators": TREES, "random_state": seed, "n_jobs": 1}}
     )
     pipeline = build(_loop().model_copy(update={"model": model}))
-    return np.asarray(pipeline.fit(training.X, _truth(training).astype(int)).predict_proba(holdout.X)[:, 1])
-
-
-def _truth(window: Window) -> Array:
-    assert window.y is not None, "only labelled windows come here"
-    return window.y.to_numpy()
+    return np.asarray(pipeline.fit(training.X, training.truth.astype(int)).predict_proba(holdout.X)[:, 1])
 
 
 def _correlation(y: Array, candidate: Array, champion: Array) -> float:

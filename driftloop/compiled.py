@@ -6,7 +6,6 @@ What answers requests imports this, so nothing here needs pandas, scikit-learn o
 from __future__ import annotations
 
 import hashlib
-import json
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +14,7 @@ import numpy as np
 from driftloop.errors import ArtifactError
 from driftloop.facts import Facts
 
-FILE, IMPORTANCE = "model.onnx", "importance.json"
+FILE = "model.onnx"
 NUMERIC, CATEGORICAL, SCORE = "numeric", "categorical", "score"
 # Doubles all the way agree to some 1e-12 and float32 at a tree's leaves to some 1e-7; a row that took another branch
 # differs by 1e-3 and more. A score is told apart by much less than this nowhere else in the loop.
@@ -90,11 +89,7 @@ def read_model(folder: Path) -> tuple[Facts, dict[str, Any]]:
     loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # in C: it takes 2 ms where Python takes 30
     try:
         stored = yaml.load((folder / "MLmodel").read_text(encoding="utf-8"), loader)  # noqa: S506  # both are safe
-        told = stored["metadata"]["driftloop"]
-        if (weighed := folder / IMPORTANCE).exists():  # found out after the rest was stored
-            features = json.loads(weighed.read_text(encoding="utf-8"))["features"]
-            told = told | {"importance": {one["name"]: one["mean"] for one in features}}
-        return Facts.model_validate(told), stored
+        return Facts.model_validate(stored["metadata"]["driftloop"]), stored
     except (OSError, KeyError, TypeError, ValueError) as error:  # pydantic's ValidationError is a ValueError
         raise ArtifactError(f"{folder} is not a model that driftloop stored: {error}") from None
     except yaml.YAMLError as error:

@@ -135,20 +135,18 @@ class Facts(BaseModel):
     one is its recipe fitted again with the holdout's rows. ``compiled``: None where nobody tried. ``statistics`` are
     mean and standard deviation of each numeric feature's training values, nulls left out; a feature without any has
     none. ``importance``: what the loop's metric loses on holdout rows when a feature's values are shuffled, most first;
-    empty where nobody measured it. ``recipe`` is that of loop.toml it was made by, ``strategy`` how its rows were
-    chosen, ``note`` where that could not do all that its name says; ``effective_rows`` what weighted rows were worth;
-    ``tuned_from`` the version that learnt on, whose windows are among ``windows``. Its rows, ``left_out`` and their
-    values are counted in with the ``new_rows`` that it went on from, see with_base; ``fingerprint``, ``sample`` and
-    ``baseline`` are of the new ones. ``contest``: what else was tried.
-    ``search``: of its parameters; None where they are as given.
-    ``baseline``: the metrics, on the same rows, of the answer that knows no feature: the classes' shares in training,
-    or the mean of the training targets; an undefined one is left out.
-    ``ranges`` are the smallest, a middle and the largest training value of each numeric
-    feature, ``modes`` the most frequent category of each other one: what a form to ask the model with begins with.
-    ``adopted``: None for one that was trained here; else ``windows``, ``rows`` and what is said of their values are
-    those that drift is measured against, for its own are not known.
-    ``left_out``: rows of its windows that broke schema.yaml.
-    ``evidence``: of the holdout, see driftloop.evidence; None where nothing was kept.
+    empty in the MLmodel file of a version that was weighed once it was there. ``recipe`` is that of loop.toml it was
+    made by, ``strategy`` how its rows were chosen, ``note`` where that could not do all that its name says;
+    ``effective_rows`` what weighted rows were worth; ``tuned_from`` the version that learnt on, whose windows are among
+    ``windows``. Its rows, ``left_out`` and their values are counted in with the ``new_rows`` that it went on from, see
+    with_base; ``fingerprint``, ``sample`` and ``baseline`` are of the new ones. ``contest``: what else was tried.
+    ``search``: of its parameters; None where they are as given. ``baseline``: the metrics, on the same rows, of the
+    answer that knows no feature: the classes' shares in training, or the mean of the training targets; an undefined one
+    is left out. ``ranges`` are the smallest, a middle and the largest training value of each numeric feature, ``modes``
+    the most frequent category of each other one: what a form to ask the model with begins with. ``adopted``: None for
+    one that was trained here; else ``windows``, ``rows`` and what is said of their values are those that drift is
+    measured against, for its own are not known. ``left_out``: rows of its windows that broke schema.yaml. ``evidence``:
+    of the holdout, see driftloop.evidence; None where nothing was kept.
     """
 
     model_config = ConfigDict(frozen=True, extra="ignore")

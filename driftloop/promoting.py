@@ -236,14 +236,18 @@ def _question(work: Workspace, candidate: Candidate, version: str, rows: pd.Data
 
 def try_and_weigh(work: Workspace, candidate: Candidate, version: str, holdout: Window) -> Registered:
     """``check_serving``; which features the score rests on is found out meanwhile, and kept with the version."""
+
+    def weigh() -> Candidate:
+        with threadpool_limits(1):  # more threads of OpenMP's than processors left would wait for each other
+            return weighed(work.loop, candidate, holdout)
+
     question = _question(work, candidate, version, holdout.X)
-    # one thread waits for the clean process; OpenMP's own, more than the processors left, would wait for each other
-    with ThreadPoolExecutor(1) as beside, threadpool_limits(1):
-        answer = beside.submit(work.checks.check, question)
-        known = weighed(work.loop, candidate, holdout)
-        made = Registered(known, version, answer.result())
-    if known.importance:
-        work.registry.keep_importance(version, known.importance)
+    with ThreadPoolExecutor(1) as beside:
+        known = beside.submit(weigh)
+        found = work.checks.check(question)
+        made = Registered(known.result(), version, found)
+    if made.candidate.importance:
+        work.registry.keep_importance(version, made.candidate.importance)
     return made
 
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from driftloop import blank
 from driftloop.artifact import WHAT_IS_TRUSTED, trusted_types, unreviewed
 from driftloop.card import WAITS
-from driftloop.compiled import FILE, IMPORTANCE
+from driftloop.compiled import FILE
 from driftloop.errors import ArtifactError, ContractError, NotInRegistry, Unreachable
 from driftloop.facts import Version
 from driftloop.report import metrics_json
@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 CHAMPION = "champion"
 CHALLENGER = "challenger"
 DECISION = "decision"
+IMPORTANCE = "importance.json"  # beside the run
 # what MLflow's client makes of an answer that is not a registry's to us
 FAILURES = {
     "INTERNAL_ERROR": "does not answer",
@@ -223,12 +224,21 @@ class Registry:
         return Version(version, run.info.run_id)
 
     def keep_importance(self, version: str, importance: Importance) -> None:
-        """What was found of a version's features once it was there: beside its run to be seen, and with its model."""
-        with self._reachable(), TemporaryDirectory() as folder:
-            made = self.client.get_model_version(self.name, version)
-            (file := Path(folder) / IMPORTANCE).write_text(json.dumps(importance.json()), encoding="utf-8")
-            self.client.log_model_artifact(str(made.source).removeprefix("models:/"), str(file))  # its model_id is None
-            self._log_importance(str(made.run_id), importance)
+        """What was found of a version's features once it was there, beside the run that made it."""
+        run_id = self.version(version).run_id
+        with self._reachable():
+            self._log_importance(run_id, importance)
+
+    def importance(self, version: str) -> dict[str, float]:
+        """What a version's features matter, as Facts.importance; empty where nothing was kept."""
+        from mlflow.artifacts import load_dict
+
+        run_id = self.version(version).run_id
+        with self._reachable():
+            if not any(file.path == IMPORTANCE for file in self.client.list_artifacts(run_id)):
+                return {}
+            found = load_dict(f"runs:/{run_id}/{IMPORTANCE}")
+        return {feature["name"]: feature["mean"] for feature in found["features"]}
 
     def _log_importance(self, run_id: str, importance: Importance) -> None:
         self.client.log_dict(run_id, importance.json(), IMPORTANCE)

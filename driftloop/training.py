@@ -105,8 +105,8 @@ def split(windows: Sequence[Window], rule: HoldoutRule) -> tuple[Window, Window]
 
 def split_parts(windows: Sequence[Window], rule: HoldoutRule) -> tuple[tuple[Window, ...], Window]:
     """(training rows of each window, holdout rows of the newest), all labelled; by time in the order of their times."""
-    for window in windows:
-        assert len(window.truth) == len(window.X), "a label a row"
+    if any(window.truth.isna().any() for window in windows):
+        raise ValueError("only labelled rows are split")
     if rule.by == "time":
         windows = [window.in_time for window in windows]
     newest = windows[-1]

@@ -147,6 +147,9 @@ class Workspace:
                 loaded = artifact.load(folder)
                 loaded.verify()
                 loaded = replace(loaded, evidence=artifact.load_evidence(folder, loaded.facts))
+                if not loaded.facts.importance:  # which is found out once there is a version
+                    matter = {"importance": self.registry.importance(version)}
+                    loaded = replace(loaded, facts=loaded.facts.model_copy(update=matter))
             except ArtifactError as error:
                 raise ArtifactError(
                     f"version {version} of {self.loop.name} cannot be used: {str(error).rstrip('.')}. Restore its "

@@ -12,10 +12,9 @@ import pytest
 import yaml
 
 from driftloop.artifact import Artifact
-from driftloop.compiled import FILE, IMPORTANCE, Compiled, load_compiled, read_facts
+from driftloop.compiled import FILE, Compiled, load_compiled, read_facts
 from driftloop.errors import ArtifactError
 from driftloop.facts import CompiledFacts, Facts
-from driftloop.importance import Feature, Importance
 from driftloop.promoting import compiled
 from tests.fakes import a_candidate, a_window, some_facts, some_rows, stored
 
@@ -34,21 +33,6 @@ def folder(tmp_path: Path) -> Path:
 
 def test_a_folder_says_what_its_model_is(folder: Path) -> None:
     assert read_facts(folder) == CANDIDATE.facts
-
-
-def test_what_its_features_matter_may_come_after_the_model(folder: Path) -> None:
-    found = Importance("auc", 0.9, 500, 3, (Feature("fee", 0.25, 0.01), Feature("plan", -0.001, 0.002)))
-    (folder / IMPORTANCE).write_text(json.dumps(found.json()), encoding="utf-8")
-    assert read_facts(folder).importance == {"fee": 0.25, "plan": -0.001}
-
-
-@pytest.mark.parametrize(
-    "text", ["", "[]", "{}", '{"features": [{"name": "fee"}]}', '{"features": [{"name": 1, "mean": ""}]}']
-)
-def test_what_its_features_matter_is_refused_where_it_cannot_be_read(folder: Path, text: str) -> None:
-    (folder / IMPORTANCE).write_text(text, encoding="utf-8")
-    with pytest.raises(ArtifactError, match="is not a model that driftloop stored"):
-        read_facts(folder)
 
 
 @pytest.mark.parametrize("text", [None, "", "metadata: {}", "metadata: {driftloop: {loop: churn}}", "[1", "a", "\x00"])

@@ -314,10 +314,16 @@ def test_windows_in_which_chance_looks_like_drift_are_told_of(rows: int, later: 
     assert ("# A window holds 299 rows: below 300 chance" in drawn.toml) == small
 
 
+@pytest.mark.parametrize("labels", [["no", "yes"], ["low", "middle", "high"]])
+def test_a_classifier_s_leaves_hold_several_rows_and_no_weights_bend_their_shares(labels: list[str]) -> None:
+    loop = contract.parse(infer(table(churn=[labels[i % len(labels)] for i in range(N)])).toml)
+    assert loop.model.params == {"n_estimators": 100, "min_samples_leaf": 5, "random_state": 42}
+
+
 def test_a_regressions_loop_has_a_regressor() -> None:
     loop = contract.parse(infer(table(churn=np.arange(N) / 7)).toml)
     assert (loop.model.estimator, loop.promotion.metric) == ("sklearn.ensemble.RandomForestRegressor", "rmse")
-    assert "class_weight" not in loop.model.params
+    assert loop.model.params == {"n_estimators": 100, "random_state": 42}
 
 
 @pytest.mark.parametrize(

@@ -230,14 +230,17 @@ class Registry:
             self._log_importance(run_id, importance)
 
     def importance(self, version: str) -> dict[str, float]:
-        """What a version's features matter, as Facts.importance; empty where nothing was kept."""
+        """What a version's features matter, as Facts.importance; empty where nothing was kept, or its run is gone."""
         from mlflow.artifacts import load_dict
 
-        run_id = self.version(version).run_id
-        with self._reachable():
-            if not any(file.path == IMPORTANCE for file in self.client.list_artifacts(run_id)):
-                return {}
-            found = load_dict(f"runs:/{run_id}/{IMPORTANCE}")
+        try:
+            run_id = self.version(version).run_id
+            with self._reachable():
+                if not any(file.path == IMPORTANCE for file in self.client.list_artifacts(run_id)):
+                    return {}
+                found = load_dict(f"runs:/{run_id}/{IMPORTANCE}")
+        except NotInRegistry:
+            return {}
         return {feature["name"]: feature["mean"] for feature in found["features"]}
 
     def _log_importance(self, run_id: str, importance: Importance) -> None:

@@ -7,6 +7,8 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from click.testing import CliRunner
+from mlflow.cli import gc
 
 from driftloop import deciding, following, own, promoting, serving_check
 from driftloop.compiled import FILE, digest
@@ -62,6 +64,28 @@ def test_a_good_version_scores_as_the_candidate_did_and_is_measured(fresh):
     assert "holdout.npz" in {f.name for f in files}, "kept with the version, and no part of what serves"
     size = sum(f.stat().st_size for f in files if f.name != "holdout.npz")
     assert found.size_mb == pytest.approx(size / 1e6, rel=0.01)
+
+
+def test_what_features_matter_is_found_meanwhile_and_comes_back_with_the_version(fresh):
+    work, data, candidate, version = fresh
+    assert candidate.facts.importance == {} == work.registry.importance(version)
+    made = promoting.try_and_weigh(work, candidate, version, data.holdout)
+    assert made.serving.problem is None
+    known = made.candidate.facts.importance
+    assert set(known) == set(data.holdout.X)
+    assert work.model(version).facts == made.candidate.facts.model_copy(
+        update={"evidence": candidate.evidence.facts(candidate.evidence.files)}
+    )
+
+
+def test_a_version_outlives_the_run_that_says_what_its_features_matter(fresh):
+    work, data, candidate, version = fresh
+    promoting.try_and_weigh(work, candidate, version, data.holdout)
+    run_id = work.registry.version(version).run_id
+    work.registry.client.delete_run(run_id)
+    removed = CliRunner().invoke(gc, ["--backend-store-uri", work.settings.tracking_uri, "--run-ids", run_id])
+    assert removed.exit_code == 0, removed.output
+    assert work.registry.importance(version) == {}
 
 
 def test_a_version_is_stored_with_its_graph_and_says_so(fresh):
